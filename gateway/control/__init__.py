@@ -1,0 +1,1 @@
+"""The control plane: configuration, health, admin API. It never touches a user's bytes."""

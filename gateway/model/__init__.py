@@ -1,0 +1,1 @@
+"""Frozen values: the vocabulary that both planes share. Nothing here does anything."""

@@ -1,0 +1,88 @@
+"""What workers report upwards: cumulative numbers since the worker began.
+
+Cumulative on purpose: a lost message loses nothing and a repeated one adds nothing. Names, not
+indices, so that a report outlives the snapshot that it was counted under.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+LATENCY_BOUNDS: tuple[float, ...] = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0,
+)  # fmt: skip
+"""Upper bounds in seconds of the request histograms; one more bucket holds the rest."""
+
+OVERHEAD_BOUNDS: tuple[float, ...] = (
+    0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 1.0,
+)  # fmt: skip
+"""Upper bounds in seconds of the gateway's own share of a request."""
+
+
+class Outcome(enum.IntEnum):
+    """How a request ended. CLIENT_CLOSED and REJECTED are no failures of an arm."""
+
+    OK = 0
+    UPSTREAM_ERROR = 1
+    CONNECT_ERROR = 2
+    RESET = 3
+    TIMEOUT = 4
+    TRUNCATED = 5
+    CLIENT_CLOSED = 6
+    REJECTED = 7
+
+    @property
+    def label(self) -> str:
+        """The outcome's name in metrics and logs."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """Counts per bucket (not cumulative over buckets; one more than bounds) and the sum in seconds."""
+
+    buckets: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCounts:
+    """Traffic of one route served by one arm (`route` is "" for requests that matched no route)."""
+
+    route: str
+    arm: str
+    requests: tuple[tuple[int, str, int], ...]
+    """(status code, outcome label, count)."""
+    duration: Histogram
+    time_to_first_byte: Histogram
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReport:
+    """A worker's view of one endpoint: is it used, and why not."""
+
+    upstream: str
+    endpoint: str
+    healthy: bool
+    inflight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One worker's whole report. `incarnation` is unique per worker process ever started."""
+
+    incarnation: str
+    pid: int
+    snapshot: int
+    """Version of the snapshot that new requests are served under: the acknowledgement."""
+    started_at: float
+    routes: tuple[RouteCounts, ...]
+    overhead: Histogram
+    inflight: tuple[int, int]
+    """Requests open now, by `Arm`."""
+    failovers: tuple[tuple[str, str, int], ...]
+    """(route, reason, count)."""
+    endpoints: tuple[EndpointReport, ...]
+    connections: int
+    records_dropped: int

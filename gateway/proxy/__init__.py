@@ -1,0 +1,1 @@
+"""The data plane: accept, parse, decide, relay, record."""
