@@ -255,9 +255,17 @@ def _parse(raw: bytes) -> LatchState:
     number, released = int(document["number"]), int(document["released"])
     if not 0 <= released <= number:
         raise ValueError(f"released {released} of {number} engagements")
-    return LatchState(number, released, LatchKind(document["kind"]), str(document["reason"]),
-                      str(document["operator"]), float(document["since"]))  # fmt: skip
+    return LatchState(
+        number,
+        released,
+        LatchKind(document["kind"]),
+        str(document["reason"]),
+        str(document["operator"]),
+        float(document["since"]),
+    )
 
 
 def _broken(reason: str) -> LatchState:
-    return LatchState(1, 0, LatchKind.CORRUPT, reason, "gateway", time.time())
+    # Numbers count by ones, so the clock is ahead of every number that was ever worked off.
+    now = time.time()
+    return LatchState(int(now), 0, LatchKind.CORRUPT, reason, "gateway", now)

@@ -74,11 +74,23 @@ def experiment_position(experiment: Experiment, user: bytes) -> int:
 class _Draw:
     """The sticky part of the decision on one route: enrolment, then the group."""
 
-    __slots__ = ("_enrolment_prefix", "_experiment", "_experiment_prefix", "_group_ends", "_groups",
-                 "_not_enrolled", "_share")  # fmt: skip
+    __slots__ = (
+        "_enrolment_prefix",
+        "_experiment",
+        "_experiment_prefix",
+        "_group_ends",
+        "_groups",
+        "_not_enrolled",
+        "_share",
+    )
 
-    def __init__(self, snapshot: Snapshot, experiment: Experiment | None, not_enrolled: Decision,
-                 groups: Sequence[Decision]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        experiment: Experiment | None,
+        not_enrolled: Decision,
+        groups: Sequence[Decision],
+    ) -> None:
         self._share = snapshot.enrolment.share
         self._enrolment_prefix = f"rollout:{snapshot.enrolment.salt}\0".encode()
         self._not_enrolled = not_enrolled
@@ -105,8 +117,17 @@ class _Draw:
 class RouteTable:
     """A route's matcher and every decision that it can give."""
 
-    __slots__ = ("drawn", "headers", "known", "latched", "methods", "overridden", "prefix", "route",
-                 "unidentified")  # fmt: skip
+    __slots__ = (
+        "drawn",
+        "headers",
+        "known",
+        "latched",
+        "methods",
+        "overridden",
+        "prefix",
+        "route",
+        "unidentified",
+    )
 
     def __init__(self, snapshot: Snapshot, route: Route, decisions: list[Decision]) -> None:
         self.route = route
@@ -114,13 +135,22 @@ class RouteTable:
         self.methods = frozenset(method.encode() for method in route.methods)
         self.headers = tuple((name.encode(), value.encode("utf-8")) for name, value in route.headers)
 
-        def add(reason: Reason, arm: Arm, upstream: int, *, group: str | None = None,
-                experiment: str | None = None, analysed: bool = False) -> Decision:  # fmt: skip
-            decision = Decision(len(decisions), route, reason, arm, arm, upstream, group, experiment,
-                                analysed, None)  # fmt: skip
+        def add(
+            reason: Reason,
+            arm: Arm,
+            upstream: int,
+            *,
+            group: str | None = None,
+            experiment: str | None = None,
+            analysed: bool = False,
+        ) -> Decision:
+            decision = Decision(
+                len(decisions), route, reason, arm, arm, upstream, group, experiment, analysed, None
+            )
             if upstream != route.control:
-                stand_in = replace(decision, reason=Reason.NO_HEALTHY_ENDPOINT, arm=Arm.CONTROL,
-                                   upstream=route.control)  # fmt: skip
+                stand_in = replace(
+                    decision, reason=Reason.NO_HEALTHY_ENDPOINT, arm=Arm.CONTROL, upstream=route.control
+                )
                 decisions.append(stand_in)
                 decision = replace(decision, index=len(decisions), fallback=stand_in)
             decisions.append(decision)
@@ -130,11 +160,19 @@ class RouteTable:
             outside = add(reason or Reason.NOT_ENROLLED, Arm.CONTROL, route.control, analysed=analysed)
             experiment = route.experiment
             if experiment is None:
-                inside = [add(reason or Reason.NO_EXPERIMENT, Arm.TREATMENT, route.treatment, analysed=analysed)]
+                inside = [
+                    add(reason or Reason.NO_EXPERIMENT, Arm.TREATMENT, route.treatment, analysed=analysed)
+                ]
             else:
                 inside = [
-                    add(reason or Reason.GROUP, group.arm, group.upstream, group=group.name,
-                        experiment=experiment.id, analysed=analysed)  # fmt: skip
+                    add(
+                        reason or Reason.GROUP,
+                        group.arm,
+                        group.upstream,
+                        group=group.name,
+                        experiment=experiment.id,
+                        analysed=analysed,
+                    )
                     for group in experiment.groups
                 ]
             return _Draw(snapshot, experiment, outside, inside)
@@ -177,8 +215,15 @@ class Table:
                 return route
         return None
 
-    def decide(self, route: RouteTable, latched: bool, available: Sequence[bool], user: bytes | None,
-               override: Arm | None, draw: bytes) -> Decision:  # fmt: skip
+    def decide(
+        self,
+        route: RouteTable,
+        latched: bool,
+        available: Sequence[bool],
+        user: bytes | None,
+        override: Arm | None,
+        draw: bytes,
+    ) -> Decision:
         """Decide for one request (contract section 5).
 
         `available[i]` says whether upstream i has a healthy endpoint. `user` is the id, None without

@@ -22,8 +22,9 @@ class WorkerEnd(Protocol):
     current: Snapshot
     health: EndpointHealth
 
-    def listen(self, on_snapshot: Callable[[Snapshot], None],
-               on_health: Callable[[EndpointHealth], None]) -> None:  # fmt: skip
+    def listen(
+        self, on_snapshot: Callable[[Snapshot], None], on_health: Callable[[EndpointHealth], None]
+    ) -> None:
         """Call back on every new snapshot or health map, from now on, on the worker's loop."""
 
     def record(self, observation: Observation) -> bool:
@@ -42,5 +43,5 @@ class ControlEnd(Protocol):
     def drain(self) -> list[Observation]:
         """The newest observation of every worker incarnation ever seen by this end."""
 
-    async def acknowledged(self, version: int, timeout: float) -> bool:
-        """Wait until every live worker serves snapshot `version` or newer; False after `timeout` s."""
+    async def acknowledged(self, version: int, patience: float) -> bool:
+        """Wait until every live worker serves snapshot `version` or newer; False after `patience` s."""

@@ -1,0 +1,52 @@
+"""The seam inside one process: for tests, and for whoever embeds the data plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.link.api import EndpointHealth
+from gateway.model.observation import Observation
+from gateway.model.snapshot import Snapshot
+
+
+class MemoryLink:
+    """Both ends of the link at once: what is published is current at once, what is recorded is kept."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.current = snapshot
+        self.health: EndpointHealth = {}
+        self._observations: dict[str, Observation] = {}
+        self._on_snapshot: list[Callable[[Snapshot], None]] = []
+        self._on_health: list[Callable[[EndpointHealth], None]] = []
+
+    def listen(
+        self, on_snapshot: Callable[[Snapshot], None], on_health: Callable[[EndpointHealth], None]
+    ) -> None:
+        """See `link.api.WorkerEnd`."""
+        self._on_snapshot.append(on_snapshot)
+        self._on_health.append(on_health)
+
+    def record(self, observation: Observation) -> bool:
+        """See `link.api.WorkerEnd`."""
+        self._observations[observation.incarnation] = observation
+        return True
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """See `link.api.ControlEnd`."""
+        self.current = snapshot
+        for callback in self._on_snapshot:
+            callback(snapshot)
+
+    def publish_health(self, health: EndpointHealth) -> None:
+        """See `link.api.ControlEnd`."""
+        self.health = health
+        for callback in self._on_health:
+            callback(health)
+
+    def drain(self) -> list[Observation]:
+        """See `link.api.ControlEnd`."""
+        return list(self._observations.values())
+
+    async def acknowledged(self, version: int, patience: float) -> bool:
+        """See `link.api.ControlEnd`; in one process publishing is acknowledging."""
+        return self.current.version >= version
