@@ -13,11 +13,11 @@ import enum
 import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from xxhash import xxh3_64_intdigest
 
-from gateway.model.snapshot import Anonymous, Arm, Experiment, HashKind, Route, Snapshot
+from gateway.model.snapshot import Anonymous, Arm, Enrolment, Experiment, HashKind, Route, Snapshot
 
 
 class Reason(enum.StrEnum):
@@ -54,25 +54,94 @@ class Decision:
     """What holds instead when `upstream` has no healthy endpoint; None where there is nothing else."""
 
 
+def hash_prefix(salt: str) -> bytes:
+    """What is hashed in front of a user id: the salt and a NUL that ends it."""
+    return salt.encode() + b"\0"
+
+
+def enrolment_salt(enrolment: Enrolment) -> str:
+    """The salt of the hash that enrols."""
+    return f"rollout:{enrolment.salt}"
+
+
+def experiment_salt(experiment: Experiment) -> str:
+    """The salt of the hash that picks a group, for `HashKind.XXH3`."""
+    return f"experiment:{experiment.id}:{experiment.seed}"
+
+
 def hash_position(salt: str, user: bytes) -> int:
-    """The user's position in [0, 2**64): `xxh3_64(salt + "\\0" + user)`."""
-    return xxh3_64_intdigest(salt.encode() + b"\0" + user)
+    """The user's position in [0, 2**64): `xxh3_64(salt + "\0" + user)`."""
+    return xxh3_64_intdigest(hash_prefix(salt) + user)
 
 
 def sha256_position(seed: str, user: bytes, total: int) -> int:
-    """The user's position in [0, total) by the mission's formula `sha256(user <> seed) rem total`."""
+    """The user's position in [0, total) by the mission's formula: `sha256(user <> seed) rem total`."""
     return int.from_bytes(hashlib.sha256(user + seed.encode()).digest(), "big") % total
 
 
+def enrolment_position(enrolment: Enrolment, user: bytes) -> int:
+    """The user's position in [0, 2**64); enrolled while it is under `enrolment.share`."""
+    return hash_position(enrolment_salt(enrolment), user)
+
+
 def experiment_position(experiment: Experiment, user: bytes) -> int:
-    """The user's position in `[0, experiment.total)`."""
+    """The user's position in `[0, experiment.total)`; the group whose slice holds it has the user."""
     if experiment.hash is HashKind.SHA256:
         return sha256_position(experiment.seed, user, experiment.total)
-    return hash_position(f"experiment:{experiment.id}:{experiment.seed}", user)
+    return hash_position(experiment_salt(experiment), user)
+
+
+class _Decisions:
+    """Collects a table's decisions and numbers them."""
+
+    def __init__(self) -> None:
+        self.made: list[Decision] = []
+
+    def make(
+        self,
+        route: Route,
+        reason: Reason,
+        arm: Arm,
+        upstream: int,
+        *,
+        group: str | None = None,
+        experiment: str | None = None,
+        analysed: bool = False,
+    ) -> Decision:
+        """A new decision, with control as its fallback unless control's upstream serves anyway."""
+        fallback = None
+        if upstream != route.control:
+            fallback = Decision(
+                index=len(self.made),
+                route=route,
+                reason=Reason.NO_HEALTHY_ENDPOINT,
+                arm=Arm.CONTROL,
+                assigned=arm,
+                upstream=route.control,
+                group=group,
+                experiment=experiment,
+                analysed=analysed,
+                fallback=None,
+            )
+            self.made.append(fallback)
+        decision = Decision(
+            index=len(self.made),
+            route=route,
+            reason=reason,
+            arm=arm,
+            assigned=arm,
+            upstream=upstream,
+            group=group,
+            experiment=experiment,
+            analysed=analysed,
+            fallback=fallback,
+        )
+        self.made.append(decision)
+        return decision
 
 
 class _Draw:
-    """The sticky part of the decision on one route: enrolment, then the group."""
+    """The hashed part of the decision on one route: enrolment, then the group."""
 
     __slots__ = (
         "_enrolment_prefix",
@@ -85,24 +154,42 @@ class _Draw:
     )
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        experiment: Experiment | None,
-        not_enrolled: Decision,
-        groups: Sequence[Decision],
+        self, enrolment: Enrolment, route: Route, decisions: _Decisions, reason: Reason | None = None
     ) -> None:
-        self._share = snapshot.enrolment.share
-        self._enrolment_prefix = f"rollout:{snapshot.enrolment.salt}\0".encode()
-        self._not_enrolled = not_enrolled
-        self._groups = tuple(groups)
+        """A draw that counts in the analysis; with a `reason` it states that one and does not."""
+        analysed = reason is None
+        self._share = enrolment.share
+        self._enrolment_prefix = hash_prefix(enrolment_salt(enrolment))
+        self._not_enrolled = decisions.make(
+            route, reason or Reason.NOT_ENROLLED, Arm.CONTROL, route.control, analysed=analysed
+        )
+        experiment = route.experiment
         self._experiment = experiment
         self._experiment_prefix = b""
         self._group_ends: tuple[int, ...] = ()
-        if experiment is not None:
-            self._experiment_prefix = f"experiment:{experiment.id}:{experiment.seed}\0".encode()
-            self._group_ends = tuple(group.end for group in experiment.groups)
+        if experiment is None:
+            everybody = decisions.make(
+                route, reason or Reason.NO_EXPERIMENT, Arm.TREATMENT, route.treatment, analysed=analysed
+            )
+            self._groups: tuple[Decision, ...] = (everybody,)
+            return
+        self._experiment_prefix = hash_prefix(experiment_salt(experiment))
+        self._group_ends = tuple(group.end for group in experiment.groups)
+        self._groups = tuple(
+            decisions.make(
+                route,
+                reason or Reason.GROUP,
+                group.arm,
+                group.upstream,
+                group=group.name,
+                experiment=experiment.id,
+                analysed=analysed,
+            )
+            for group in experiment.groups
+        )
 
     def decide(self, user: bytes) -> Decision:
+        """The decision for this id, as if every upstream were healthy."""
         if xxh3_64_intdigest(self._enrolment_prefix + user) >= self._share:
             return self._not_enrolled
         if self._experiment is None:
@@ -129,62 +216,19 @@ class RouteTable:
         "unidentified",
     )
 
-    def __init__(self, snapshot: Snapshot, route: Route, decisions: list[Decision]) -> None:
+    def __init__(self, enrolment: Enrolment, route: Route, decisions: _Decisions) -> None:
         self.route = route
         self.prefix = route.path_prefix.encode()
         self.methods = frozenset(method.encode() for method in route.methods)
-        self.headers = tuple((name.encode(), value.encode("utf-8")) for name, value in route.headers)
-
-        def add(
-            reason: Reason,
-            arm: Arm,
-            upstream: int,
-            *,
-            group: str | None = None,
-            experiment: str | None = None,
-            analysed: bool = False,
-        ) -> Decision:
-            decision = Decision(
-                len(decisions), route, reason, arm, arm, upstream, group, experiment, analysed, None
-            )
-            if upstream != route.control:
-                stand_in = replace(
-                    decision, reason=Reason.NO_HEALTHY_ENDPOINT, arm=Arm.CONTROL, upstream=route.control
-                )
-                decisions.append(stand_in)
-                decision = replace(decision, index=len(decisions), fallback=stand_in)
-            decisions.append(decision)
-            return decision
-
-        def draw(analysed: bool, reason: Reason | None = None) -> _Draw:
-            outside = add(reason or Reason.NOT_ENROLLED, Arm.CONTROL, route.control, analysed=analysed)
-            experiment = route.experiment
-            if experiment is None:
-                inside = [
-                    add(reason or Reason.NO_EXPERIMENT, Arm.TREATMENT, route.treatment, analysed=analysed)
-                ]
-            else:
-                inside = [
-                    add(
-                        reason or Reason.GROUP,
-                        group.arm,
-                        group.upstream,
-                        group=group.name,
-                        experiment=experiment.id,
-                        analysed=analysed,
-                    )
-                    for group in experiment.groups
-                ]
-            return _Draw(snapshot, experiment, outside, inside)
-
-        self.latched = add(Reason.LATCH, Arm.CONTROL, route.control)
+        self.headers = tuple((name.encode(), value.encode()) for name, value in route.headers)
+        self.latched = decisions.make(route, Reason.LATCH, Arm.CONTROL, route.control)
         self.overridden = (
-            add(Reason.OVERRIDE, Arm.CONTROL, route.control),
-            add(Reason.OVERRIDE, Arm.TREATMENT, route.treatment),
+            decisions.make(route, Reason.OVERRIDE, Arm.CONTROL, route.control),
+            decisions.make(route, Reason.OVERRIDE, Arm.TREATMENT, route.treatment),
         )
-        self.unidentified = add(Reason.NO_IDENTITY, Arm.CONTROL, route.control)
-        self.known = draw(analysed=True)
-        self.drawn = draw(analysed=False, reason=Reason.NO_IDENTITY)
+        self.unidentified = decisions.make(route, Reason.NO_IDENTITY, Arm.CONTROL, route.control)
+        self.known = _Draw(enrolment, route, decisions)
+        self.drawn = _Draw(enrolment, route, decisions, Reason.NO_IDENTITY)
 
     def matches(self, method: bytes, path: bytes, headers: Mapping[bytes, bytes]) -> bool:
         """True if the route serves such a request; header names in lower case, values exact."""
@@ -200,9 +244,9 @@ class Table:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        decisions: list[Decision] = []
-        self.routes = tuple(RouteTable(snapshot, route, decisions) for route in snapshot.routes)
-        self.decisions = tuple(decisions)
+        decisions = _Decisions()
+        self.routes = tuple(RouteTable(snapshot.enrolment, route, decisions) for route in snapshot.routes)
+        self.decisions = tuple(decisions.made)
         self.needs_headers = any(route.headers for route in self.routes)
         self._random = snapshot.identity.anonymous is Anonymous.RANDOM
         self._users = {user.encode(): Arm.TREATMENT for user in snapshot.overrides.treatment}
@@ -224,7 +268,7 @@ class Table:
         override: Arm | None,
         draw: bytes,
     ) -> Decision:
-        """Decide for one request (contract section 5).
+        """Decide for one request; the first of latch, override, missing id and hash that applies.
 
         `available[i]` says whether upstream i has a healthy endpoint. `user` is the id, None without
         one. `override` is the arm of a token that was already checked. `draw` is fresh randomness,
