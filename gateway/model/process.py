@@ -6,7 +6,6 @@ the values and the one protocol by which they deal with each other. How they tra
 
 from __future__ import annotations
 
-import base64
 import enum
 import json
 from collections.abc import Mapping
@@ -35,6 +34,14 @@ class BootOptions:
     config: str
     workers: int | None
     state_directory: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """The first thing that a control process hears: the options, and what an earlier one left."""
+
+    options: BootOptions
+    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,19 @@ class Standing:
     control_restarts: int
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerStart:
+    """The first thing that a worker hears: which slot it has and what its descriptors are.
+
+    The descriptors that come along are the latch page, then the listening sockets, then `probes`
+    sockets for /livez and /readyz.
+    """
+
+    slot: int
+    state_directory: str
+    probes: int
+
+
 class Keeper(Protocol):
     """The supervisor, as the control process sees it: it remembers what must outlive the latter."""
 
@@ -108,9 +128,10 @@ class Keeper(Protocol):
 
 def pack_sources(sources: Mapping[Path, bytes]) -> bytes:
     """The files of a config as one blob for `Keeper.keep(KEPT_SOURCES, ...)`."""
-    return json.dumps({str(path): base64.b64encode(data).decode() for path, data in sources.items()}).encode()
+    # Latin-1 maps every byte to one character, so any file survives, UTF-8 or not.
+    return json.dumps({str(path): data.decode("latin-1") for path, data in sources.items()}).encode()
 
 
 def unpack_sources(blob: bytes) -> dict[Path, bytes]:
     """Undo `pack_sources`."""
-    return {Path(path): base64.b64decode(data) for path, data in json.loads(blob).items()}
+    return {Path(path): data.encode("latin-1") for path, data in json.loads(blob).items()}
