@@ -1,0 +1,128 @@
+"""Experiments as the config file writes them: one part of the key `deployment`."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from gateway.model.fields import (
+    AnyText,
+    Count,
+    Exact,
+    Flag,
+    Name,
+    OptionalSpan,
+    Scalar,
+    Section,
+    Truth,
+    default,
+    fault,
+)
+from gateway.model.metrics import Metric, Ratio, nearest
+from gateway.model.snapshot import HashKind
+from gateway.model.units import shorten
+
+
+class Configuration(Section, extra="allow"):
+    """What a group's users get: `dspy_enabled`, and anything else that the pipelines understand."""
+
+    __pydantic_extra__: dict[str, Annotated[str | int | float | bool, Scalar()]]
+    dspy_enabled: Annotated[bool | None, Truth(optional=True)] = default(None)
+    """True is the route's treatment, false its control."""
+
+
+CONTROL_GROUP = "control"
+
+
+class Group(Section):
+    """A group of an experiment."""
+
+    weight: Annotated[Fraction, Exact(0, 1_000_000, "a weight")]
+    """Its share of the enrolled users, relative to the weights of the other groups."""
+    configuration: Configuration = default({})
+    """What its users get. Without `dspy_enabled` the group `control` is the route's control, any other
+    the route's treatment."""
+    upstream: Name | None = default(None)
+    """An upstream of its own; decides over `dspy_enabled`."""
+
+
+class Direction(enum.StrEnum):
+    """Which way a metric is better."""
+
+    UP = "up"
+    DOWN = "down"
+
+
+class SuccessMetric(Section):
+    """A metric that an experiment is judged by."""
+
+    name: Name
+    """One of the gateway's metrics, or one of your own that outcomes report."""
+    direction: Direction
+    """Which way is better; needed for metrics of your own."""
+    cap: Annotated[float | None, Ratio()] = default(None)
+    """Values above are counted as this, so that single outliers cannot decide; null for none."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_direction(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if not isinstance(value, dict) or "direction" in value or "name" not in value:
+            return value
+        name = value["name"]
+        if name in list(Metric):
+            return {**value, "direction": "up" if Metric(name).rises_when_better else "down"}
+        if isinstance(name, str):
+            raise fault(
+                f"unknown metric {shorten(name)!r}{nearest(name, Metric)}",
+                f"expected one of {', '.join(Metric)}, or {{name: {shorten(name)}, direction: up}} "
+                "for a metric of your own",
+            )
+        return value
+
+
+class Experiment(Section):
+    """An A/B experiment among the enrolled users."""
+
+    name: AnyText = default("")
+    """For people; empty: the experiment's id."""
+    enabled: Flag = default(True)
+    """True runs it from the first load on."""
+    seed: AnyText = default("")
+    """Part of the hash: another seed deals the users anew."""
+    hash: HashKind = default("xxh3")
+    """xxh3, or sha256 for the formula `sha256(user_id <> seed)` modulo total weight."""
+    revision: Count = default(1)
+    """Raise it to change the weights, seed or hash of a running experiment: a new epoch begins."""
+    groups: Annotated[Mapping[Name, Group], Field(min_length=1)]
+    """The groups in their order."""
+    success_metrics: tuple[SuccessMetric, ...] = default(
+        ["accuracy", "response_time", "cost_per_request", "user_satisfaction"]
+    )
+    """The first one that has data decides; the others may veto."""
+    duration: OptionalSpan = default("30d")
+    """How long it is planned to run; null for no end."""
+    minimum_sample_size: Count = default(1000)
+    """Users per group below which nothing is shown."""
+
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _sides(cls, groups: Any) -> Any:
+        """Write out which side a group without a word about it is on."""
+        if not isinstance(groups, dict):
+            return groups
+        return {name: _with_side(name, group) for name, group in groups.items()}
+
+
+def _with_side(name: Any, group: Any) -> Any:
+    if not isinstance(group, dict) or group.get("upstream") is not None:
+        return group
+    configuration = group.get("configuration", {})
+    if not isinstance(configuration, dict) or configuration.get("dspy_enabled") is not None:
+        return group
+    return {**group, "configuration": {**configuration, "dspy_enabled": name != CONTROL_GROUP}}
