@@ -37,3 +37,9 @@ def slices(weights: Sequence[Fraction], total: int) -> tuple[tuple[int, int], ..
     unit = total / sum(weights)
     ends = (math.ceil(end * unit) for end in accumulate(weights, initial=Fraction(0)))
     return tuple(pairwise(ends))
+
+
+def format_share(share: Fraction | float) -> str:
+    """A share from 0 to 1 as people read it: `1 %`, `33.3 %`, never `0 %` for somebody."""
+    percentage = f"{float(share * 100):.4f}".rstrip("0").rstrip(".")
+    return "<0.0001 %" if share > 0 and percentage == "0" else f"{percentage} %"
