@@ -1,0 +1,151 @@
+"""Active health checks: which endpoints answer, as asked from here.
+
+Every endpoint of an upstream that has a health check is asked at its interval; the answers are
+counted (`Tally`), and the whole map is published when one of its values changes. An endpoint is
+healthy until it was found not to be. What follows from it is the workers' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import aiohttp
+
+from gateway import logs
+from gateway.link.api import EndpointHealth
+from gateway.model.snapshot import HealthCheck, Upstream
+
+JITTER = 0.1
+"""Share of the interval by which two checks may lie closer or further apart: spreads a fleet's checks."""
+_UNIX = "unix:"
+
+
+class Tally:
+    """Consecutive answers of one endpoint, and what they amount to."""
+
+    __slots__ = ("_against", "_check", "healthy")
+
+    def __init__(self, check: HealthCheck, healthy: bool = True) -> None:
+        self.healthy = healthy
+        self._check = check
+        self._against = 0
+
+    def __repr__(self) -> str:
+        return f"<Tally healthy={self.healthy} against={self._against}>"
+
+    def count(self, passed: bool) -> bool:
+        """Take one answer in; True if it changed `healthy`."""
+        if passed == self.healthy:
+            self._against = 0
+            return False
+        self._against += 1
+        needed = self._check.unhealthy_after if self.healthy else self._check.healthy_after
+        if self._against < needed:
+            return False
+        self.healthy = passed
+        self._against = 0
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    upstream: str
+    endpoint: str
+    check: HealthCheck
+
+
+class HealthChecks:
+    """The checks of the current upstreams; `follow` is given new ones."""
+
+    def __init__(
+        self,
+        publish: Callable[[EndpointHealth], None],
+        known: EndpointHealth,
+        spread: Callable[[], float] = random.random,
+    ) -> None:
+        """`known` is what an earlier control process found; `spread` draws from [0, 1)."""
+        self._known = known
+        self._publish = publish
+        self._spread = spread
+        self._targets: dict[_Target, Tally] = {}
+        self._changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<HealthChecks {self.health}>"
+
+    @property
+    def health(self) -> EndpointHealth:
+        """The whole map of checked endpoints."""
+        return {(target.upstream, target.endpoint): tally.healthy for target, tally in self._targets.items()}
+
+    def follow(self, upstreams: Iterable[Upstream]) -> None:
+        """Check these from now on. An endpoint whose check stays as it was keeps what is known of it."""
+        targets = [
+            _Target(upstream.name, endpoint, upstream.health_check)
+            for upstream in upstreams
+            if upstream.health_check is not None
+            for endpoint in upstream.endpoints
+        ]
+        if targets == list(self._targets):
+            return
+        before = self.health
+        self._targets = {target: self._targets.get(target) or self._begin(target) for target in targets}
+        if self.health != before:
+            self._publish(self.health)
+        self._changed.set()
+
+    def _begin(self, target: _Target) -> Tally:
+        return Tally(target.check, self._known.get((target.upstream, target.endpoint), True))
+
+    async def run(self) -> None:
+        """Check for ever. An unexpected fault in one check ends all of them, for the caller to restart."""
+        while True:
+            self._changed.clear()
+            async with asyncio.TaskGroup() as group:
+                checks = [group.create_task(self._watch(*item)) for item in self._targets.items()]
+                await self._changed.wait()
+                for check in checks:
+                    check.cancel()
+
+    async def _watch(self, target: _Target, tally: Tally) -> None:
+        check = target.check
+        async with _session(target) as session:
+            await asyncio.sleep(self._spread() * min(check.interval, 1.0))
+            while True:
+                passed = await _passes(session, target)
+                if tally.count(passed):
+                    logs.warn(
+                        "endpoint healthy" if passed else "endpoint unhealthy",
+                        upstream=target.upstream,
+                        endpoint=target.endpoint,
+                    )
+                    self._publish(self.health)
+                await asyncio.sleep(check.interval * (1 - JITTER + 2 * JITTER * self._spread()))
+
+
+def _session(target: _Target) -> aiohttp.ClientSession:
+    # A fresh connection each time: what is asked is also whether the endpoint still accepts.
+    connector: aiohttp.BaseConnector
+    if target.endpoint.startswith(_UNIX):
+        connector = aiohttp.UnixConnector(target.endpoint.removeprefix(_UNIX), force_close=True)
+    else:
+        connector = aiohttp.TCPConnector(force_close=True, use_dns_cache=False)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=target.check.timeout),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        headers={"User-Agent": "gateway-health-check"},
+    )
+
+
+async def _passes(session: aiohttp.ClientSession, target: _Target) -> bool:
+    base = "http://localhost" if target.endpoint.startswith(_UNIX) else target.endpoint
+    try:
+        async with session.get(base + target.check.path, allow_redirects=False) as response:
+            return 200 <= response.status < 400
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
+        return False

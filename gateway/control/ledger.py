@@ -1,0 +1,150 @@
+"""The traffic of all workers, dead ones included, as sums that never go back.
+
+Workers report cumulative numbers. The ledger holds the newest report of every worker, and
+folds those of workers long dead into one retired sum. It can be handed to the next control
+process as bytes, so neither a worker's nor a control process's death loses or doubles a request.
+
+It knows nothing of Prometheus and nothing of the status page; both read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from gateway.model.codec import decode, encode
+from gateway.model.observation import (
+    LATENCY_BOUNDS,
+    OVERHEAD_BOUNDS,
+    Histogram,
+    Observation,
+    RouteCounts,
+)
+
+DEAD_HELD = 8
+"""Reports of dead workers that are held unfolded: the last words of one may arrive after its death."""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over reports. Each report's numbers are cumulative, so these are too."""
+
+    routes: tuple[RouteCounts, ...]
+    overhead: Histogram
+    failovers: tuple[tuple[str, str, int], ...]
+    """(route, reason, count)."""
+    records_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """The ledger as it travels to the next control process."""
+
+    retired: Totals
+    folded: tuple[str, ...]
+    reports: tuple[Observation, ...]
+
+
+def empty_histogram(bounds: tuple[float, ...]) -> Histogram:
+    """A histogram over `bounds` that counted nothing yet."""
+    return Histogram((0,) * (len(bounds) + 1), 0.0)
+
+
+NOTHING = Totals((), empty_histogram(OVERHEAD_BOUNDS), (), 0)
+
+
+def add_histograms(first: Histogram, second: Histogram) -> Histogram:
+    """The histogram that would have counted both. Raises ValueError if their buckets differ."""
+    buckets = tuple(a + b for a, b in zip(first.buckets, second.buckets, strict=True))
+    return Histogram(buckets, first.total + second.total)
+
+
+def add_up(parts: Iterable[Observation | Totals]) -> Totals:
+    """The sum of reports and of earlier sums."""
+    routes: dict[tuple[str, str], _RouteSum] = {}
+    overhead = NOTHING.overhead
+    failovers: dict[tuple[str, str], int] = {}
+    records_dropped = 0
+    for part in parts:
+        for counts in part.routes:
+            routes.setdefault((counts.route, counts.arm), _RouteSum()).add(counts)
+        overhead = add_histograms(overhead, part.overhead)
+        for route, reason, count in part.failovers:
+            failovers[route, reason] = failovers.get((route, reason), 0) + count
+        records_dropped += part.records_dropped
+    return Totals(
+        tuple(total.counts(*key) for key, total in sorted(routes.items())),
+        overhead,
+        tuple((route, reason, count) for (route, reason), count in sorted(failovers.items())),
+        records_dropped,
+    )
+
+
+class _RouteSum:
+    """The running sum of one (route, arm)."""
+
+    def __init__(self) -> None:
+        self._requests: dict[tuple[int, str], int] = {}
+        self._duration = self._time_to_first_byte = empty_histogram(LATENCY_BOUNDS)
+
+    def add(self, counts: RouteCounts) -> None:
+        for code, outcome, count in counts.requests:
+            self._requests[code, outcome] = self._requests.get((code, outcome), 0) + count
+        self._duration = add_histograms(self._duration, counts.duration)
+        self._time_to_first_byte = add_histograms(self._time_to_first_byte, counts.time_to_first_byte)
+
+    def counts(self, route: str, arm: str) -> RouteCounts:
+        requests = tuple((code, outcome, count) for (code, outcome), count in sorted(self._requests.items()))
+        return RouteCounts(route, arm, requests, self._duration, self._time_to_first_byte)
+
+
+class Ledger:
+    """The newest report of every live worker and the retired sum of the dead."""
+
+    def __init__(self) -> None:
+        self._retired = NOTHING
+        self._folded: set[str] = set()
+        self._reports: dict[str, Observation] = {}
+        self._live: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<Ledger reports={len(self._reports)} retired={len(self._folded)}>"
+
+    @classmethod
+    def restore(cls, kept: bytes) -> Ledger:
+        """The ledger that `encoded` described. Raises ValueError or TypeError on foreign bytes."""
+        state = decode(_Kept, kept)
+        ledger = cls()
+        ledger._retired = add_up([state.retired])  # refuses buckets of another version
+        ledger._folded = set(state.folded)
+        ledger._reports = {report.incarnation: report for report in state.reports}
+        return ledger
+
+    def encoded(self) -> bytes:
+        """Everything, for `restore` in the next control process."""
+        return encode(_Kept(self._retired, tuple(sorted(self._folded)), tuple(self._reports.values())))
+
+    def take(self, reports: Iterable[Observation]) -> None:
+        """Take newer reports in. One of a worker that was folded in already adds nothing."""
+        for report in reports:
+            if report.incarnation not in self._folded:
+                self._reports[report.incarnation] = report
+
+    def retire(self, live_pids: Collection[int]) -> None:
+        """Note which processes still run; fold in the reports of those that are long gone."""
+        self._live = frozenset(live_pids)
+        dead = [report for report in self._reports.values() if report.pid not in self._live]
+        surplus = dead[: max(0, len(dead) - DEAD_HELD)]
+        self._retired = add_up([self._retired, *surplus])
+        for report in surplus:
+            self._folded.add(report.incarnation)
+            del self._reports[report.incarnation]
+
+    @property
+    def live(self) -> Mapping[int, Observation]:
+        """The newest report of each live worker, by process id."""
+        return {report.pid: report for report in self._reports.values() if report.pid in self._live}
+
+    def totals(self) -> Totals:
+        """All traffic ever, dead workers included."""
+        return add_up([self._retired, *self._reports.values()])
