@@ -11,7 +11,6 @@ It does not know what follows an engagement; the control process works that off 
 from __future__ import annotations
 
 import contextlib
-import enum
 import fcntl
 import json
 import mmap
@@ -20,6 +19,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from gateway.model.latch import LatchKind as LatchKind
 
 _PAGE_BYTES = 4096
 _MAGIC = 0x67617465_77617931
@@ -34,19 +35,6 @@ HEARTBEAT_SLOTS = 200
 LATCH_FILE = "latch"
 _LOCK_FILE = "latch.lock"
 _LOCK_PATIENCE = 1.0  # a stopped process may hold the lock; a late write is better than none
-
-
-class LatchKind(enum.StrEnum):
-    """What engaged the latch."""
-
-    EMERGENCY = "emergency"
-    ROLLBACK = "rollback"
-    CONFIG = "config"
-    STATE = "state"
-    CORRUPT = "corrupt"
-
-
-_KINDS = tuple(LatchKind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,33 @@
+"""How many users treatment may serve: the one number that the workers get of the rollout.
+
+A function of the state and the rules, and the only place where phase, ceiling, drain and latch meet.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from gateway.model.rollout import Rollout, Rules
+
+
+def effective_percentage(state: Rollout, rules: Rules) -> Fraction:
+    """The percentage in effect: the phase's or the ceiling's, on its way down in a drain, 0 if latched.
+
+    A phase that the rules do not have enrols nobody.
+    """
+    phase = rules.find(state.phase)
+    if phase is None or state.latch is not None:
+        return Fraction(0)
+    share = phase.share if state.ceiling is None else min(phase.share, state.ceiling)
+    if state.drain is None:
+        return share
+    return share * Fraction(state.drain.steps - state.drain.step, state.drain.steps)
+
+
+def percentage_after_release(state: Rollout, rules: Rules) -> Fraction:
+    """What a release would come back with: at most the percentage that was rolled back from."""
+    phase = rules.find(state.phase)
+    if phase is None:
+        return Fraction(0)
+    failed = state.rolled_back_from
+    return phase.share if failed is None else min(phase.share, failed.percentage)
