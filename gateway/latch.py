@@ -20,7 +20,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.model.latch import LatchKind as LatchKind
+from gateway.model.latch import LatchKind
+
+__all__ = [
+    "CONTROL_SLOT",
+    "DISENGAGED",
+    "HEARTBEAT_SLOTS",
+    "LATCH_FILE",
+    "DurableLatch",
+    "LatchKind",
+    "LatchPage",
+    "LatchState",
+]
 
 _PAGE_BYTES = 4096
 _MAGIC = 0x67617465_77617931
@@ -35,6 +46,9 @@ HEARTBEAT_SLOTS = 200
 LATCH_FILE = "latch"
 _LOCK_FILE = "latch.lock"
 _LOCK_PATIENCE = 1.0  # a stopped process may hold the lock; a late write is better than none
+
+
+_KINDS = tuple(LatchKind)
 
 
 @dataclass(frozen=True, slots=True)
