@@ -1,0 +1,1 @@
+"""The comparison with other proxies, and the figures that the README states."""
