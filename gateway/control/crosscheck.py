@@ -1,0 +1,366 @@
+"""What shows only when two places of a config are looked at together.
+
+Faults make a config unusable; cautions are said and let pass. Both are findings by path. Where it
+matters whether a key was written or is a default, the values as written are looked at (`written`).
+It does not know where in a file a path stands, nor what one value alone may be.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations, pairwise
+from typing import Any
+
+from gateway.control.problems import Finding, KeyPath, Spot, path_text
+from gateway.model.config import Config, Match
+from gateway.model.deployment import misspelt_phase
+from gateway.model.experiment import Experiment
+from gateway.model.metrics import nearest
+from gateway.model.phases import DEFAULT_PHASES, ManualApproval, MetricsThreshold
+from gateway.model.snapshot import HashKind
+from gateway.model.units import Address, TcpAddress, format_duration, format_number, shorten
+
+Written = Mapping[str, Any]
+"""The config as it was written, before defaults."""
+
+
+def faults(config: Config, written: Written) -> Iterator[Finding]:
+    """Everything that makes the config unusable although each value by itself is right."""
+    yield from _addresses(config, written)
+    yield from _state(config)
+    yield from _people(config)
+    yield from _upstreams(config)
+    yield from _routes(config)
+    yield from _experiments(config)
+    yield from _ladder(config, written)
+    yield from _gates(config)
+    yield from _monitoring(config)
+    yield from _contacts(config)
+
+
+def _addresses(config: Config, written: Written) -> Iterator[Finding]:
+    public = not config.listen.address.is_local
+    if public and "initial_phase" not in _mapping(written.get("deployment")):
+        yield Finding(
+            ("listen", "address"),
+            f"{config.listen.address} can be reached from other machines, "
+            "and deployment.initial_phase is not written",
+            f"expected it to be written: with public users a gateway starts at canary, "
+            f"while {config.deployment.initial_phase} would be the default",
+        )
+    if not config.admin.address.is_local and not config.admin.tokens:
+        yield Finding(
+            ("admin", "address"),
+            f"{config.admin.address} can be reached from other machines, and there are no admin.tokens",
+            "expected a loopback or unix: address, or tokens as in {alice: alice.token}",
+        )
+    addresses = {
+        ("listen", "address"): config.listen.address,
+        ("admin", "address"): config.admin.address,
+        ("health", "address"): config.health.address,
+    }
+    for (first, one), (second, other) in combinations(addresses.items(), 2):
+        if _collide(one, other):
+            yield Finding(second, f"{other} is taken by {path_text(first)}", "expected an address of its own")
+
+
+def _collide(one: Address, other: Address) -> bool:
+    if isinstance(one, TcpAddress) and isinstance(other, TcpAddress):
+        everywhere = {"0.0.0.0", "::"}  # noqa: S104  # compared, not bound
+        hosts = {one.host, other.host}
+        return one.port == other.port != 0 and (len(hosts) == 1 or bool(hosts & everywhere))
+    return one == other
+
+
+def _state(config: Config) -> Iterator[Finding]:
+    store = config.state.store
+    if store.startswith("redis://"):
+        yield Finding(("state", "store"), "redis comes later", "expected sqlite")
+    elif store != "sqlite":
+        yield Finding(("state", "store"), f"{shorten(store)!r} is no store", "expected sqlite")
+    if config.state.fleet is not None:
+        yield Finding(("state", "fleet"), "a fleet that shares one state comes later", "expected null")
+
+
+def _people(config: Config) -> Iterator[Finding]:
+    sources = [f"{source.kind}:{source.name}" for source in config.identity.sources]
+    yield from _repeated(("identity", "sources"), sources, "source")
+    users = config.overrides.users
+    yield from _repeated(("overrides", "users", "treatment"), users.treatment, "user")
+    yield from _repeated(("overrides", "users", "control"), users.control, "user")
+    treated = set(users.treatment)
+    for index, user in enumerate(users.control):
+        if user in treated:
+            yield Finding(
+                ("overrides", "users", "control", index),
+                f"the user {shorten(user)!r} is under treatment too",
+                "expected each user in one arm",
+            )
+    owners: dict[str, str] = {}
+    for name, token in config.admin.tokens.items():
+        owner = owners.setdefault(token.secret, name)
+        if owner != name:
+            yield Finding(
+                ("admin", "tokens", name),
+                f"the token is the same as {owner}'s",
+                "expected a token for each operator",
+            )
+
+
+def _upstreams(config: Config) -> Iterator[Finding]:
+    for name, upstream in config.upstreams.items():
+        yield from _repeated(("upstreams", name, "endpoints"), upstream.endpoints, "endpoint")
+
+
+def _routes(config: Config) -> Iterator[Finding]:
+    yield from _repeated(("routes",), [route.name for route in config.routes], "route", "name")
+    for index, route in enumerate(config.routes):
+        for key in ("control", "treatment"):
+            yield from _unknown(("routes", index, key), getattr(route, key), config.upstreams, "upstream")
+        if route.experiment is not None:
+            path = ("routes", index, "experiment")
+            yield from _unknown(path, route.experiment, config.deployment.experiments, "experiment")
+
+
+def _experiments(config: Config) -> Iterator[Finding]:
+    for name, experiment in config.deployment.experiments.items():
+        path: KeyPath = ("deployment", "experiments", name)
+        for group_name, group in experiment.groups.items():
+            if group.upstream is not None:
+                yield from _unknown(
+                    (*path, "groups", group_name, "upstream"), group.upstream, config.upstreams, "upstream"
+                )
+        yield from _weights((*path, "groups"), experiment)
+        metrics = [metric.name for metric in experiment.success_metrics]
+        yield from _repeated((*path, "success_metrics"), metrics, "metric")
+
+
+def _weights(path: KeyPath, experiment: Experiment) -> Iterator[Finding]:
+    if not any(group.weight for group in experiment.groups.values()):
+        yield Finding(path, "all weights are 0: nobody would be in a group", "expected a weight above 0")
+    if experiment.hash is HashKind.SHA256:
+        for name, group in experiment.groups.items():
+            if group.weight.denominator != 1:
+                yield Finding(
+                    (*path, name, "weight"),
+                    f"{format_number(group.weight)} is not whole, and hash: sha256 takes the hash modulo the weights",
+                    "expected whole weights, or hash: xxh3",
+                )
+
+
+def _ladder(config: Config, written: Written) -> Iterator[Finding]:
+    deployment = config.deployment
+    ladder, phases = deployment.ladder, deployment.phases
+    written_ladder = "ladder" in _mapping(written.get("deployment"))
+    yield from _repeated(("deployment", "ladder"), ladder, "phase")
+    for index, name in enumerate(ladder):
+        if name not in phases:
+            yield Finding(
+                ("deployment", "ladder", index),
+                f"the phase {name!r} is not defined{nearest(name, [*phases, *DEFAULT_PHASES])}",
+                f"expected it under deployment.phases, or one of {', '.join(DEFAULT_PHASES)}",
+            )
+    for name in phases:
+        meant = None if written_ladder else misspelt_phase(name)
+        if name not in ladder:
+            yield Finding(
+                ("deployment", "phases", name),
+                f"the phase {name!r} is not in deployment.ladder{nearest(name, ladder)}",
+                "expected it there, to say between which phases it stands",
+                Spot.KEY,
+            )
+        elif meant is not None:
+            yield Finding(
+                ("deployment", "phases", name),
+                f"unknown phase {name!r} (did you mean {meant}?)",
+                "expected deployment.ladder with all phases in their order, if it is a phase of your own",
+                Spot.KEY,
+            )
+    yield from _unknown(("deployment", "initial_phase"), deployment.initial_phase, ladder, "phase")
+
+
+def _gates(config: Config) -> Iterator[Finding]:
+    deployment = config.deployment
+    steps = {source: target for source, target in pairwise(deployment.ladder)}
+    for transition, gates in deployment.gates.items():
+        path: KeyPath = ("deployment", "gates", str(transition))
+        unknown = [name for name in (transition.source, transition.target) if name not in deployment.ladder]
+        for name in unknown:
+            yield from _unknown(path, name, deployment.ladder, "phase", Spot.KEY)
+        if not unknown and steps.get(transition.source) != transition.target:
+            follower = steps.get(transition.source)
+            after = (
+                f"{transition.source} -> {follower}" if follower else f"none: {transition.source} is the last"
+            )
+            yield Finding(
+                path,
+                f"{transition.target} does not come after {transition.source}",
+                f"expected {after}",
+                Spot.KEY,
+            )
+        for index, gate in enumerate(gates):
+            if isinstance(gate, MetricsThreshold) and not gate.thresholds.by_metric():
+                yield Finding(
+                    (*path, index, "thresholds"),
+                    "there is no threshold",
+                    "expected one, as in {error_rate: < 0.01}",
+                )
+
+
+def _monitoring(config: Config) -> Iterator[Finding]:
+    monitoring = config.deployment.monitoring
+    if monitoring.window < monitoring.interval:
+        yield Finding(
+            ("deployment", "monitoring", "window"),
+            f"{format_duration(monitoring.window)} is shorter than monitoring.interval",
+            f"expected at least {format_duration(monitoring.interval)}",
+        )
+    yield from _repeated(("deployment", "monitoring", "dashboards"), monitoring.dashboards, "section")
+
+
+def _contacts(config: Config) -> Iterator[Finding]:
+    channels = config.notifications.channels
+    for team, channel in config.notifications.contacts.items():
+        yield from _unknown(("notifications", "contacts", team), channel, channels, "channel")
+    teams = [contact.team for contact in config.deployment.rollback.emergency_contacts]
+    yield from _repeated(("deployment", "rollback", "emergency_contacts"), teams, "team", "team")
+
+
+def cautions(config: Config, written: Written) -> Iterator[Finding]:
+    """What is allowed and still worth a word."""
+    yield from _descents(config)
+    yield from _idle_definitions(config)
+    yield from _shadowed_routes(config)
+    yield from _absent_people(config)
+    yield from _slow_checks(config)
+    yield from _unexpanded(written, ())
+
+
+def _descents(config: Config) -> Iterator[Finding]:
+    phases = config.deployment.phases
+    for name, follower in pairwise(config.deployment.ladder):
+        share, after = (
+            phases[phase].user_percentage if phases[phase].dspy_enabled else 0 for phase in (name, follower)
+        )
+        if share > after:
+            yield Finding(
+                ("deployment", "phases", name, "user_percentage"),
+                f"{name} enrols {format_number(share)} % of the users, "
+                f"more than {follower} after it ({format_number(after)} %)",
+                f"keep public users out of {name}" if name in ("development", "staging") else "",
+            )
+
+
+def _idle_definitions(config: Config) -> Iterator[Finding]:
+    experiments = config.deployment.experiments
+    groups = [group for experiment in experiments.values() for group in experiment.groups.values()]
+    used = {name for route in config.routes for name in (route.control, route.treatment)}
+    used |= {group.upstream for group in groups if group.upstream is not None}
+    for name in config.upstreams:
+        if name not in used:
+            yield Finding(("upstreams", name), "no route and no group names this upstream", "", Spot.KEY)
+    running = {route.experiment for route in config.routes}
+    for name in experiments:
+        if name not in running:
+            path = ("deployment", "experiments", name)
+            yield Finding(path, "no route names this experiment: nobody takes part in it", "", Spot.KEY)
+
+
+def _shadowed_routes(config: Config) -> Iterator[Finding]:
+    for index, route in enumerate(config.routes):
+        earlier = next((other for other in config.routes[:index] if _covers(other.match, route.match)), None)
+        if earlier is not None:
+            yield Finding(
+                ("routes", index),
+                f"the route {route.name} never matches: {earlier.name} before it matches the same",
+                "",
+            )
+
+
+def _covers(one: Match, other: Match) -> bool:
+    """True if every request that `other` matches is matched by `one`."""
+    methods = not one.methods or (bool(other.methods) and set(other.methods) <= set(one.methods))
+    headers = {name.lower(): value for name, value in other.headers.items()}
+    return (
+        other.path_prefix.startswith(one.path_prefix)
+        and methods
+        and all(headers.get(name.lower()) == value for name, value in one.headers.items())
+    )
+
+
+def _absent_people(config: Config) -> Iterator[Finding]:
+    contacts = config.notifications.contacts
+    for index, contact in enumerate(config.deployment.rollback.emergency_contacts):
+        if contact.oncall and contact.team not in contacts:
+            yield Finding(
+                ("deployment", "rollback", "emergency_contacts", index),
+                f"{contact.team} is on call and has no channel under notifications.contacts: nobody is paged",
+                "",
+            )
+    for transition, gates in config.deployment.gates.items():
+        for index, gate in enumerate(gates):
+            if isinstance(gate, ManualApproval) and 1 < gate.approvals > len(config.admin.tokens):
+                yield Finding(
+                    ("deployment", "gates", str(transition), index, "approvals"),
+                    f"{gate.approvals} approvals need as many named operators, "
+                    f"and admin.tokens names {len(config.admin.tokens)}: this gate cannot pass",
+                    "",
+                )
+
+
+def _slow_checks(config: Config) -> Iterator[Finding]:
+    for name, upstream in config.upstreams.items():
+        check = upstream.health_check
+        if check is not None and check.timeout > check.interval:
+            yield Finding(
+                ("upstreams", name, "health_check", "timeout"),
+                f"a check may take {format_duration(check.timeout)}, longer than the interval "
+                f"of {format_duration(check.interval)}",
+                "",
+            )
+
+
+_VARIABLE = re.compile(r"\$\{\w+\}")
+
+
+def _unexpanded(value: Any, path: KeyPath) -> Iterator[Finding]:
+    """`${NAME}` where it stays text."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _unexpanded(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _unexpanded(item, (*path, index))
+    elif isinstance(value, str) and not _is_secret(path):
+        match = _VARIABLE.search(value)
+        if match:
+            yield Finding(path, f"{match[0]} is not expanded here: only the urls of channels are", "")
+
+
+def _is_secret(path: KeyPath) -> bool:
+    return path[:2] == ("notifications", "channels") and path[-1] == "url"
+
+
+def _unknown(
+    path: KeyPath, name: str, known: Iterable[str], what: str, spot: Spot = Spot.VALUE
+) -> Iterator[Finding]:
+    known = list(known)
+    if name not in known:
+        choices = f"expected one of {', '.join(known)}" if known else f"expected an {what} that is defined"
+        yield Finding(path, f"unknown {what} {shorten(name)!r}{nearest(name, known)}", choices, spot)
+
+
+def _repeated(path: KeyPath, names: Sequence[str], what: str, key: str | None = None) -> Iterator[Finding]:
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name in seen:
+            inside = () if key is None else (key,)
+            yield Finding(
+                (*path, index, *inside), f"the {what} {shorten(name)!r} stands here twice", "expected it once"
+            )
+        seen.add(name)
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,188 @@
+"""A config file to a `Config`, or to every reason why not.
+
+The one loading path of `run`, `check` and every reload: read, parse, validate, check what only shows
+across keys. It reads the file, its `deployment_file` and the token files, each once, and remembers what
+it read, so that the same bytes can be loaded again without the files. It puts nothing into force.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.control import diagnosis, document
+from gateway.control.crosscheck import cautions, faults
+from gateway.control.document import DocumentError, Node
+from gateway.control.problems import ConfigError, Finding, Part, Problem, Spot, place
+from gateway.control.reading import read_file
+from gateway.model.config import Config
+from gateway.model.fields import Surroundings
+
+__all__ = ["ConfigError", "Loaded", "Problem", "load", "load_sources"]
+
+MAX_CONFIG_BYTES = 1_000_000
+"""A config is read and parsed in well under a second up to here."""
+MAX_TOKEN_BYTES = 4096
+EMERGENCY_VARIABLE = "GATEWAY_EMERGENCY"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A config and where it came from.
+
+    `sources` holds every file that was read, by absolute path: the config, its deployment_file and the
+    token files. `digest` is the SHA-256 over all of them in hex.
+    """
+
+    config: Config
+    path: Path
+    digest: str
+    sources: Mapping[Path, bytes] = field(repr=False)
+    warnings: tuple[Problem, ...]
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Loaded:
+    """Read the config at `path`. Raises ConfigError with every problem that was found."""
+    return _Loading(path, environ, read_file).run()
+
+
+def load_sources(path: Path, sources: Mapping[Path, bytes], environ: Mapping[str, str]) -> Loaded:
+    """Load again what was read before (`Loaded.sources`), whatever the files hold now."""
+
+    def recall(source: Path, limit: int) -> bytes:
+        try:
+            return sources[source]
+        except KeyError:
+            raise FileNotFoundError(f"{source} was not read before") from None
+
+    return _Loading(path, environ, recall).run()
+
+
+class _Loading:
+    """One run of the loading path: collects sources and problems on its way."""
+
+    def __init__(self, path: Path, environ: Mapping[str, str], read: Callable[[Path, int], bytes]) -> None:
+        self._path = path
+        self._folder = Path(os.path.abspath(path)).parent
+        self._environ = environ
+        self._read_file = read
+        self._sources: dict[Path, bytes] = {}
+        self._problems: list[Problem] = []
+        self._parts: dict[str, Part] = {}
+
+    def run(self) -> Loaded:
+        values = self._values()
+        config = self._validated(values)
+        if config is not None:
+            self._report(faults(config, values))
+        if config is None or self._problems:
+            raise ConfigError(tuple(sorted(self._problems, key=_by_place)))
+        noted = tuple(place(finding, self._parts) for finding in cautions(config, values))
+        return Loaded(config, self._path, self._digest(), self._sources, noted)
+
+    def _values(self) -> dict[str, Any]:
+        """What the files say, put together; ConfigError where they cannot be read at all."""
+        root = self._document(self._path.name, str(self._path))
+        if root is None:
+            raise ConfigError(tuple(self._problems))
+        self._parts[""] = Part(str(self._path), root)
+        values: dict[str, Any] = root.plain()
+        name = values.get("deployment_file")
+        if name is not None and "deployment" in values:
+            wrong = "deployment is written here and in deployment_file"
+            self._report([Finding(("deployment",), wrong, "expected one of the two", Spot.KEY)])
+        elif isinstance(name, str):
+            self._join_deployment(values, name)
+        if self._environ.get(EMERGENCY_VARIABLE, "").lower() not in ("", "0", "false"):
+            values["emergency"] = True
+        return values
+
+    def _join_deployment(self, values: dict[str, Any], name: str) -> None:
+        shown = str(self._path.parent / name)
+        root = self._document(name, shown)
+        if root is None:
+            return
+        written = root.plain()
+        part = Part(shown, root)
+        self._parts["deployment"] = part
+        for key in written:
+            if key != "deployment":
+                wrong = Finding((key,), "unknown key", "expected the key deployment alone", Spot.KEY)
+                self._problems.append(place(wrong, {"": part}))
+        if "deployment" in written:
+            values["deployment"] = written["deployment"]
+        else:
+            self._problems.append(
+                Problem(shown, 1, 1, "deployment", "the key is missing", "expected the rollout under it")
+            )
+
+    def _document(self, name: str, shown: str) -> Node | None:
+        """A file's root, which is a mapping; None after its problem is noted."""
+        try:
+            found = document.parse(self._read(self._folder / name, MAX_CONFIG_BYTES))
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror or error}"
+            self._problems.append(Problem(shown, 0, 0, "", reason, "expected a config file"))
+            return None
+        except ValueError as error:
+            self._problems.append(Problem(shown, 0, 0, "", str(error), "expected a config file"))
+            return None
+        except DocumentError as error:
+            self._problems.append(_problem(shown, error))
+            return None
+        self._problems.extend(_problem(shown, fault) for fault in found.faults)
+        if isinstance(found.root.content, dict):
+            return found.root
+        self._problems.append(_problem(shown, DocumentError(found.root.mark, *_NO_MAPPING)))
+        return None
+
+    def _read(self, path: Path, limit: int) -> bytes:
+        """A file's bytes; read once, so that everything that is loaded comes from the same moment."""
+        if path not in self._sources:
+            self._sources[path] = self._read_file(path, limit)
+        return self._sources[path]
+
+    def _token(self, path: Path) -> str:
+        try:
+            text = self._read(path, MAX_TOKEN_BYTES).decode().strip()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not text in UTF-8") from error
+        if not text:
+            raise ValueError(f"{path} is empty")
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError(f"{path} holds more than one token, or letters that no header may hold")
+        return text
+
+    def _validated(self, values: dict[str, Any]) -> Config | None:
+        surroundings = Surroundings(self._folder, self._environ, self._token)
+        try:
+            return Config.model_validate(values, context=surroundings)
+        except ValidationError as error:
+            self._report(diagnosis.findings(error, values))
+            return None
+
+    def _report(self, findings: Iterable[Finding]) -> None:
+        self._problems.extend(place(finding, self._parts) for finding in findings)
+
+    def _digest(self) -> str:
+        total = hashlib.sha256()
+        for source in sorted(self._sources):
+            total.update(hashlib.sha256(self._sources[source]).digest())
+        return total.hexdigest()
+
+
+_NO_MAPPING = ("this is no mapping", "expected key: value")
+
+
+def _problem(shown: str, error: DocumentError) -> Problem:
+    return Problem(shown, error.mark.line, error.mark.column, "", error.message, error.expected)
+
+
+def _by_place(problem: Problem) -> tuple[str, int, int]:
+    return problem.file, problem.line, problem.column

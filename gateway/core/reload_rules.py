@@ -1,0 +1,71 @@
+"""What a reload may change, judged from the old config and the new one.
+
+Two questions: which keys need a restart, and what a running rollout cannot have changed under it. Both
+are functions of values; whoever reloads acts on the answers. It does not know which experiments are
+running by API: those that the config enables are taken to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.model.config import Admin, Config
+from gateway.model.experiment import Experiment
+
+
+def restart_required(old: Config, new: Config) -> tuple[str, ...]:
+    """The top-level keys that changed and that only a restart applies.
+
+    A token file whose content changed is not among them: the name and the path of a token are the
+    config's, the secret is not.
+    """
+    changed = {
+        "listen": old.listen != new.listen,
+        "admin": old.admin.address != new.admin.address or _token_files(old.admin) != _token_files(new.admin),
+        "health": old.health != new.health,
+        "state": old.state != new.state,
+    }
+    return tuple(key for key, differs in changed.items() if differs)
+
+
+def _token_files(admin: Admin) -> Mapping[str, Path]:
+    return {name: token.path for name, token in admin.tokens.items()}
+
+
+def reload_conflicts(old: Config, new: Config, current_phase: str) -> tuple[str, ...]:
+    """Why `new` may not replace `old` while the rollout stands in `current_phase`; empty if it may.
+
+    Each text names the key, what is wrong and the way out.
+    """
+    conflicts = []
+    if current_phase not in new.deployment.ladder:
+        conflicts.append(
+            f"deployment.phases: the current phase {current_phase} is gone; "
+            "advance or roll back to a phase that stays, then reload"
+        )
+    for name, before in old.deployment.experiments.items():
+        after = new.deployment.experiments.get(name)
+        changed = [] if after is None else _changed(before, after)
+        if after is not None and before.enabled and changed and after.revision <= before.revision:
+            conflicts.append(
+                f"deployment.experiments.{name}: {', '.join(changed)} changed while it runs, which would move "
+                f"its users; conclude it first, or raise its revision to {before.revision + 1}, "
+                "which starts a new epoch"
+            )
+    return tuple(conflicts)
+
+
+def _changed(before: Experiment, after: Experiment) -> list[str]:
+    """The keys that decide who is in which group and that differ."""
+    differs = {
+        "weights": _weights(before) != _weights(after),
+        "seed": before.seed != after.seed,
+        "hash": before.hash != after.hash,
+    }
+    return [key for key, value in differs.items() if value]
+
+
+def _weights(experiment: Experiment) -> list[tuple[str, object]]:
+    """Groups and weights in their order, which is part of the split."""
+    return [(name, group.weight) for name, group in experiment.groups.items()]
