@@ -29,7 +29,7 @@ class Listener:
     worker_started: Callable[[WorkerStatus, socket.socket], None]
     worker_ended: Callable[[WorkerStatus], None]
     reload: Callable[[], None]
-    orphaned: Callable[[], None]
+    orphaned: Callable[[], object]
 
 
 class SupervisorLink:
@@ -63,9 +63,14 @@ class SupervisorLink:
         """See `model.process.Keeper`."""
         return self._standing
 
-    def plan(self, plan: BootPlan) -> socket.socket:
-        """Offer the plan and wait for the start; returns the listening admin socket."""
-        packets.send(self._end, PacketKind.PLAN, encode(plan))
+    def plan(self, plan: BootPlan, fallback: bytes) -> socket.socket:
+        """Offer the plan and wait for the start; returns the listening admin socket.
+
+        `fallback` is a snapshot to serve by, latched, should none ever be published.
+        """
+        fd = packets.seal(fallback)
+        packets.send(self._end, PacketKind.PLAN, encode(plan), [fd])
+        os.close(fd)
         packet = _expect(self._end, PacketKind.START)
         self._standing = decode(Standing, packet.payload)
         (admin,) = packet.descriptors

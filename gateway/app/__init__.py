@@ -1,0 +1,1 @@
+"""The composition roots: what a worker process and a control process are made of."""

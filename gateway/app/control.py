@@ -1,0 +1,121 @@
+"""The control process: the controller on its links to the supervisor and to the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from gateway import logs
+from gateway.app.process import handle_emergency, run
+from gateway.control.controller import Controller
+from gateway.control.loading import ConfigError, Loaded, load, load_sources
+from gateway.core.compile import compile_snapshot, initial_position
+from gateway.exits import Exit
+from gateway.latch import DurableLatch, LatchPage
+from gateway.link.channel import ControlChannel
+from gateway.link.supervision import Listener, SupervisorLink
+from gateway.model.codec import encode
+from gateway.model.process import (
+    KEPT_SNAPSHOT,
+    KEPT_SOURCES,
+    BootOptions,
+    BootPlan,
+    OnMissing,
+    WorkerStatus,
+    unpack_sources,
+)
+from gateway.processes.processors import usable_processors
+
+
+def main(link: int) -> int:
+    """The life of a control process; `link` is the descriptor of its link. Returns the exit code."""
+    logs.start("control")
+    try:
+        supervisor = SupervisorLink(socket.socket(fileno=link))
+        page = LatchPage(supervisor.latch_descriptor)
+        handle_emergency(page, "the control process", _no_more)
+        loaded = _load(supervisor)
+        position = initial_position(loaded.config)
+        fallback = compile_snapshot(loaded.config, position, digest=loaded.digest, version=1)
+        admin = supervisor.plan(_plan(loaded, supervisor.options), encode(fallback))
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return Exit.INVALID
+    except EOFError:
+        return Exit.DONE  # the supervisor has said why it does not start
+    return run(_control(supervisor, page, loaded, admin))
+
+
+async def _control(supervisor: SupervisorLink, page: LatchPage, loaded: Loaded, admin: socket.socket) -> None:
+    channel = ControlChannel(lambda data: supervisor.keep(KEPT_SNAPSHOT, data))
+    workers: dict[int, WorkerStatus] = {}
+    plan = _plan(loaded, supervisor.options)
+    controller = Controller(
+        loaded=loaded,
+        link=channel,
+        latch=page,
+        durable=DurableLatch(Path(plan.state_directory)),
+        admin=admin,
+        keeper=supervisor,
+        workers=lambda: tuple(workers.values()),
+        boot=supervisor.options,
+    )
+
+    def worker_started(status: WorkerStatus, end: socket.socket) -> None:
+        workers[status.pid] = status
+        channel.attach(status.pid, end)
+
+    def worker_ended(status: WorkerStatus) -> None:
+        workers.pop(status.pid, None)
+        channel.detach(status.pid)
+
+    running = asyncio.ensure_future(controller.run())
+    supervisor.listen(Listener(worker_started, worker_ended, controller.request_reload, running.cancel))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    channel.close()
+    supervisor.close()
+
+
+def _load(supervisor: SupervisorLink) -> Loaded:
+    """The config: what an earlier control process had in force, else what the file holds.
+
+    So a restart over a file that has been broken meanwhile serves on, and one that was changed is
+    applied by the reload's own rules.
+    """
+    path = Path(supervisor.options.config)
+    if KEPT_SOURCES in supervisor.kept:
+        try:
+            return load_sources(path, unpack_sources(supervisor.kept[KEPT_SOURCES]), os.environ)
+        except (ConfigError, ValueError) as error:
+            logs.error("kept config not usable", error=str(error))
+    loaded = load(path, os.environ)
+    for warning in loaded.warnings:
+        logs.warn("config", problem=str(warning))
+    return loaded
+
+
+def _plan(loaded: Loaded, options: BootOptions) -> BootPlan:
+    config = loaded.config
+    directory = options.state_directory or config.state.directory
+    return BootPlan(
+        listen=str(config.listen.address),
+        admin=str(config.admin.address),
+        health=str(config.health.address),
+        workers=options.workers or config.listen.workers or usable_processors(),
+        state_directory=os.path.abspath(directory),
+        on_missing=OnMissing(config.state.on_missing.value),
+        emergency="emergency: true in the config" if config.emergency else "",
+        drain_delay=config.drain_delay,
+        drain_timeout=config.drain_timeout,
+    )
+
+
+def _no_more() -> None:
+    """The control process's own watch over the latch, and the supervisor, see to the disk."""
