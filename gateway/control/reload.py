@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +59,7 @@ class Reloader:
         self,
         loaded: Loaded,
         load: Callable[[], Loaded],
-        apply: Callable[[Loaded], None],
+        apply: Callable[[Loaded], Awaitable[None]],
         *,
         now: Callable[[], float] = time.time,
         poll_interval: float = POLL_INTERVAL,
@@ -109,7 +110,7 @@ class Reloader:
         if found == self._seen and not requested:
             return
         self._seen, outcome = await self._read(found)
-        self._conclude(outcome, requested)
+        await self._conclude(outcome, requested)
 
     async def _read(self, found: Fingerprints) -> tuple[Fingerprints, Loaded | ConfigError | TimeoutError]:
         """Load what the files hold once they hold still, and the fingerprints of exactly that."""
@@ -142,23 +143,23 @@ class Reloader:
             case Loaded():
                 return set(outcome.sources)
             case ConfigError():
-                return {*self._seen, *(Path(problem.file) for problem in outcome.problems)}
+                return {*self._seen, *(Path(os.path.abspath(problem.file)) for problem in outcome.problems)}
             case _:
                 return set(self._seen)
 
-    def _conclude(self, outcome: Loaded | ConfigError | TimeoutError, requested: bool) -> None:
+    async def _conclude(self, outcome: Loaded | ConfigError | TimeoutError, requested: bool) -> None:
         if not isinstance(outcome, Loaded):
             self._fail(str(outcome))
         elif outcome.digest != self.applied.loaded.digest:
-            self._replace(outcome)
+            await self._replace(outcome)
         elif requested or self.error is not None:
             self.error = None
             self.results[ReloadResult.UNCHANGED] += 1
             logs.info("config unchanged", digest=outcome.digest)
 
-    def _replace(self, loaded: Loaded) -> None:
+    async def _replace(self, loaded: Loaded) -> None:
         try:
-            self._apply(loaded)
+            await self._apply(loaded)
         except ReloadRefused as refusal:
             self._fail(str(refusal))
         except Exception:

@@ -1,21 +1,18 @@
 """What the config's files hold right now: fingerprints of content, never of times.
 
-Reading is bounded in size and never waits: a FIFO, a device or a directory is named as such, not
-opened for good. It does not know what a config means.
+What cannot be read has a fingerprint too: the reason. It does not know what a config means.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
-import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-READ_LIMIT = 4 * 1024 * 1024
-"""Bytes of a file that are looked at; the loader refuses files long before this."""
+from gateway.control.loading import MAX_CONFIG_BYTES
+from gateway.control.reading import read_file
 
 Fingerprints: TypeAlias = Mapping[Path, str]
 """Path -> SHA-256 of the content in hex, or in words why there is none."""
@@ -33,16 +30,8 @@ def look(paths: Iterable[Path]) -> Fingerprints:
 
 def _look(path: Path) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        return fingerprint(read_file(path, MAX_CONFIG_BYTES))
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "error")
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            return f"no regular file (mode {status.st_mode:o})"
-        if status.st_size > READ_LIMIT:
-            return f"too large: {status.st_size} bytes, changed at {status.st_mtime_ns}"
-        try:
-            return fingerprint(file.read(READ_LIMIT))
-        except OSError as error:
-            return errno.errorcode.get(error.errno or 0, "error")
+    except ValueError as error:
+        return str(error)

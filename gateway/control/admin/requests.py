@@ -1,0 +1,125 @@
+"""What an admin request says: its body, its preconditions, its query. Every slip is a Problem 400."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from aiohttp import hdrs, web
+
+from gateway.control.admin.problems import Problem
+from gateway.core.explain import Question
+
+BODY_LIMIT = 64 * 1024
+"""Bytes of a request's body."""
+BODY_PATIENCE = 10.0
+"""Seconds until a body must have arrived."""
+TEXT_LIMIT = 1000
+"""Characters of a reason or an operator's name."""
+ANONYMOUS = "anonymous"
+"""The operator of a write that names none, where no tokens are configured."""
+HISTORY_LIMIT = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The body of a write: who wants it and why, free metadata, and what the write itself takes."""
+
+    operator: str
+    reason: str
+    metadata: Mapping[str, Any]
+    number: int | None
+    """The engagement that a release lifts; None for the one that holds."""
+
+
+async def read_order(request: web.Request, operator: str | None) -> Order:
+    """The body as an order. `operator` is whose token it was; it outranks the body's own claim."""
+    body = await _read_json(request)
+    known = {"operator", "reason", "metadata", "number"}
+    if unknown := sorted(set(body) - known):
+        _refuse(f"unknown key {unknown[0]!r}; expected any of {', '.join(sorted(known))}")
+    metadata = body.get("metadata") or {}
+    if not isinstance(metadata, dict):
+        _refuse("metadata is not an object")
+    number = body.get("number")
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
+        _refuse("number is not a whole number from 0 on")
+    claimed = _text(body, "operator")
+    return Order(operator or claimed or ANONYMOUS, _text(body, "reason"), metadata, number)
+
+
+async def _read_json(request: web.Request) -> dict[str, Any]:
+    try:
+        async with asyncio.timeout(BODY_PATIENCE):
+            raw = await request.read()
+    except TimeoutError:
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, "the body did not arrive in time") from None
+    if not raw.strip():
+        return {}
+    try:
+        body = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        _refuse("the body is not JSON")
+    if not isinstance(body, dict):
+        _refuse("the body is not a JSON object")
+    return body
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _text(body: Mapping[str, Any], key: str) -> str:
+    text = body.get(key)
+    if text is None:
+        return ""
+    if not isinstance(text, str) or len(text) > TEXT_LIMIT:
+        _refuse(f"{key} is not text of at most {TEXT_LIMIT} characters")
+    return text.encode(errors="replace").decode()  # JSON may smuggle in lone surrogates
+
+
+def check_precondition(request: web.Request, version: int) -> None:
+    """Raise Problem 412 if the request depends on another version of the state than `version`.
+
+    If-Match holds the `version` that `status` showed, as an entity tag or bare (RFC 9110, section
+    13.1.1); without the header the request depends on nothing.
+    """
+    wanted = request.headers.get(hdrs.IF_MATCH)
+    if wanted is None or wanted.strip() == "*":
+        return
+    tags = {tag.strip().strip('"') for tag in wanted.split(",")}
+    if str(version) not in tags:
+        detail = f"the state moved: it is at version {version} now, the request depends on {wanted}"
+        raise Problem(HTTPStatus.PRECONDITION_FAILED, detail)
+
+
+def read_limit(request: web.Request) -> int:
+    """How many events `history` is asked for."""
+    text = request.query.get("limit", "100")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= HISTORY_LIMIT):
+        _refuse(f"limit is not a whole number from 1 to {HISTORY_LIMIT}")
+    return int(text)
+
+
+def read_question(request: web.Request) -> Question:
+    """The request that `explain` is asked about; each `header` is `Name: value`."""
+    headers = {}
+    for line in request.query.getall("header", []):
+        name, colon, value = line.partition(":")
+        if not colon or not name.strip():
+            _refuse("header is not written as 'Name: value'")
+        headers[name.strip().lower()] = value.strip()
+    return Question(
+        user=request.query.get("user", ""),
+        path=request.query.get("path", "/"),
+        method=request.query.get("method", "GET"),
+        headers=headers,
+    )
+
+
+def _refuse(detail: str) -> NoReturn:
+    raise Problem(HTTPStatus.BAD_REQUEST, detail)

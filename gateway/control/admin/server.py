@@ -1,0 +1,92 @@
+"""The admin API's HTTP server: sockets, guards around every request, start and stop.
+
+What the paths answer is in `resources`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+from aiohttp import web
+
+from gateway.control.admin.guard import ConnectionGuard, authenticate, check_host
+from gateway.control.admin.problems import Problem, answer_problems
+from gateway.control.admin.requests import BODY_LIMIT
+from gateway.control.admin.resources import API, OPERATOR, Backend, Resources
+from gateway.model.units import Address
+
+_KEEPALIVE = 15.0
+_LINGER = 1.0
+_STOP_PATIENCE = 1.0
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may ask: the address that is listened on, and the operators' tokens (name -> secret)."""
+
+    address: Address
+    tokens: Mapping[str, str] = field(repr=False)
+
+
+class AdminServer:
+    """Serves a backend on a listening socket that somebody else opened."""
+
+    def __init__(self, backend: Backend, access: Access, listening: socket.socket) -> None:
+        self.access = access
+        self._listening = listening
+        app = web.Application(middlewares=[answer_problems, self._guard], client_max_size=BODY_LIMIT)
+        app.add_routes(Resources(backend).routes())
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            keepalive_timeout=_KEEPALIVE,
+            lingering_time=_LINGER,
+            handle_signals=False,
+            shutdown_timeout=_STOP_PATIENCE,
+        )
+        self._connections: ConnectionGuard | None = None
+        self._server: asyncio.AbstractServer | None = None
+
+    def __repr__(self) -> str:
+        return f"<AdminServer {self.access.address} tokens={len(self.access.tokens)}>"
+
+    async def start(self) -> None:
+        """Accept connections from now on."""
+        await self._runner.setup()
+        if self._runner.server is None:
+            raise RuntimeError("aiohttp's runner made no server")
+        self._connections = ConnectionGuard(self._runner.server)
+        loop = asyncio.get_running_loop()
+        if self._listening.family == socket.AF_UNIX:
+            self._server = await loop.create_unix_server(self._connections, sock=self._listening)
+        else:
+            self._server = await loop.create_server(self._connections, sock=self._listening)
+
+    async def run(self) -> None:
+        """Enforce the connections' deadlines for ever."""
+        if self._connections is None:
+            raise RuntimeError("the server was not started")
+        await self._connections.run()
+
+    async def close(self) -> None:
+        """Stop accepting, end what is open within a second."""
+        if self._server is not None:
+            self._server.close()
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        if self._connections is not None:
+            self._connections.request_began(request)
+        check_host(request, self.access.address)
+        if request.path.startswith(API):
+            request[OPERATOR] = authenticate(request, self.access.tokens)
+        if (request.content_length or 0) > BODY_LIMIT:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {BODY_LIMIT} bytes")
+        return await handler(request)

@@ -1,0 +1,50 @@
+"""The newest snapshot: compiled, numbered, handed to the workers.
+
+Versions grow by one with every snapshot that says something new, over restarts of the control
+process too: the first snapshot of a new one goes on from the last of the old. It does not know why a
+config or a position changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gateway.control.loading import Loaded
+from gateway.core.compile import Position, compile_snapshot
+from gateway.core.split import Table
+from gateway.link.api import ControlEnd
+from gateway.model.snapshot import Snapshot
+
+
+class Publisher:
+    """Publishes snapshots; `current` and `table` are the newest."""
+
+    def __init__(self, link: ControlEnd, last: Snapshot | None, loaded: Loaded, position: Position) -> None:
+        """Compile the first snapshot. `last` is what an earlier control process published last."""
+        self._link = link
+        self.current = _compile(last, loaded, position)
+        self.table = Table(self.current)
+
+    def __repr__(self) -> str:
+        return f"<Publisher version={self.current.version} phase={self.current.phase}>"
+
+    def publish_current(self) -> None:
+        """Hand the newest snapshot to the workers, whether or not they have it."""
+        self._link.publish(self.current)
+
+    def publish(self, loaded: Loaded, position: Position) -> Snapshot:
+        """Compile and publish what these two amount to; the same again is not published again."""
+        snapshot = _compile(self.current, loaded, position)
+        if snapshot is not self.current:
+            self.current = snapshot
+            self.table = Table(snapshot)
+            self.publish_current()
+        return snapshot
+
+
+def _compile(last: Snapshot | None, loaded: Loaded, position: Position) -> Snapshot:
+    version = 0 if last is None else last.version
+    snapshot = compile_snapshot(loaded.config, position, digest=loaded.digest, version=version)
+    if last is not None and snapshot == last:
+        return last
+    return replace(snapshot, version=version + 1)
