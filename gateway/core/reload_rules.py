@@ -44,16 +44,28 @@ def reload_conflicts(old: Config, new: Config, current_phase: str) -> tuple[str,
             f"deployment.phases: the current phase {current_phase} is gone; "
             "advance or roll back to a phase that stays, then reload"
         )
+    resalted = old.deployment.rollout_salt != new.deployment.rollout_salt
     for name, before in old.deployment.experiments.items():
         after = new.deployment.experiments.get(name)
-        changed = [] if after is None else _changed(before, after)
-        if after is not None and before.enabled and changed and after.revision <= before.revision:
+        if after is None or not before.enabled or after.revision > before.revision:
+            continue
+        changed = [*_changed(before, after), *(["deployment.rollout_salt"] if resalted else [])]
+        if changed:
             conflicts.append(
                 f"deployment.experiments.{name}: {', '.join(changed)} changed while it runs, which would move "
                 f"its users; conclude it first, or raise its revision to {before.revision + 1}, "
                 "which starts a new epoch"
             )
     return tuple(conflicts)
+
+
+def refusals(old: Config, new: Config, current_phase: str) -> tuple[str, ...]:
+    """Every reason to refuse the reload whole: keys that need a restart, then conflicts with the rollout."""
+    restart = tuple(
+        f"{key}: changed, and a reload cannot apply that; restart the gateway, or put it back"
+        for key in restart_required(old, new)
+    )
+    return restart + reload_conflicts(old, new, current_phase)
 
 
 def _changed(before: Experiment, after: Experiment) -> list[str]:
