@@ -1,23 +1,22 @@
-"""What shows only when two places of a config are looked at together.
+"""Faults that show only when two places of a config are looked at together.
 
-Faults make a config unusable; cautions are said and let pass. Both are findings by path. Where it
-matters whether a key was written or is a default, the values as written are looked at (`written`).
-It does not know where in a file a path stands, nor what one value alone may be.
+Each is a finding by path. Where it matters whether a key was written or is a default, the values as
+written are looked at (`written`). It does not know where in a file a path stands, nor what one value
+alone may be; what is only odd is in `control.cautions`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
 from gateway.control.problems import Finding, KeyPath, Spot, path_text
-from gateway.model.config import Config, Match
+from gateway.model.config import Config
 from gateway.model.deployment import misspelt_phase
 from gateway.model.experiment import Experiment
 from gateway.model.metrics import nearest
-from gateway.model.phases import DEFAULT_PHASES, ManualApproval, MetricsThreshold
+from gateway.model.phases import DEFAULT_PHASES, MetricsThreshold
 from gateway.model.snapshot import HashKind
 from gateway.model.units import Address, TcpAddress, format_duration, format_number, shorten
 
@@ -101,11 +100,8 @@ def _people(config: Config) -> Iterator[Finding]:
     for name, token in config.admin.tokens.items():
         owner = owners.setdefault(token.secret, name)
         if owner != name:
-            yield Finding(
-                ("admin", "tokens", name),
-                f"the token is the same as {owner}'s",
-                "expected a token for each operator",
-            )
+            wrong = f"the token is the same as {owner}'s"
+            yield Finding(("admin", "tokens", name), wrong, "expected a token for each operator")
 
 
 def _upstreams(config: Config) -> Iterator[Finding]:
@@ -116,6 +112,13 @@ def _upstreams(config: Config) -> Iterator[Finding]:
 def _routes(config: Config) -> Iterator[Finding]:
     yield from _repeated(("routes",), [route.name for route in config.routes], "route", "name")
     for index, route in enumerate(config.routes):
+        headers = [name.lower() for name in route.match.headers]
+        for name in route.match.headers:
+            if headers.count(name.lower()) > 1:
+                wrong = f"the header {name} is written twice: the case of its letters makes no difference"
+                yield Finding(
+                    ("routes", index, "match", "headers", name), wrong, "expected it once", Spot.KEY
+                )
         for key in ("control", "treatment"):
             yield from _unknown(("routes", index, key), getattr(route, key), config.upstreams, "upstream")
         if route.experiment is not None:
@@ -142,11 +145,8 @@ def _weights(path: KeyPath, experiment: Experiment) -> Iterator[Finding]:
     if experiment.hash is HashKind.SHA256:
         for name, group in experiment.groups.items():
             if group.weight.denominator != 1:
-                yield Finding(
-                    (*path, name, "weight"),
-                    f"{format_number(group.weight)} is not whole, and hash: sha256 takes the hash modulo the weights",
-                    "expected whole weights, or hash: xxh3",
-                )
+                wrong = f"{format_number(group.weight)} is not whole, and sha256 counts in whole weights"
+                yield Finding((*path, name, "weight"), wrong, "expected a whole weight, or hash: xxh3")
 
 
 def _ladder(config: Config, written: Written) -> Iterator[Finding]:
@@ -181,31 +181,22 @@ def _ladder(config: Config, written: Written) -> Iterator[Finding]:
 
 
 def _gates(config: Config) -> Iterator[Finding]:
-    deployment = config.deployment
-    steps = {source: target for source, target in pairwise(deployment.ladder)}
-    for transition, gates in deployment.gates.items():
+    ladder = config.deployment.ladder
+    followers = dict(pairwise(ladder))
+    for transition, gates in config.deployment.gates.items():
+        source, target = transition.source, transition.target
         path: KeyPath = ("deployment", "gates", str(transition))
-        unknown = [name for name in (transition.source, transition.target) if name not in deployment.ladder]
+        unknown = [name for name in (source, target) if name not in ladder]
         for name in unknown:
-            yield from _unknown(path, name, deployment.ladder, "phase", Spot.KEY)
-        if not unknown and steps.get(transition.source) != transition.target:
-            follower = steps.get(transition.source)
-            after = (
-                f"{transition.source} -> {follower}" if follower else f"none: {transition.source} is the last"
-            )
-            yield Finding(
-                path,
-                f"{transition.target} does not come after {transition.source}",
-                f"expected {after}",
-                Spot.KEY,
-            )
+            yield from _unknown(path, name, ladder, "phase", Spot.KEY)
+        if not unknown and followers.get(source) != target:
+            steps = ", ".join(f"{one} -> {next_one}" for one, next_one in followers.items())
+            wrong = f"{target} is not the phase after {source}"
+            yield Finding(path, wrong, f"expected one of {steps}", Spot.KEY)
         for index, gate in enumerate(gates):
             if isinstance(gate, MetricsThreshold) and not gate.thresholds.by_metric():
-                yield Finding(
-                    (*path, index, "thresholds"),
-                    "there is no threshold",
-                    "expected one, as in {error_rate: < 0.01}",
-                )
+                expected = "expected one at least, as in {error_rate: < 0.01}"
+                yield Finding((*path, index, "thresholds"), "there is no threshold", expected)
 
 
 def _monitoring(config: Config) -> Iterator[Finding]:
@@ -227,121 +218,6 @@ def _contacts(config: Config) -> Iterator[Finding]:
     yield from _repeated(("deployment", "rollback", "emergency_contacts"), teams, "team", "team")
 
 
-def cautions(config: Config, written: Written) -> Iterator[Finding]:
-    """What is allowed and still worth a word."""
-    yield from _descents(config)
-    yield from _idle_definitions(config)
-    yield from _shadowed_routes(config)
-    yield from _absent_people(config)
-    yield from _slow_checks(config)
-    yield from _unexpanded(written, ())
-
-
-def _descents(config: Config) -> Iterator[Finding]:
-    phases = config.deployment.phases
-    for name, follower in pairwise(config.deployment.ladder):
-        share, after = (
-            phases[phase].user_percentage if phases[phase].dspy_enabled else 0 for phase in (name, follower)
-        )
-        if share > after:
-            yield Finding(
-                ("deployment", "phases", name, "user_percentage"),
-                f"{name} enrols {format_number(share)} % of the users, "
-                f"more than {follower} after it ({format_number(after)} %)",
-                f"keep public users out of {name}" if name in ("development", "staging") else "",
-            )
-
-
-def _idle_definitions(config: Config) -> Iterator[Finding]:
-    experiments = config.deployment.experiments
-    groups = [group for experiment in experiments.values() for group in experiment.groups.values()]
-    used = {name for route in config.routes for name in (route.control, route.treatment)}
-    used |= {group.upstream for group in groups if group.upstream is not None}
-    for name in config.upstreams:
-        if name not in used:
-            yield Finding(("upstreams", name), "no route and no group names this upstream", "", Spot.KEY)
-    running = {route.experiment for route in config.routes}
-    for name in experiments:
-        if name not in running:
-            path = ("deployment", "experiments", name)
-            yield Finding(path, "no route names this experiment: nobody takes part in it", "", Spot.KEY)
-
-
-def _shadowed_routes(config: Config) -> Iterator[Finding]:
-    for index, route in enumerate(config.routes):
-        earlier = next((other for other in config.routes[:index] if _covers(other.match, route.match)), None)
-        if earlier is not None:
-            yield Finding(
-                ("routes", index),
-                f"the route {route.name} never matches: {earlier.name} before it matches the same",
-                "",
-            )
-
-
-def _covers(one: Match, other: Match) -> bool:
-    """True if every request that `other` matches is matched by `one`."""
-    methods = not one.methods or (bool(other.methods) and set(other.methods) <= set(one.methods))
-    headers = {name.lower(): value for name, value in other.headers.items()}
-    return (
-        other.path_prefix.startswith(one.path_prefix)
-        and methods
-        and all(headers.get(name.lower()) == value for name, value in one.headers.items())
-    )
-
-
-def _absent_people(config: Config) -> Iterator[Finding]:
-    contacts = config.notifications.contacts
-    for index, contact in enumerate(config.deployment.rollback.emergency_contacts):
-        if contact.oncall and contact.team not in contacts:
-            yield Finding(
-                ("deployment", "rollback", "emergency_contacts", index),
-                f"{contact.team} is on call and has no channel under notifications.contacts: nobody is paged",
-                "",
-            )
-    for transition, gates in config.deployment.gates.items():
-        for index, gate in enumerate(gates):
-            if isinstance(gate, ManualApproval) and 1 < gate.approvals > len(config.admin.tokens):
-                yield Finding(
-                    ("deployment", "gates", str(transition), index, "approvals"),
-                    f"{gate.approvals} approvals need as many named operators, "
-                    f"and admin.tokens names {len(config.admin.tokens)}: this gate cannot pass",
-                    "",
-                )
-
-
-def _slow_checks(config: Config) -> Iterator[Finding]:
-    for name, upstream in config.upstreams.items():
-        check = upstream.health_check
-        if check is not None and check.timeout > check.interval:
-            yield Finding(
-                ("upstreams", name, "health_check", "timeout"),
-                f"a check may take {format_duration(check.timeout)}, longer than the interval "
-                f"of {format_duration(check.interval)}",
-                "",
-            )
-
-
-_VARIABLE = re.compile(r"\$\{\w+\}")
-
-
-def _unexpanded(value: Any, path: KeyPath) -> Iterator[Finding]:
-    """`${NAME}` where it stays text."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _unexpanded(item, (*path, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _unexpanded(item, (*path, index))
-    elif isinstance(value, str) and not _is_secret(path):
-        match = _VARIABLE.search(value)
-        if match:
-            yield Finding(path, f"{match[0]} is not expanded here: only the urls of channels are", "")
-
-
-def _is_secret(path: KeyPath) -> bool:
-    return path[:2] == ("notifications", "channels") and path[-1] == "url"
-
-
 def _unknown(
     path: KeyPath, name: str, known: Iterable[str], what: str, spot: Spot = Spot.VALUE
 ) -> Iterator[Finding]:
@@ -355,10 +231,8 @@ def _repeated(path: KeyPath, names: Sequence[str], what: str, key: str | None = 
     seen: set[str] = set()
     for index, name in enumerate(names):
         if name in seen:
-            inside = () if key is None else (key,)
-            yield Finding(
-                (*path, index, *inside), f"the {what} {shorten(name)!r} stands here twice", "expected it once"
-            )
+            place = (*path, index) if key is None else (*path, index, key)
+            yield Finding(place, f"the {what} {shorten(name)!r} stands here twice", "expected it once")
         seen.add(name)
 
 

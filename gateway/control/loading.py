@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.control import diagnosis, document
-from gateway.control.crosscheck import cautions, faults
+from gateway.control.cautions import cautions
+from gateway.control.crosscheck import faults
 from gateway.control.document import DocumentError, Node
 from gateway.control.problems import ConfigError, Finding, Part, Problem, Spot, place
 from gateway.control.reading import read_file

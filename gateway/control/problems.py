@@ -68,7 +68,10 @@ class Part:
 
 
 def place(finding: Finding, parts: Mapping[str, Part]) -> Problem:
-    """The finding with its place. `parts` maps top-level keys that have a file of their own, and "" the rest."""
+    """The finding with its place.
+
+    `parts` holds the files by the top-level key that they are for; "" is the file for the rest.
+    """
     head = str(finding.path[0]) if finding.path else ""
     part = parts.get(head, parts[""])
     mark, found = part.root.locate(finding.path)

@@ -52,8 +52,8 @@ def reload_conflicts(old: Config, new: Config, current_phase: str) -> tuple[str,
         changed = [*_changed(before, after), *(["deployment.rollout_salt"] if resalted else [])]
         if changed:
             conflicts.append(
-                f"deployment.experiments.{name}: {', '.join(changed)} changed while it runs, which would move "
-                f"its users; conclude it first, or raise its revision to {before.revision + 1}, "
+                f"deployment.experiments.{name}: {', '.join(changed)} changed while it runs, which would "
+                f"move its users; conclude it first, or raise its revision to {before.revision + 1}, "
                 "which starts a new epoch"
             )
     return tuple(conflicts)

@@ -1,0 +1,143 @@
+"""`gateway check`: load a config as `run` would, and say what it amounts to or what is wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gateway.control.loading import ConfigError, Loaded, Problem, load
+from gateway.core.exposure import treatment_percentage
+from gateway.exits import Exit
+from gateway.model.config import Config, Route
+from gateway.model.metrics import Metric
+from gateway.model.units import format_number
+
+_DESCRIPTION = """\
+Load the config as `run` and every reload do, stopped before anything is put into force. What is wrong
+goes to stderr, a line for each problem: FILE:LINE:COL: path.to.key: what is wrong; what was expected."""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the command."""
+    parser = subparsers.add_parser("check", help="check a config file", description=_DESCRIPTION)
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the file to check")
+    parser.add_argument(
+        "-o", "--output", choices=("text", "json"), default="text", help="json for machines (default: text)"
+    )
+    parser.set_defaults(execute=execute)
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Print the summary; 0 for a valid config, with or without warnings, and 2 for any other."""
+    machine = args.output == "json"
+    try:
+        loaded = load(args.config, os.environ)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        if machine:
+            print(json.dumps({"valid": False, "problems": _problems(error.problems)}, indent=2))
+        return Exit.INVALID
+    print(json.dumps(document(loaded), indent=2) if machine else render(loaded))
+    return Exit.DONE
+
+
+def document(loaded: Loaded) -> dict[str, Any]:
+    """The summary as JSON; percentages are of all users with an id."""
+    config = loaded.config
+    return {
+        "valid": True,
+        "digest": loaded.digest,
+        "initial_phase": config.deployment.initial_phase,
+        "phases": [
+            {
+                "name": name,
+                "user_percentage": float(config.deployment.phases[name].user_percentage),
+                "treatment": {
+                    route.name: float(treatment_percentage(config, name, route)) for route in config.routes
+                },
+            }
+            for name in config.deployment.ladder
+        ],
+        "routes": [
+            {
+                "name": route.name,
+                "match": _match(route),
+                "control": route.control,
+                "treatment": route.treatment,
+                "experiment": route.experiment,
+            }
+            for route in config.routes
+        ],
+        "upstreams": {name: list(upstream.endpoints) for name, upstream in config.upstreams.items()},
+        "warnings": _problems(loaded.warnings),
+    }
+
+
+def _problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(problem) for problem in problems]
+
+
+def render(loaded: Loaded) -> str:
+    """The summary for people."""
+    config = loaded.config
+    blocks = [
+        [f"{loaded.path}: valid (digest {loaded.digest[:12]})"],
+        ["phases: who is enrolled, and who of all users treatment gets", *_phase_lines(config)],
+        ["routes", *_table([["", route.name, _match(route), _arms(route)] for route in config.routes])],
+        [
+            "upstreams",
+            *_table([["", name, ", ".join(each.endpoints)] for name, each in config.upstreams.items()]),
+        ],
+    ]
+    if needs := list(_needs(config)):
+        blocks.append(["needed from outside", *(f"  {need}" for need in needs)])
+    if loaded.warnings:
+        blocks.append(["warnings", *(f"  {warning}" for warning in loaded.warnings)])
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _phase_lines(config: Config) -> list[str]:
+    deployment = config.deployment
+    rows = [["", "", "enrolled", *(route.name for route in config.routes)]]
+    for name in deployment.ladder:
+        mark = "→" if name == deployment.initial_phase else ""
+        enrolled = f"{format_number(deployment.phases[name].user_percentage)} %"
+        shares = [f"{format_number(treatment_percentage(config, name, route))} %" for route in config.routes]
+        rows.append([mark, name, enrolled, *shares])
+    return _table(rows)
+
+
+def _match(route: Route) -> str:
+    headers = [f"{name}: {value}" for name, value in route.match.headers.items()]
+    return " ".join(
+        [*([",".join(route.match.methods)] * bool(route.match.methods)), route.match.path_prefix, *headers]
+    )
+
+
+def _arms(route: Route) -> str:
+    experiment = f", experiment {route.experiment}" if route.experiment else ""
+    return f"{route.control} | {route.treatment}{experiment}"
+
+
+def _needs(config: Config) -> Iterator[str]:
+    """What the gates wait for and the gateway cannot measure by itself."""
+    waiting = [
+        name
+        for name in config.deployment.ladder[:-1]
+        if Metric.USER_SATISFACTION in config.deployment.phases[name].success_criteria.by_metric()
+    ]
+    if waiting:
+        yield f"ratings (POST /api/v1/outcomes): {', '.join(waiting)} waits for user_satisfaction"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
