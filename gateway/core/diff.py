@@ -199,6 +199,8 @@ def _axis(experiment: Experiment) -> tuple[str, ...]:
 class Difference:
     """What changes between two snapshots, route by route. `remarks` concern all of them."""
 
+    old_phase: str
+    new_phase: str
     routes: tuple[RouteDifference, ...]
     remarks: tuple[str, ...]
 
@@ -208,7 +210,7 @@ def compare(old: Snapshot, new: Snapshot) -> Difference:
     before, after = Table(old), Table(new)
     requests = dict.fromkeys(Request.of(route) for route in (*new.routes, *old.routes))
     routes = tuple(_compare_route(request, before, after) for request in requests)
-    return Difference(routes, tuple(_remarks(old, new)))
+    return Difference(old.phase, new.phase, routes, tuple(_remarks(old, new)))
 
 
 def _compare_route(request: Request, before: Table, after: Table) -> RouteDifference:
@@ -254,7 +256,7 @@ def _causes(before: Snapshot, old: Route, after: Snapshot, new: Route) -> Iterat
     if old.name != new.name:
         yield f"served by the route {new.name} instead of {old.name}"
     if before.enrolment.salt != after.enrolment.salt:
-        yield "rollout_salt changed: who is enrolled is drawn anew"
+        yield "rollout_salt changed: old and new enrolment are independent of each other"
     if before.enrolment.share != after.enrolment.share:
         shares = (Fraction(snapshot.enrolment.share, FULL_SHARE) for snapshot in (before, after))
         yield "enrolled: " + " → ".join(map(format_share, shares))
@@ -276,11 +278,13 @@ def _experiment_causes(old: Experiment | None, new: Experiment | None) -> Iterat
             yield f"experiment {old.id} ends"
         return
     if old.id != new.id:
-        yield f"experiment {new.id} instead of {old.id}: groups are drawn anew"
-    elif old.hash is not new.hash:
-        yield f"hash of {new.id} changed: groups are drawn anew"
-    elif old.seed != new.seed:
-        yield f"seed of {new.id} changed: groups are drawn anew"
+        yield f"experiment {new.id} instead of {old.id}"
+    if old.hash is not new.hash:
+        yield f"hash of {new.id}: {old.hash} → {new.hash}"
+    if old.seed != new.seed:
+        yield f"seed of {new.id} changed"
+    if _axis(old) != _axis(new):
+        yield "old and new groups are independent of each other: users are dealt anew"
     yield from _group_causes(old, new)
 
 
@@ -304,8 +308,6 @@ def _group_sizes(experiment: Experiment) -> dict[str, Fraction]:
 
 
 def _remarks(old: Snapshot, new: Snapshot) -> Iterator[str]:
-    if old.phase != new.phase:
-        yield f"phase {old.phase} → {new.phase}"
     if old.identity.sources != new.identity.sources:
         yield "identity.sources changed: users may come with another id, which no range can tell"
     if old.identity.anonymous is not new.identity.anonymous:

@@ -26,10 +26,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """A user's position and the threshold that it must be under to be enrolled, both in [0, 1]."""
+    """A user's position and the threshold that it must be under to be enrolled, both in [0, 1].
+
+    `enrolled` is that comparison as the split makes it, in integers.
+    """
 
     position: float
     threshold: float
+    enrolled: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ class Explanation:
 def explain(table: Table, question: Question, *, latched: bool, available: Sequence[bool]) -> Explanation:
     """The decision for a question, given the latch and which upstreams have a healthy endpoint."""
     snapshot = table.snapshot
-    user = question.user.encode(errors="surrogateescape")
+    user = _sent(question.user)
     explanation = Explanation(
         user=question.user,
         phase=snapshot.phase,
@@ -80,8 +84,8 @@ def explain(table: Table, question: Question, *, latched: bool, available: Seque
         snapshot=snapshot.version,
         digest=snapshot.digest,
     )
-    headers = {name.encode(): value.encode() for name, value in question.headers.items()}
-    route = table.match(question.method.encode(), question.path.encode(), headers)
+    headers = {_sent(name): _sent(value) for name, value in question.headers.items()}
+    route = table.match(_sent(question.method), _sent(question.path), headers)
     if route is None:
         return explanation
     if experiment := route.route.experiment:
@@ -91,8 +95,14 @@ def explain(table: Table, question: Question, *, latched: bool, available: Seque
     return _with_decision(explanation, decision, None if drawn else snapshot.upstreams[decision.upstream])
 
 
+def _sent(text: str) -> bytes:
+    """The bytes that a request would hold; those of a command line that are no UTF-8 as they came."""
+    return text.encode(errors="surrogateescape")
+
+
 def _bucket(enrolment: Enrolment, user: bytes) -> Bucket:
-    return Bucket(enrolment_position(enrolment, user) / FULL_SHARE, enrolment.share / FULL_SHARE)
+    position = enrolment_position(enrolment, user)
+    return Bucket(position / FULL_SHARE, enrolment.share / FULL_SHARE, enrolled=position < enrolment.share)
 
 
 def _with_experiment(explanation: Explanation, experiment: Experiment, user: bytes) -> Explanation:

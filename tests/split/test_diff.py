@@ -83,15 +83,25 @@ def test_another_hash_deals_the_groups_anew(change: dict[str, Any]) -> None:
     new = make_experiment({"control": 50, "treatment": 50}, **change)
     difference = only_route(make_snapshot(20, experiment=EVEN), make_snapshot(20, experiment=new))
     assert close(difference.arm_share, "0.1")
-    [cause] = difference.causes
-    assert "groups are drawn anew" in cause
+    assert difference.causes[-1].startswith("old and new groups are independent")
+
+
+def test_the_missions_formula_does_not_know_the_experiment() -> None:
+    """Under sha256 an experiment of another name with the same seed deals everybody the same way."""
+    old, new = (
+        make_experiment({"control": 50, "treatment": 50}, experiment_id=name, kind=HashKind.SHA256)
+        for name in ("old", "new")
+    )
+    difference = only_route(make_snapshot(100, experiment=old), make_snapshot(100, experiment=new))
+    assert difference.arm_share == 0
+    assert difference.causes == ("experiment new instead of old",)
 
 
 def test_another_salt_draws_the_enrolled_anew() -> None:
     """With another rollout_salt p(1-p) leave and as many come."""
     difference = only_route(make_snapshot(20), make_snapshot(20, salt="new"))
     assert close(difference.arm_share, "0.32")
-    assert difference.causes == ("rollout_salt changed: who is enrolled is drawn anew",)
+    assert difference.causes == ("rollout_salt changed: old and new enrolment are independent of each other",)
 
 
 def test_the_missions_formula_with_another_total_is_exact() -> None:
@@ -265,14 +275,16 @@ def test_a_swapped_order_is_a_cause() -> None:
 
 
 def test_what_no_range_can_tell_is_remarked() -> None:
-    """Changes of phase, identity and anonymous requests stand beside the shares."""
+    """Changes of identity and of anonymous requests stand beside the shares, and both phases do."""
     old = make_snapshot()
     new = replace(
         old,
         phase="full_production",
         identity=replace(old.identity, sources=(), anonymous=Anonymous.RANDOM),
     )
-    assert len(compare(old, new).remarks) == 3
+    difference = compare(old, new)
+    assert (difference.old_phase, difference.new_phase) == ("canary", "full_production")
+    assert ["identity.sources" in difference.remarks[0], "random" in difference.remarks[1]] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.explain import Question, explain
-from gateway.core.split import Table, enrolment_position, experiment_position
+from gateway.core.split import Reason, Table, enrolment_position, experiment_position
 from gateway.model.snapshot import FULL_SHARE, Anonymous, HashKind, Overrides
 from tests.support.deciding import decide
 from tests.support.snapshots import make_experiment, make_route, make_snapshot
@@ -30,6 +30,7 @@ def test_it_tells_what_the_workers_do(user: str, kind: HashKind, latched: bool, 
     assert explanation.upstream == snapshot.upstreams[decision.upstream].name
     assert explanation.enrolment is not None
     assert explanation.enrolment.threshold == 0.5
+    assert explanation.enrolment.enrolled is (decide(table, user).reason is not Reason.NOT_ENROLLED)
     assert (
         explanation.enrolment.position == enrolment_position(snapshot.enrolment, user.encode()) / FULL_SHARE
     )
@@ -60,7 +61,7 @@ def test_it_has_the_keys_of_the_api() -> None:
         "snapshot",
     } <= set(document)
     assert (document["user"], document["snapshot"], document["experiment"]) == ("user-1", 7, "exp")
-    assert set(document["enrolment"]) == {"position", "threshold"}
+    assert {"position", "threshold"} <= set(document["enrolment"])
     assert set(document["ranges"][0]) == {"group", "arm", "start", "end"}
 
 
