@@ -19,7 +19,7 @@ from fractions import Fraction
 from itertools import product
 
 from gateway.core.shares import format_share
-from gateway.core.split import RouteTable, Table, enrolment_salt, experiment_salt
+from gateway.core.split import RouteTable, Table, arm_of, enrolment_salt, experiment_salt
 from gateway.model.snapshot import FULL_SHARE, Arm, Enrolment, Experiment, HashKind, Route, Snapshot
 
 
@@ -173,7 +173,8 @@ class _Plane:
         enrolled = _Cut((enrolment_salt(enrolment),), FULL_SHARE, ((0, share), (share, FULL_SHARE)))
         experiment = route.experiment
         if experiment is None:
-            return cls(enrolled, _Cut((), 1, ((0, 1),)), (Place(Arm.TREATMENT, enrolled=True),))
+            everybody = Place(arm_of(route, route.treatment), enrolled=True)
+            return cls(enrolled, _Cut((), 1, ((0, 1),)), (everybody,))
         slices = tuple((group.start, group.end) for group in experiment.groups)
         places = tuple(
             Place(group.arm, enrolled=True, experiment=experiment.id, group=group.name)

@@ -91,6 +91,11 @@ def experiment_position(experiment: Experiment, user: bytes) -> int:
     return hash_position(experiment_salt(experiment), user)
 
 
+def arm_of(route: Route, upstream: int) -> Arm:
+    """The arm that an upstream serves on a route: whatever control's upstream does not serve is treatment."""
+    return Arm.CONTROL if upstream == route.control else Arm.TREATMENT
+
+
 class _Decisions:
     """Collects a table's decisions and numbers them."""
 
@@ -101,7 +106,6 @@ class _Decisions:
         self,
         route: Route,
         reason: Reason,
-        arm: Arm,
         upstream: int,
         *,
         group: str | None = None,
@@ -109,6 +113,7 @@ class _Decisions:
         analysed: bool = False,
     ) -> Decision:
         """A new decision, with control as its fallback unless control's upstream serves anyway."""
+        arm = arm_of(route, upstream)
         fallback = None
         if upstream != route.control:
             fallback = Decision(
@@ -161,7 +166,7 @@ class _Draw:
         self._share = enrolment.share
         self._enrolment_prefix = hash_prefix(enrolment_salt(enrolment))
         self._not_enrolled = decisions.make(
-            route, reason or Reason.NOT_ENROLLED, Arm.CONTROL, route.control, analysed=analysed
+            route, reason or Reason.NOT_ENROLLED, route.control, analysed=analysed
         )
         experiment = route.experiment
         self._experiment = experiment
@@ -169,7 +174,7 @@ class _Draw:
         self._group_ends: tuple[int, ...] = ()
         if experiment is None:
             everybody = decisions.make(
-                route, reason or Reason.NO_EXPERIMENT, Arm.TREATMENT, route.treatment, analysed=analysed
+                route, reason or Reason.NO_EXPERIMENT, route.treatment, analysed=analysed
             )
             self._groups: tuple[Decision, ...] = (everybody,)
             return
@@ -179,7 +184,6 @@ class _Draw:
             decisions.make(
                 route,
                 reason or Reason.GROUP,
-                group.arm,
                 group.upstream,
                 group=group.name,
                 experiment=experiment.id,
@@ -221,12 +225,12 @@ class RouteTable:
         self.prefix = route.path_prefix.encode()
         self.methods = frozenset(method.encode() for method in route.methods)
         self.headers = tuple((name.encode(), value.encode()) for name, value in route.headers)
-        self.latched = decisions.make(route, Reason.LATCH, Arm.CONTROL, route.control)
+        self.latched = decisions.make(route, Reason.LATCH, route.control)
         self.overridden = (
-            decisions.make(route, Reason.OVERRIDE, Arm.CONTROL, route.control),
-            decisions.make(route, Reason.OVERRIDE, Arm.TREATMENT, route.treatment),
+            decisions.make(route, Reason.OVERRIDE, route.control),
+            decisions.make(route, Reason.OVERRIDE, route.treatment),
         )
-        self.unidentified = decisions.make(route, Reason.NO_IDENTITY, Arm.CONTROL, route.control)
+        self.unidentified = decisions.make(route, Reason.NO_IDENTITY, route.control)
         self.known = _Draw(enrolment, route, decisions)
         self.drawn = _Draw(enrolment, route, decisions, Reason.NO_IDENTITY)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -92,6 +93,14 @@ def test_enrolled_without_an_experiment_is_treatment() -> None:
     assert (decision.arm, decision.upstream) == (Arm.TREATMENT, DSPY)
     assert (decision.reason, decision.group, decision.experiment) == (Reason.NO_EXPERIMENT, None, None)
     assert decision.analysed
+
+
+def test_a_route_that_only_control_serves_has_no_treatment() -> None:
+    """Where both arms are the same upstream nobody is counted for treatment, not even by override."""
+    route = replace(make_route(), treatment=TRADITIONAL)
+    table = Table(make_snapshot(100, routes=[route], overrides=OVERRIDES))
+    assert decide(table, "someone").arm is decide(table, "qa-1").arm is Arm.CONTROL
+    assert decide(table, "someone").reason is Reason.NO_EXPERIMENT
 
 
 @pytest.mark.parametrize(
