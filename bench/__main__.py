@@ -23,6 +23,9 @@ from bench.settings import FULL, QUICK, Settings
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 
+PAGE_WIDTH = 110
+"""Where the output is no terminal and so has no width."""
+
 
 def parser() -> argparse.ArgumentParser:
     """Build the command line."""
@@ -68,7 +71,7 @@ def main() -> int:
     """Measure and report. Exit code 0, unless the run itself failed, or a target with `--strict`."""
     options = parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PAGE_WIDTH)
     settings = QUICK if options.quick else FULL
     if options.rounds is not None:
         settings = dataclasses.replace(settings, rounds=options.rounds)

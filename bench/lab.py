@@ -78,15 +78,15 @@ def wait_ready(program: Program, port: int) -> None:
 
 
 class Lab:
-    """Makes sites, upstreams and proxies in one temporary folder."""
+    """Makes sites, upstreams and proxies in one temporary folder, `directory`."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._count = 0
 
     def _site(self, control: int, treatment: int, workers: int) -> Site:
         self._count += 1
-        directory = self._directory / str(self._count)
+        directory = self.directory / str(self._count)
         directory.mkdir()
         ports = (free_port(), free_port(), free_port())
         return Site(directory, ports[0], control, treatment, ports[1], ports[2], workers)

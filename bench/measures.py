@@ -20,27 +20,27 @@ class Measure:
 class Section(enum.Enum):
     """Groups of measures that are shown together."""
 
-    COST = "CPU and throughput"
-    LATENCY = "Latency added over direct, at a fixed rate"
-    STREAMS = "Server-sent events"
-    BODIES = "Bodies of 1 MB"
+    COST = "Small requests: CPU time and rate at saturation (GET; POST of 1 KB)"
+    LATENCY = "Latency added over direct at a fixed rate"
+    STREAMS = "Server-sent events: latency added over direct"
+    BODIES = "Bodies of 1 MB: CPU time per MB and rate"
     MEMORY = "Memory"
 
 
-CPU_GET = Measure("cpu_get", "CPU per small GET", "µs")
-CPU_POST = Measure("cpu_post", "CPU per POST of 1 KB", "µs")
-RATE_GET = Measure("rate_get", "GET at saturation", "req/s", 0, "high")
-RATE_POST = Measure("rate_post", "POST at saturation", "req/s", 0, "high")
-P50_200 = Measure("p50_200", "p50 at 200 req/s", "ms", 3)
-P99_200 = Measure("p99_200", "p99 at 200 req/s", "ms", 3)
-P50_1000 = Measure("p50_1000", "p50 at 1,000 req/s", "ms", 3)
-P99_1000 = Measure("p99_1000", "p99 at 1,000 req/s", "ms", 3)
-FIRST_P50 = Measure("first_p50", "first event, p50", "ms", 3)
-FIRST_P99 = Measure("first_p99", "first event, p99", "ms", 3)
-EVENT_P50 = Measure("event_p50", "each event, p50", "ms", 3)
-EVENT_P99 = Measure("event_p99", "each event, p99", "ms", 3)
-CPU_DOWNLOAD = Measure("cpu_download", "CPU per MB down", "µs", 0)
-CPU_UPLOAD = Measure("cpu_upload", "CPU per MB up", "µs", 0)
+CPU_GET = Measure("cpu_get", "CPU per GET", "µs")
+CPU_POST = Measure("cpu_post", "CPU per POST", "µs")
+RATE_GET = Measure("rate_get", "GET", "req/s", 0, "high")
+RATE_POST = Measure("rate_post", "POST", "req/s", 0, "high")
+P50_200 = Measure("p50_200", "p50 at 200/s", "ms", 3)
+P99_200 = Measure("p99_200", "p99 at 200/s", "ms", 3)
+P50_1000 = Measure("p50_1000", "p50 at 1,000/s", "ms", 3)
+P99_1000 = Measure("p99_1000", "p99 at 1,000/s", "ms", 3)
+FIRST_P50 = Measure("first_p50", "first event p50", "ms", 3)
+FIRST_P99 = Measure("first_p99", "first event p99", "ms", 3)
+EVENT_P50 = Measure("event_p50", "each event p50", "ms", 3)
+EVENT_P99 = Measure("event_p99", "each event p99", "ms", 3)
+CPU_DOWNLOAD = Measure("cpu_download", "CPU, down", "µs", 0)
+CPU_UPLOAD = Measure("cpu_upload", "CPU, up", "µs", 0)
 RATE_DOWNLOAD = Measure("rate_download", "down", "MB/s", 0, "high")
 RATE_UPLOAD = Measure("rate_upload", "up", "MB/s", 0, "high")
 RESIDENT = Measure("resident", "resident at start", "MB")

@@ -93,6 +93,16 @@ def read_process(pid: int) -> Process | None:
     return Process(pid, int(fields[1]), int(fields[19]), fields[0], sum(int(each) for each in fields[11:15]))
 
 
+def core_busy_seconds(core: int) -> float:
+    """Give how long a core has done anything at all since boot, from /proc/stat."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        words = line.split()
+        if words[0] == f"cpu{core}":
+            user, nice, system, _, _, interrupts, soft_interrupts = (int(word) for word in words[1:8])
+            return (user + nice + system + interrupts + soft_interrupts) / TICKS_PER_SECOND
+    raise BenchError(f"/proc/stat has no core {core}")
+
+
 def tree(root: int) -> list[Process]:
     """Give the processes of a tree, the root first."""
     everyone = [read_process(int(name)) for name in os.listdir("/proc") if name.isdigit()]

@@ -30,9 +30,9 @@ def show(results: Results, proxies: Sequence[Proxy], console: Console) -> None:
         console.print(section_table(section, measures, shown, results))
     console.print(target_table(results))
     for name, reason in results.skipped.items():
-        console.print(f"[yellow]left out[/] {name}: {reason}", highlight=False)
+        console.print(f"[yellow]left out[/] {name}: {reason}", highlight=False, soft_wrap=True)
     for remark in results.remarks:
-        console.print(f"[dim]·[/] {remark}", highlight=False)
+        console.print(f"[dim]·[/] {remark}", highlight=False, soft_wrap=True)
 
 
 def section_table(
@@ -45,7 +45,7 @@ def section_table(
         table.add_column(f"{measure.title}\n[dim]{measure.unit}[/]", justify="right")
     ratios = RATIOS if section is Section.COST else ()
     for peer in ratios:
-        table.add_column(f"GET against\n[dim]{peer}[/]", justify="right")
+        table.add_column(f"CPU, GET\n[dim]÷ {peer}[/]", justify="right")
     labels = [(proxy.name, proxy.label) for proxy in proxies]
     if section in DIRECT_LABELS:
         labels.append((DIRECT, DIRECT_LABELS[section]))

@@ -13,12 +13,15 @@ from bench import loads, measures
 from bench.lab import BLOB_BYTES, Running
 from bench.loads import Shape
 from bench.measures import Measure
+from bench.processes import core_busy_seconds, proxy_core
 from bench.results import Results
 from bench.settings import Settings
 
 WARM_UP_SECONDS = 1
 FULL_CORE = 0.9
 """Below this share of its core a proxy was waiting for the load or the upstreams."""
+FOREIGN = 0.05
+"""Above this share, others on the proxy's core falsify its rate and latency, less so its CPU time."""
 
 
 def measure_requests(running: Running, name: str, settings: Settings, results: Results) -> None:
@@ -47,18 +50,20 @@ def _burst(
     units: float = 1.0,
 ) -> None:
     """Run one burst; `units` is how much of what is counted one answer stands for."""
-    before, start = running.cpu_seconds(), time.monotonic()
+    before, busy_before, start = running.cpu_seconds(), core_busy_seconds(proxy_core()), time.monotonic()
     burst = loads.wrk(running.port, shape, seconds)
     spent, passed = running.cpu_seconds() - before, time.monotonic() - start
+    others = core_busy_seconds(proxy_core()) - busy_before - spent
     if burst.failures:
         results.remark(f"{name}: {burst.failures} of {burst.requests} answers to {shape.name} failed")
     if burst.requests == 0:
         return
     done = burst.requests * units
-    if running.program is not None:
-        results.add(measures_of[0], name, spent / done * 1e6)
-        if spent < FULL_CORE * passed:
-            results.remark(
-                f"{name}: {shape.name} used {spent / passed:.0%} of its core, the load was the limit"
-            )
     results.add(measures_of[1], name, done / burst.seconds)
+    if running.program is None:
+        return
+    results.add(measures_of[0], name, spent / done * 1e6)
+    if others > FOREIGN * passed:
+        results.remark(f"the machine was not quiet: others had {others / passed:.0%} of the core of {name}")
+    elif spent < FULL_CORE * passed:
+        results.remark(f"{name}: {shape.name} used {spent / passed:.0%} of its core, the load was the limit")
