@@ -1,0 +1,1 @@
+"""What the control process remembers: a small interface, and SQLite behind it."""
