@@ -28,15 +28,17 @@ def cautions(config: Config, written: Written) -> Iterator[Finding]:
 
 
 def _descents(config: Config) -> Iterator[Finding]:
-    phases = config.deployment.phases
+    phases, ladder = config.deployment.phases, config.deployment.ladder
     shares = {name: phases[name].user_percentage if phases[name].dspy_enabled else 0 for name in phases}
-    for name, follower in pairwise(config.deployment.ladder):
+    begun = ladder.index(config.deployment.initial_phase)
+    for index, (name, follower) in enumerate(pairwise(ladder)):
         if shares[name] > shares[follower]:
+            advice = f"start at {follower} where users are public (deployment.initial_phase)"
             yield Finding(
                 ("deployment", "phases", name, "user_percentage"),
                 f"{name} enrols {format_number(shares[name])} % of the users, more than {follower} after it "
                 f"({format_number(shares[follower])} %)",
-                f"start at {follower} where users are public (deployment.initial_phase)",
+                advice if begun <= index else "",
             )
 
 

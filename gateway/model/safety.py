@@ -28,13 +28,6 @@ from gateway.model.phases import need_one_action
 from gateway.model.units import HttpCall
 
 
-class _Levels(Section):
-    """Levels at which people are told; null for none."""
-
-    def worst_first(self, metric: Metric) -> None:
-        """Raise a fault unless `critical` is at least as bad as `warning`."""
-
-
 class AlertLevels(Section):
     """The two levels of one metric at which people are told; null for none."""
 
