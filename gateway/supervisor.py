@@ -32,7 +32,7 @@ from gateway.processes.signals import SignalQueue
 _TICK_SECONDS = 0.5
 _LATE_SECONDS = 1.5  # a tick this late means that the machine slept: nobody else could beat either
 _READY_PATIENCE = 30.0
-_EARLY_DEATHS = 6  # before any worker was ready: more of the same would not help
+_EARLY_DEATHS = 4  # of a process, before any worker was ready: more of the same would not help
 _SNAPSHOT_PATIENCE = 10.0
 _DRAIN_MARGIN = 2.0
 _CONTROL_PATIENCE = 3.0
@@ -100,7 +100,7 @@ class Supervisor:
         patience = max(0.0, self._next_due() - time.monotonic())
         ready, _, _ = select.select(wanted, [], [], min(patience, _TICK_SECONDS))
         if link is not None and link.fileno() in ready and not self._hear_control():
-            self._control.lost_link(ending=self._stage is _Stage.ENDING)
+            self._control.hung_up(time.monotonic())
 
     def _next_due(self) -> float:
         """Monotonic time of the next thing to do by the clock, infinite if there is none."""
@@ -241,7 +241,9 @@ class Supervisor:
             self._page.engage(LatchKind.STATE, "the control process never published a snapshot", "gateway")
             logs.error("no snapshot published", consequence="everything goes to control")
             self._kept[KEPT_SNAPSHOT] = os.dup(self._fallback)
-        deaths = self._control.restarts + (self._pool.restarts if self._pool is not None else 0)
+        deaths = self._control.restarts
+        if self._pool is not None:
+            deaths = max(deaths, self._pool.restarts // self._pool.size)
         if deaths >= _EARLY_DEATHS or now - self._began > _READY_PATIENCE:
             logs.error(
                 "no worker ever became ready", early_deaths=deaths, seconds=round(now - self._began, 1)

@@ -33,6 +33,7 @@ second; with a tick of the supervisor and the start of a successor this stays un
 START_PATIENCE = 20.0
 """Seconds that a process may take from its start to its first heartbeat."""
 
+_EXIT_PATIENCE = 2.0  # between hanging up and being gone
 _SUCCESSOR_PATIENCE = 2.0  # then a stuck worker is killed though its successor is not ready
 
 
@@ -108,7 +109,7 @@ class ControlSeat(Seat):
         super().__init__()
         self._page = page
         self._wanted = True
-        self._hung_up = False
+        self._hung_up_at: float | None = None
         self.restarts = 0
         self.heard = False
         """True once this control process has been given the start."""
@@ -116,13 +117,11 @@ class ControlSeat(Seat):
     @property
     def link(self) -> socket.socket | None:
         """Where the control process is heard; None while there is nobody to hear."""
-        return None if self.child is None or self._hung_up else self.child.link
+        return None if self.child is None or self._hung_up_at is not None else self.child.link
 
-    def lost_link(self, ending: bool) -> None:
-        """It has hung up. Unless it is about to end, it must go: without a link it is of no use."""
-        self._hung_up = True
-        if not ending and self.child is not None:
-            self.child.signal(signal.SIGKILL)
+    def hung_up(self, now: float) -> None:
+        """It closed its link: it is about to end, or is of no use any more."""
+        self._hung_up_at = now
 
     def dismiss(self) -> None:
         """Have it finish, and start no more."""
@@ -136,7 +135,7 @@ class ControlSeat(Seat):
         def prepare(link: socket.socket) -> None:
             packets.send(link, PacketKind.BOOT, encode(boot), [self._page.fd, *blobs])
 
-        self.heard = self._hung_up = False
+        self.heard, self._hung_up_at = False, None
         try:
             self.child = Child(Role.CONTROL, self._page, CONTROL_SLOT, prepare)
         except OSError as error:
@@ -153,8 +152,11 @@ class ControlSeat(Seat):
             self.child.signal(signal.SIGKILL)
 
     def kill_if_stuck(self, now: float, awake_since: float) -> None:
-        """Kill one that stands still; its death is noticed like any other."""
-        if self.child is not None and self.child.stuck(now, awake_since):
+        """Kill one that stands still or lost its link; its death is noticed like any other."""
+        if self.child is None:
+            return
+        lingers = self._hung_up_at is not None and now - self._hung_up_at > _EXIT_PATIENCE
+        if lingers or self.child.stuck(now, awake_since):
             logs.error("process stuck", role="control", child=self.child.pid)
             self.child.signal(signal.SIGKILL)
 
@@ -193,6 +195,11 @@ class WorkerPool:
         self.ever_ready = False
 
     @property
+    def size(self) -> int:
+        """How many workers there should be."""
+        return len(self._seats)
+
+    @property
     def children(self) -> list[Child]:
         """All live workers."""
         seated = [seat.child for seat in self._seats if seat.child is not None]
@@ -229,7 +236,7 @@ class WorkerPool:
                 child.signal(signal.SIGKILL)
         if not self.ever_ready and any(child.ready for child in self.children):
             self.ever_ready = True
-            logs.info("ready", workers=len(self._seats))
+            logs.info("ready", workers=self.size)
 
     def ended(self, pid: int, status: int) -> bool:
         """Take note that process `pid` ended; False if it was not ours."""

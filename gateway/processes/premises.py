@@ -47,6 +47,7 @@ class Premises:
         self._listening: list[Listener] = []
         self._written: Roster | None = None
         self._next_save = 0.0
+        self._told_fault = ""
         self._orphans_told = False
         self._orphans_end = 0.0
         fault = self._take_directory()
@@ -86,6 +87,12 @@ class Premises:
         if not self._saver.current and now >= self._next_save:
             self._next_save = now + _RETRY_SECONDS
             self._saver.poke()
+        if self._saver.fault != self._told_fault:
+            self._told_fault = self._saver.fault
+            if self._told_fault:
+                logs.error("latch not durable", reason=self._told_fault)
+            else:
+                logs.info("latch durable again")
         if self._page.engaged and not self._orphans_told:
             self._signal_orphans(signal.SIGUSR1)  # they have a page of their own
         self._orphans_told = self._page.engaged

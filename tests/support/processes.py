@@ -135,9 +135,7 @@ class Gateway:
             "health": {"address": f"127.0.0.1:{self.health_port}"},
             "state": {"directory": "./state"},
             "drain_timeout": "5s",
-            "upstreams": {
-                name: {"endpoints": [endpoint(port)]} for name, port in self.upstreams.items()
-            },
+            "upstreams": {name: {"endpoints": [endpoint(port)]} for name, port in self.upstreams.items()},
             "routes": [
                 {
                     "name": "default",
@@ -172,7 +170,8 @@ class Gateway:
         eventually(f"the gateway answers; its log: {self.log()}", self._answers)
 
     def _answers(self) -> bool:
-        assert self.process is not None and self.process.poll() is None, f"it ended: {self.log()}"
+        assert self.process is not None
+        assert self.process.poll() is None, f"it ended: {self.log()}"
         if len(self.pids(Role.WORKER)) < self.workers:
             return False
         try:
