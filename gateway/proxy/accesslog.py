@@ -1,0 +1,68 @@
+"""The access log: one JSON line for a sample of the requests, to stdout, written by another thread."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from typing import TYPE_CHECKING
+
+from gateway.logs import LineWriter
+from gateway.model.observation import Outcome
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
+    from gateway.proxy.plan import Assignment
+
+_STDOUT = 1
+
+
+class AccessLog:
+    """Writes a share of the requests, 0 to 1. Lines that a stopped reader leaves no room for are dropped."""
+
+    def __init__(self, sample: float, writer: LineWriter) -> None:
+        self.sample = sample
+        self._writer = writer
+        self.dropped = 0
+
+    @classmethod
+    def to_stdout(cls, sample: float) -> AccessLog:
+        """A log on this process's standard output."""
+        writer = LineWriter(_STDOUT)
+        writer.start()
+        return cls(sample, writer)
+
+    def write(
+        self,
+        exchange: Exchange,
+        assignment: Assignment | None,
+        status: int,
+        outcome: Outcome,
+        duration: float,
+        first_byte: float,
+    ) -> None:
+        """Log one finished exchange, if it falls in the sample. Durations in seconds."""
+        if random.random() >= self.sample:
+            return
+        request = exchange.request
+        line: dict[str, object] = {
+            "time": round(time.time(), 3),
+            "request_id": exchange.request_id.decode("latin-1"),
+            "method": request.method.decode("latin-1"),
+            "path": request.path.decode("latin-1"),
+            "status": status,
+            "outcome": outcome.label,
+            "duration": round(duration, 6),
+            "time_to_first_byte": round(first_byte, 6) if first_byte >= 0 else None,
+        }
+        if assignment is not None:
+            decision = assignment.decision
+            line |= {
+                "route": decision.route.name,
+                "arm": decision.arm.label,
+                "group": decision.group,
+                "experiment": decision.experiment,
+                "reason": decision.reason.value,
+            }
+        if not self._writer.write(json.dumps(line, separators=(",", ":")).encode() + b"\n"):
+            self.dropped += 1

@@ -1,0 +1,406 @@
+"""A client's connection: request heads and bodies in, answers out, one exchange at a time.
+
+Pipelined requests wait here, so answers leave in order (RFC 9112 section 9.3.2). What an exchange does
+with a request is not known here; how long a silent client may stay is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, cast
+
+from gateway.model.observation import Outcome
+from gateway.model.snapshot import ClientLimits, HalfClose
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.problem import problem
+from gateway.proxy.sockets import abort
+from gateway.wire.chunked import ChunkedDecoder
+from gateway.wire.faults import Fault, WireError
+from gateway.wire.request import CHUNKED, check_partial_head
+
+if TYPE_CHECKING:
+    from gateway.proxy.tunnel import Tunnel
+    from gateway.proxy.worker import Worker
+
+MOST_PIPELINED = 65_536
+"""Bytes behind a request that are kept while it is served; above that the client is not read."""
+WRITE_HIGH_WATER = 65_536
+LINGER_SECONDS = 5.0
+"""How long a client that is still sending may take to notice an early answer (RFC 9112 section 9.6)."""
+MOST_LINGERED = 64 * 1024 * 1024
+
+
+class Reading(enum.IntEnum):
+    """What the next bytes of the client are."""
+
+    HEAD = 0
+    BODY = 1
+    AHEAD = 2
+    """The request is whole and being served: what comes is pipelined."""
+    DISCARD = 3
+    """The last answer of this connection was sent: what comes is thrown away."""
+    TUNNEL = 4
+
+
+class ClientConnection(asyncio.BufferedProtocol):
+    """One client's connection. `deadline` is monotonic seconds; the worker's sweep looks at it."""
+
+    __slots__ = (
+        "_body_left",
+        "_body_limit",
+        "_body_size",
+        "_buffer",
+        "_decoder",
+        "_discarded",
+        "_exchange",
+        "_inbox",
+        "_limits",
+        "_reading",
+        "_transport",
+        "_tunnel",
+        "_worker",
+        "closed",
+        "deadline",
+        "forwarded_for",
+        "keep_alive",
+        "paused",
+    )
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._buffer = worker.buffer
+        self._limits: ClientLimits = worker.plan.snapshot.limits
+        self._reading = Reading.HEAD
+        self._inbox = bytearray()
+        self._exchange: Exchange | None = None
+        self._tunnel: Tunnel | None = None
+        self._decoder: ChunkedDecoder | None = None
+        self._body_left = 0
+        self._body_size = 0
+        self._body_limit: float = math.inf
+        self._discarded = 0
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.closed = False
+        self.paused = False
+        self.keep_alive = True
+        self.deadline = math.inf
+        self.forwarded_for = b""
+
+    def __repr__(self) -> str:
+        return f"<ClientConnection {self._reading.name} {self._exchange!r}>"
+
+    # The exchange's side.
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """For a tunnel, which takes the connection over."""
+        return self._transport
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of an answer."""
+        if not self.closed:
+            self._transport.write(data)
+
+    def abort(self) -> None:
+        """End the connection so that the client sees an answer cut short."""
+        self._exchange = None
+        if not self.closed:
+            abort(self._transport)
+            self._gone()
+
+    def refuse(
+        self, fault: Fault, detail: str, request_id: bytes, fields: bytes, *, body: bool, complete: bool
+    ) -> None:
+        """Answer with an error of the gateway's own and end the exchange."""
+        if not complete:
+            self.keep_alive = False
+        snapshot = self._worker.plan.snapshot
+        if snapshot.response_headers.request_id:
+            fields += b"X-Request-Id: %b\r\n" % request_id
+        self.write(
+            problem(fault, detail, request_id, close=not self.keep_alive, fields=fields, body=body)
+        )  # fmt: skip
+        self.exchange_finished(complete)
+
+    def exchange_finished(self, request_complete: bool) -> None:
+        """The answer was sent whole: on to the next request, or to the end."""
+        self._exchange = None
+        if self.closed:
+            return
+        if not self.keep_alive or self._worker.draining:
+            self._say_goodbye(request_complete)
+            return
+        self._reading = Reading.HEAD
+        self.deadline = monotonic() + self._limits.keepalive_timeout
+        if self._inbox:
+            # Not from here: a thousand pipelined requests would be a thousand frames of stack.
+            self._worker.loop.call_soon(self._next_pipelined)
+
+    def pause_reading(self) -> None:
+        """Let the client wait: its body comes faster than the upstream takes it."""
+        if not self.paused and not self.closed:
+            self.paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let it go on."""
+        if self.paused and not self.closed:
+            self.paused = False
+            self._transport.resume_reading()
+
+    def start_tunnel(self, tunnel: Tunnel) -> None:
+        """From now on bytes go to the tunnel, those that came early first."""
+        self._tunnel = tunnel
+        self._reading = Reading.TUNNEL
+        if self._inbox:
+            early = bytes(self._inbox)
+            self._inbox.clear()
+            tunnel.from_client(early)
+        self.resume_reading()
+
+    # The worker's side.
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.deadline = math.inf
+        if self._exchange is not None:
+            self._exchange.expire()
+        elif self._reading is Reading.HEAD and self._inbox:
+            self._refuse_head(WireError(Fault.REQUEST_TIMEOUT, "the request's head did not come in time"))
+        else:
+            self.close()
+
+    def drain(self) -> None:
+        """Finish what runs, then end: no next request on this connection."""
+        self.keep_alive = False
+        if self._exchange is None and self._reading is Reading.HEAD and not self._inbox:
+            self.close()
+
+    def abort_now(self) -> None:
+        """The worker ends: so does everything."""
+        self._leave()
+        if not self.closed:
+            self._transport.abort()
+            self._gone()
+
+    def close(self) -> None:
+        """End the connection after what was written has left."""
+        if not self.closed:
+            self._transport.close()
+            self._gone()
+
+    # The loop's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.BaseProtocol."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self.forwarded_for = str(peer[0]).encode()
+        self.deadline = monotonic() + self._limits.header_timeout
+        if not self._worker.admit(self):
+            self._refuse_head(WireError(Fault.UNAVAILABLE, "too many connections"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio.BufferedProtocol: all connections of a worker read into one buffer."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        data = bytes(self._buffer[:nbytes])
+        reading = self._reading
+        if reading is Reading.HEAD:
+            if self._inbox:
+                self._more_head(data)
+            else:
+                self._read_head(data)
+        elif reading is Reading.BODY:
+            self._read_body(data)
+        elif reading is Reading.AHEAD:
+            self._inbox += data
+            if len(self._inbox) > MOST_PIPELINED:
+                self.pause_reading()
+        elif reading is Reading.TUNNEL:
+            if self._tunnel is not None:
+                self._tunnel.from_client(data)
+        else:
+            self._discarded += nbytes
+            if self._discarded > MOST_LINGERED:
+                self.close()
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol: a FIN after a whole request is a client that left, unless told else."""
+        if self._tunnel is not None:
+            return self._tunnel.client_eof()
+        if self._exchange is not None:
+            if self._reading is Reading.AHEAD and self._limits.half_close is HalfClose.ANSWER:
+                self.keep_alive = False
+                return True
+            self._leave()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.BaseProtocol."""
+        if self._tunnel is not None:
+            self._tunnel.client_lost()
+        self._leave()
+        self._gone()
+
+    def pause_writing(self) -> None:
+        """See asyncio.BaseProtocol: the client takes the answer slower than it comes."""
+        if self._tunnel is not None:
+            self._tunnel.pause_upstream()
+        elif self._exchange is not None:
+            self._exchange.pause_upstream()
+
+    def resume_writing(self) -> None:
+        """See asyncio.BaseProtocol."""
+        if self._tunnel is not None:
+            self._tunnel.resume_upstream()
+        elif self._exchange is not None:
+            self._exchange.resume_upstream()
+
+    # Reading.
+
+    def _read_head(self, data: bytes) -> None:
+        while data.startswith(b"\r\n"):
+            data = data[2:]  # RFC 9112 section 2.2: empty lines before a request are ignored
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            self._keep_partial_head(data, b"")
+        elif end > self._limits.header_bytes:
+            self._refuse_head(self._head_too_large(data))
+        else:
+            self._begin(data[:end], data[end:])
+
+    def _more_head(self, data: bytes) -> None:
+        """Further bytes of a head that comes in pieces; the work stays linear in their number."""
+        inbox = self._inbox
+        previous = bytes(inbox[-1:])
+        at = max(0, len(inbox) - 3)
+        inbox += data
+        if inbox.find(b"\r\n\r\n", at) >= 0 or inbox.startswith(b"\r\n"):
+            whole = bytes(inbox)
+            inbox.clear()
+            self._read_head(whole)
+        else:
+            self._check_partial_head(data, previous)
+
+    def _keep_partial_head(self, data: bytes, previous: bytes) -> None:
+        if data and not self._inbox:
+            self.deadline = min(self.deadline, monotonic() + self._limits.header_timeout)
+        self._inbox += data
+        self._check_partial_head(data, previous)
+
+    def _check_partial_head(self, data: bytes, previous: bytes) -> None:
+        try:
+            check_partial_head(data, previous)
+            if len(self._inbox) > self._limits.header_bytes:
+                raise self._head_too_large(bytes(self._inbox))
+        except WireError as error:
+            self._refuse_head(error)
+
+    def _head_too_large(self, data: bytes) -> WireError:
+        if data.find(b"\r\n", 0, self._limits.header_bytes) < 0:
+            return WireError(Fault.URI_TOO_LONG, "the request line is too long")
+        return WireError(Fault.FIELDS_TOO_LARGE, "the request's head is too large")
+
+    def _begin(self, head: bytes, rest: bytes) -> None:
+        worker = self._worker
+        self._limits = limits = worker.plan.snapshot.limits
+        started = monotonic()
+        try:
+            request = worker.plan.reader.read(head)
+            if limits.body_bytes is not None:
+                self._body_limit = limits.body_bytes
+                if request.length > limits.body_bytes:
+                    raise WireError(Fault.CONTENT_TOO_LARGE, "the request's body is too large")
+            self.keep_alive = request.keep_alive and not worker.draining
+            length = request.length
+            if length == 0:
+                self._reading = Reading.AHEAD
+                self._inbox += rest
+                content, complete = b"", True
+            else:
+                self._reading = Reading.BODY
+                self._body_left = length
+                self._body_size = 0
+                self._decoder = ChunkedDecoder(Fault.BAD_REQUEST) if length == CHUNKED else None
+                content, complete = self._decode_body(rest)
+        except WireError as error:
+            self._refuse_head(error)
+            return
+        self._exchange = exchange = Exchange(worker, self, request, started)
+        exchange.begin(content, complete)
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None
+        try:
+            content, complete = self._decode_body(data)
+        except WireError as error:
+            self.keep_alive = False
+            self._reading = Reading.DISCARD
+            exchange.reject(error)
+            return
+        exchange.request_data(content, complete)
+
+    def _decode_body(self, data: bytes) -> tuple[bytes, bool]:
+        """(content, is the request whole now); bytes behind the body go to the inbox."""
+        if self._decoder is None:
+            left = self._body_left
+            content, rest = data[:left], data[left:]
+            self._body_left = left - len(content)
+            complete = self._body_left == 0
+        else:
+            content, rest = self._decoder.feed(data)
+            complete = self._decoder.done
+            self._body_size += len(content)
+            if self._body_size > self._body_limit:
+                raise WireError(Fault.CONTENT_TOO_LARGE, "the request's body is too large")
+        if complete:
+            self._reading = Reading.AHEAD
+            self._inbox += rest
+        return content, complete
+
+    def _next_pipelined(self) -> None:
+        if self._reading is Reading.HEAD and self._inbox and not self.closed:
+            data = bytes(self._inbox)
+            self._inbox.clear()
+            self.resume_reading()
+            self._read_head(data)
+
+    # Ending.
+
+    def _refuse_head(self, error: WireError) -> None:
+        """The bytes are no request that we serve: answer, and read no more requests from here."""
+        worker = self._worker
+        self.keep_alive = False
+        self._inbox.clear()
+        worker.plan.no_route.add(error.fault.status, Outcome.REJECTED, 0.0, -1.0)
+        self.refuse(error.fault, error.detail, worker.new_request_id(), b"", body=True, complete=False)
+
+    def _say_goodbye(self, request_complete: bool) -> None:
+        """Close; but a client in the middle of sending gets time to read the answer first."""
+        if request_complete:
+            self.close()
+            return
+        self._reading = Reading.DISCARD
+        self.deadline = monotonic() + LINGER_SECONDS
+        self.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _leave(self) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.cancel()
+
+    def _gone(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._worker.dismiss(self)

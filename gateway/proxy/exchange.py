@@ -1,0 +1,515 @@
+"""One request and its answer: decided, sent, relayed, and at the end counted once.
+
+The exchange stands between a client's connection and an upstream's. Both hand it what they parsed; it
+knows what may be sent twice, what control may answer in treatment's place, and when an answer is over.
+It keeps the plan that it began with, whatever is published meanwhile; only the latch is looked at anew.
+"""
+
+from __future__ import annotations
+
+import enum
+import hmac
+import math
+import os
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from gateway.model.observation import Outcome
+from gateway.model.snapshot import Anonymous, Arm, FailoverCause, Timeouts
+from gateway.proxy.framing import ResponseBody
+from gateway.proxy.tunnel import Tunnel
+from gateway.wire.chunked import LAST_CHUNK, encode_chunk
+from gateway.wire.faults import Fault, WireError
+from gateway.wire.request import CHUNKED, Request
+from gateway.wire.response import Response
+
+if TYPE_CHECKING:
+    from gateway.proxy.downstream import ClientConnection
+    from gateway.proxy.plan import Assignment
+    from gateway.proxy.pool import Endpoint
+    from gateway.proxy.upstream import UpstreamConnection
+    from gateway.proxy.worker import Worker
+
+STATUS_CLIENT_CLOSED = 499
+MOST_UNSENT_BODY = 65_536
+"""Bytes of a request's body that are held while there is no connection to send them on."""
+_OVERRIDES = {b"control": Arm.CONTROL, b"treatment": Arm.TREATMENT}
+
+
+class Phase(enum.IntEnum):
+    """How far an exchange is."""
+
+    CONNECTING = 0
+    WAITING = 1
+    """Sent, at least in part; no answer yet."""
+    ANSWERING = 2
+    TUNNEL = 3
+    OVER = 4
+
+
+class Exchange:
+    """See the module. Times are `time.monotonic` seconds."""
+
+    __slots__ = (
+        "_assignment",
+        "_avoid",
+        "_body",
+        "_connection",
+        "_failover",
+        "_first_byte_at",
+        "_latest",
+        "_outcome",
+        "_phase",
+        "_plan",
+        "_request_complete",
+        "_response",
+        "_retried",
+        "_reused",
+        "_sent_at",
+        "_started",
+        "_status",
+        "_unsent",
+        "_unsent_bytes",
+        "_worker",
+        "cancelled",
+        "client",
+        "request",
+        "request_id",
+    )
+
+    def __init__(self, worker: Worker, client: ClientConnection, request: Request, started: float) -> None:
+        self._worker = worker
+        self._plan = worker.plan
+        self.client = client
+        self.request = request
+        self.request_id = request.request_id or worker.new_request_id()
+        self._started = started
+        self._sent_at = started
+        self._first_byte_at = -1.0
+        self._latest = math.inf
+        self._assignment: Assignment | None = None
+        self._connection: UpstreamConnection | None = None
+        self._phase = Phase.CONNECTING
+        self._outcome = Outcome.OK
+        self._status = 0
+        self._failover: str | None = None
+        self._avoid: Endpoint | None = None
+        self._reused = False
+        self._retried = False
+        self._request_complete = False
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
+        self._response: Response | None = None
+        self._body: ResponseBody | None = None
+        self.cancelled = False
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self._phase.name} {self.request!r} {self._assignment!r}>"
+
+    # From the client.
+
+    def begin(self, content: bytes, complete: bool) -> None:
+        """Decide and set out, with as much of the body as is there."""
+        request, plan = self.request, self._plan
+        self.request_data(content, complete)
+        table = plan.table
+        fields = {}
+        if table.needs_headers and request.noted:
+            fields = {name: b", ".join(values) for name, values in request.noted.items()}
+        route = table.match(request.method, request.target, fields)
+        if route is None:
+            self._refuse(Fault.NO_ROUTE, "no route matches this request", Outcome.REJECTED)
+            return
+        user = plan.user_of(request)
+        override = None if request.override is None else self._checked_override()
+        draw = b""
+        if user is None and plan.snapshot.identity.anonymous is Anonymous.RANDOM:
+            draw = os.urandom(8)
+        words = self._worker.latch_words
+        decision = table.decide(route, words[1] != words[2], plan.available, user, override, draw)
+        assignment = plan.assignments[decision.index]
+        self._assign(assignment)
+        if assignment.failover_reason is not None:
+            self._outcome = Outcome.CONNECT_ERROR
+            self._note_failover(assignment.failover_reason)
+        assignment.pool.acquire(self)
+
+    def request_data(self, content: bytes, complete: bool) -> None:
+        """More of the request's body, decoded."""
+        self._request_complete = complete
+        if self.request.length == CHUNKED:
+            content = encode_chunk(content) if content else b""
+            if complete:
+                content += LAST_CHUNK
+        if self._connection is not None:
+            if content:
+                self._connection.write(content)
+            if self._phase is Phase.WAITING:
+                self._wait_for_answer()
+        elif content:
+            self._unsent.append(content)
+            self._unsent_bytes += len(content)
+            if self._unsent_bytes > MOST_UNSENT_BODY:
+                self.client.pause_reading()
+
+    def reject(self, error: WireError) -> None:
+        """The rest of the request is not what its head promised."""
+        self._refuse(error.fault, error.detail, Outcome.REJECTED)
+
+    def cancel(self) -> None:
+        """The client left: end the work that nobody waits for."""
+        if self._phase is Phase.TUNNEL:
+            return
+        status = self._status or STATUS_CLIENT_CLOSED
+        self._end(status, Outcome.CLIENT_CLOSED, reusable=False)
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        if self._phase is Phase.CONNECTING:
+            self._refuse(Fault.UNAVAILABLE, "no connection to the upstream became free in time",
+                         Outcome.TIMEOUT)  # fmt: skip
+        elif self._phase is Phase.WAITING and not self._request_complete and not self.client.paused:
+            self._refuse(Fault.REQUEST_TIMEOUT, "the request's body stalled", Outcome.REJECTED)
+        elif self._phase is Phase.WAITING:
+            self._blame_endpoint()
+            self._refuse(Fault.GATEWAY_TIMEOUT, "the upstream did not answer in time", Outcome.TIMEOUT)
+        elif self._phase is Phase.ANSWERING:
+            self._truncate()
+
+    @property
+    def tunnel(self) -> bool:
+        """True once the connection was upgraded."""
+        return self._phase is Phase.TUNNEL
+
+    def pause_upstream(self) -> None:
+        """The client takes the answer slower than it comes."""
+        if self._connection is not None:
+            self._connection.pause_reading()
+
+    def resume_upstream(self) -> None:
+        """The client takes more."""
+        if self._connection is not None:
+            self._connection.resume_reading()
+            self._expect_progress()
+
+    # From the pool.
+
+    def connected(self, connection: UpstreamConnection, reused: bool) -> None:
+        """See pool.Waiter. The latch is looked at again: it may have engaged in the queue."""
+        assignment = self._assignment
+        assert assignment is not None
+        words = self._worker.latch_words
+        if assignment.treatment and words[1] != words[2]:
+            connection.pool.release(connection)
+            self._assign(assignment.latched)
+            assignment.latched.pool.acquire(self)
+            return
+        self._connection = connection
+        self._reused = reused
+        self._phase = Phase.WAITING
+        head = self._request_head(assignment, connection)
+        if self._unsent:
+            self._unsent.insert(0, head)
+            head = b"".join(self._unsent)
+            self._unsent = []
+            if self._unsent_bytes > MOST_UNSENT_BODY:
+                self.client.resume_reading()
+        connection.send(self, head)
+        self._wait_for_answer()
+
+    def queued(self) -> None:
+        """See pool.Waiter."""
+        timeout = self._timeouts.connect
+        self.client.deadline = min(monotonic() + (timeout or math.inf), self._latest)
+
+    def connect_failed(self, endpoint: Endpoint, error: Exception) -> None:
+        """See pool.Waiter: nothing was sent, so another endpoint, or control, may answer."""
+        assignment = self._assignment
+        assert assignment is not None
+        if self._avoid is None and len(assignment.pool.endpoints) > 1:
+            self._avoid = endpoint
+            self._acquire_again(fresh=False)
+            return
+        if self._plan.fails_over_connect and assignment.stand_in is not None:
+            self._outcome = Outcome.CONNECT_ERROR
+            self._note_failover(FailoverCause.CONNECT_ERROR.value)
+            self._assign(assignment.stand_in)
+            self._avoid = None
+            self._acquire_again(fresh=False)
+            return
+        timed_out = isinstance(error, TimeoutError)
+        fault = Fault.GATEWAY_TIMEOUT if timed_out else Fault.BAD_GATEWAY
+        self._refuse(fault, "the upstream cannot be reached", Outcome.CONNECT_ERROR)
+
+    def overloaded(self) -> None:
+        """See pool.Waiter."""
+        self._refuse(Fault.UNAVAILABLE, "too many requests wait for this upstream", Outcome.REJECTED)
+
+    # From the upstream.
+
+    def interim(self, response: Response) -> None:
+        """A 1xx: passed on, but for HTTP/1.0 clients, who know none (RFC 9110 section 15.2)."""
+        if not self.request.http10:
+            lines = [b"HTTP/1.1 %d %b" % (response.status, response.reason), *response.lines, b"", b""]
+            self.client.write(b"\r\n".join(lines))
+        self._wait_for_answer()
+
+    def response_head(self, response: Response, data: bytes) -> None:
+        """The final head, and what came with it."""
+        now = monotonic()
+        self._first_byte_at = now
+        self._status = response.status
+        if response.status == 101:
+            self._upgrade(response, data)
+            return
+        self._response = response
+        self._phase = Phase.ANSWERING
+        request = self.request
+        if not self._request_complete or self._worker.draining:
+            # Whether the rest of the request will ever come is not known: no next one on this line.
+            self.client.keep_alive = False
+        self._body = body = ResponseBody(response, request)
+        if body.closes:
+            self.client.keep_alive = False
+        head = self._response_head(response, body)
+        self._worker.recorder.add_overhead(self._sent_at - self._started + monotonic() - now)
+        self._relay(body, head, data)
+
+    def response_data(self, data: bytes) -> None:
+        """More of the answer's body, as it came."""
+        assert self._body is not None
+        self._relay(self._body, b"", data)
+
+    def bad_response(self, detail: str) -> None:
+        """The upstream's bytes are no HTTP: 502, and never a byte of it to the client."""
+        self._blame_endpoint()
+        self._refuse(Fault.BAD_GATEWAY, detail, Outcome.RESET)
+
+    def upstream_closed(self, error: Exception | None) -> None:
+        """The upstream ended its connection, cleanly if `error` is None."""
+        if self._phase is Phase.WAITING:
+            if self._reused and not self._retried and self.request.replayable:
+                # It had gone idle and died as we wrote: nothing was processed that may not be again.
+                self._retried = True
+                self._acquire_again(fresh=True)
+                return
+            self._blame_endpoint()
+            self._refuse(Fault.BAD_GATEWAY, "the upstream closed the connection without an answer",
+                         Outcome.RESET)  # fmt: skip
+        elif self._phase is Phase.ANSWERING:
+            assert self._body is not None
+            if self._body.ends_with_connection and error is None:
+                self.client.write(self._body.end())
+                self._finish(reusable=False)
+            else:
+                self._truncate()
+
+    # How it goes on.
+
+    @property
+    def _timeouts(self) -> Timeouts:
+        assert self._assignment is not None
+        return self._assignment.pool.upstream.timeouts
+
+    def _assign(self, assignment: Assignment) -> None:
+        inflight = self._worker.recorder.inflight
+        if self._assignment is not None:
+            inflight[self._assignment.treatment] -= 1
+        inflight[assignment.treatment] += 1
+        self._assignment = assignment
+        total = assignment.pool.upstream.timeouts.total
+        self._latest = math.inf if total is None else self._started + total
+        self.client.deadline = self._latest
+
+    def _acquire_again(self, *, fresh: bool) -> None:
+        """Another try, after the first went wrong before anything could have been accepted."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            connection.finish(reusable=False)
+        self._phase = Phase.CONNECTING
+        assignment = self._assignment
+        assert assignment is not None
+        words = self._worker.latch_words
+        if assignment.treatment and words[1] != words[2]:
+            assignment = assignment.latched
+            self._assign(assignment)
+        assignment.pool.acquire(self, fresh=fresh, avoid=self._avoid)
+
+    def _wait_for_answer(self) -> None:
+        now = monotonic()
+        self._sent_at = now
+        timeouts = self._timeouts
+        timeout = timeouts.first_byte if self._request_complete else timeouts.idle
+        self.client.deadline = self._latest if timeout is None else min(now + timeout, self._latest)
+
+    def _expect_progress(self) -> None:
+        timeout = self._timeouts.idle
+        if timeout is not None:
+            self.client.deadline = min(monotonic() + timeout, self._latest)
+
+    def _relay(self, body: ResponseBody, head: bytes, data: bytes) -> None:
+        try:
+            out = body.feed(data)
+        except WireError:
+            self._truncate()
+            return
+        if head or out:
+            self.client.write(head + out)
+        if body.complete:
+            self._finish(reusable=not body.overrun)
+        else:
+            self._expect_progress()
+
+    def _finish(self, *, reusable: bool) -> None:
+        response, assignment = self._response, self._assignment
+        assert response is not None
+        assert assignment is not None
+        connection = self._connection
+        assert connection is not None
+        outcome = self._outcome
+        if outcome is Outcome.OK and response.status >= 500:
+            outcome = Outcome.UPSTREAM_ERROR
+            detection = assignment.pool.upstream.outlier_detection
+            if detection is not None and detection.on_5xx:
+                self._blame_endpoint()
+        elif connection.endpoint.failures:
+            assignment.pool.succeeded(connection.endpoint)
+        self._end(
+            response.status, outcome, reusable=reusable and response.keep_alive and self._request_complete
+        )
+        self.client.exchange_finished(self._request_complete)
+
+    def _truncate(self) -> None:
+        """The answer stopped half-way: the client must see that it did."""
+        self._blame_endpoint()
+        self._end(self._status, Outcome.TRUNCATED, reusable=False)
+        self.client.abort()
+
+    def _refuse(self, fault: Fault, detail: str, outcome: Outcome) -> None:
+        """Answer with an error of our own, if no other answer has begun."""
+        if self._phase is Phase.ANSWERING:
+            self._end(self._status, outcome, reusable=False)
+            self.client.abort()
+            return
+        if self._outcome is not Outcome.OK:
+            outcome = self._outcome
+        self._end(fault.status, outcome, reusable=False)
+        fields = b"" if self._assignment is None else self._assignment.response_fields
+        self.client.refuse(fault, detail, self.request_id, fields + self._failover_field(),
+                           body=self.request.method != b"HEAD", complete=self._request_complete)  # fmt: skip
+
+    def _end(self, status: int, outcome: Outcome, *, reusable: bool) -> None:
+        """Count the exchange and let go of the upstream. Happens exactly once."""
+        now = monotonic()
+        self._phase = Phase.OVER
+        self.cancelled = True
+        recorder, assignment = self._worker.recorder, self._assignment
+        cell = self._plan.no_route
+        if assignment is not None:
+            recorder.inflight[assignment.treatment] -= 1
+            cell = assignment.cell
+        first_byte = self._first_byte_at - self._started if self._first_byte_at >= 0 else -1.0
+        cell.add(status, outcome, now - self._started, first_byte)
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            connection.finish(reusable)
+        if self._worker.access_log is not None:
+            self._worker.access_log.write(self, assignment, status, outcome, now - self._started, first_byte)
+
+    def _upgrade(self, response: Response, data: bytes) -> None:
+        connection = self._connection
+        assert connection is not None
+        if not self.request.websocket or (response.upgrade or b"").lower() != b"websocket":
+            self.bad_response("the upstream switched protocols unasked")
+            return
+        self._phase = Phase.TUNNEL
+        self.client.deadline = math.inf
+        tunnel = Tunnel(self.client.transport, connection.transport, self._tunnel_ended)
+        connection.tunnel = tunnel
+        connection.exchange = None
+        head = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
+        self.client.write(b"\r\n".join([*head, *response.lines, self._own_fields()]) + b"\r\n" + data)
+        self.client.start_tunnel(tunnel)
+
+    def _tunnel_ended(self, tunnel: Tunnel) -> None:
+        self._end(101, Outcome.OK, reusable=False)
+
+    # Heads.
+
+    def _request_head(self, assignment: Assignment, connection: UpstreamConnection) -> bytes:
+        request, client = self.request, self.client
+        parts = [
+            b"%b %b HTTP/1.1" % (request.method, request.target),
+            b"Host: " + (request.host or connection.endpoint.resolver.authority),
+            *request.lines,
+        ]
+        if request.length == CHUNKED:
+            parts.append(b"Transfer-Encoding: chunked")
+        elif request.has_length:
+            parts.append(b"Content-Length: %d" % request.length)
+        if request.expects_continue and not self._unsent:
+            parts.append(b"Expect: 100-continue")
+        if request.websocket:
+            parts.append(b"Connection: Upgrade\r\nUpgrade: websocket")
+        if client.forwarded_for:
+            earlier = request.forwarded_for
+            chain = client.forwarded_for if not earlier else earlier + b", " + client.forwarded_for
+            parts.append(b"X-Forwarded-For: " + chain)
+        parts.append(b"X-Forwarded-Proto: " + (request.forwarded_proto or b"http"))
+        parts.append(b"X-Forwarded-Host: " + (request.forwarded_host or request.host))
+        parts.append(b"X-Request-Id: " + self.request_id)
+        parts.append(assignment.request_fields)
+        return b"\r\n".join(parts) + b"\r\n"
+
+    def _response_head(self, response: Response, body: ResponseBody) -> bytes:
+        parts = [b"HTTP/1.1 %d %b" % (response.status, response.reason), *response.lines]
+        if body.fields:
+            parts.append(body.fields)
+        if not response.has_date:
+            parts.append(self._worker.date_field)
+        if not self.client.keep_alive:
+            parts.append(b"Connection: close")
+        parts.append(self._own_fields())
+        return b"\r\n".join(parts) + b"\r\n"
+
+    def _own_fields(self) -> bytes:
+        """The gateway's own header lines of an answer, each with its CRLF."""
+        assert self._assignment is not None
+        assert self._response is None or self._first_byte_at >= 0
+        switches = self._plan.snapshot.response_headers
+        fields = self._assignment.response_fields
+        if switches.request_id:
+            fields += b"X-Request-Id: %b\r\n" % self.request_id
+        elif self._response is not None and self._response.request_id is not None:
+            fields += b"X-Request-Id: %b\r\n" % self._response.request_id
+        if self._failover is not None:
+            fields += self._failover_field()
+        if switches.server_timing:
+            upstream = self._first_byte_at - self._sent_at
+            gateway = monotonic() - self._started - upstream
+            fields += b"Server-Timing: gateway;dur=%.2f, upstream;dur=%.2f\r\n" % (
+                gateway * 1e3,
+                upstream * 1e3,
+            )
+        return fields
+
+    def _failover_field(self) -> bytes:
+        if self._failover is None or not self._plan.snapshot.response_headers.failover:
+            return b""
+        return b"X-Gateway-Failover: %b\r\n" % self._failover.encode()
+
+    def _note_failover(self, reason: str) -> None:
+        assert self._assignment is not None
+        self._failover = reason
+        self._worker.recorder.add_failover(self._assignment.decision.route.name, reason)
+
+    def _blame_endpoint(self) -> None:
+        if self._connection is not None:
+            self._connection.pool.failed(self._connection.endpoint)
+
+    def _checked_override(self) -> Arm | None:
+        expected, given = self._plan.override_token, self.request.override_token
+        if expected is None or given is None or not hmac.compare_digest(expected, given):
+            return None
+        return _OVERRIDES.get((self.request.override or b"").lower())

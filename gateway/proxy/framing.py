@@ -1,0 +1,66 @@
+"""How an answer's body is framed: as it came, and as the client gets it (RFC 9112 section 6.3)."""
+
+from __future__ import annotations
+
+from gateway.wire.chunked import LAST_CHUNK, ChunkedDecoder, encode_chunk
+from gateway.wire.faults import Fault
+from gateway.wire.request import CHUNKED, Request
+from gateway.wire.response import UNTIL_CLOSE, Response
+
+
+class ResponseBody:
+    """Turns the upstream's framing into the client's, piece by piece.
+
+    `fields` is the framing line for the client's head, b"" for none. `closes` says that the client's
+    body ends with its connection. `overrun` says that bytes came behind a complete body.
+    """
+
+    __slots__ = ("_decoder", "_left", "_rechunk", "closes", "complete", "fields", "overrun")
+
+    def __init__(self, response: Response, request: Request) -> None:
+        length = response.body_length(request.method)
+        self._left = length
+        self._decoder = ChunkedDecoder(Fault.BAD_GATEWAY) if length == CHUNKED else None
+        self._rechunk = length < 0 and not request.http10
+        self.closes = length < 0 and request.http10
+        self.complete = False
+        self.overrun = False
+        self.fields = b""
+        if self._rechunk:
+            self.fields = b"Transfer-Encoding: chunked"
+        elif response.length is not None and response.length >= 0 and response.status != 204:
+            self.fields = b"Content-Length: %d" % response.length
+
+    def __repr__(self) -> str:
+        return f"<ResponseBody left={self._left} complete={self.complete}>"
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """True if only the upstream's close says that the body is whole."""
+        return self._left == UNTIL_CLOSE
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes for the client. Raises WireError on a broken chunked body."""
+        left = self._left
+        if left >= 0:
+            size = len(data)
+            if size >= left:
+                self.complete = True
+                self.overrun = size > left
+                self._left = 0
+                return data[:left] if self.overrun else data
+            self._left = left - size
+            return data
+        if self._decoder is not None:
+            data, rest = self._decoder.feed(data)
+            self.complete = self._decoder.done
+            self.overrun = bool(rest)
+        if not self._rechunk:
+            return data
+        out = encode_chunk(data) if data else b""
+        return out + LAST_CHUNK if self.complete else out
+
+    def end(self) -> bytes:
+        """The upstream closed where that is the end: what is still owed to the client."""
+        self.complete = True
+        return LAST_CHUNK if self._rechunk else b""

@@ -1,0 +1,117 @@
+"""A snapshot made ready to serve: every decision with its pool, its header bytes and its counters.
+
+Built once per snapshot, so that a request only picks. Pools of upstreams that did not change are
+carried over from the plan before; the others are drained by whoever replaces the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from gateway.core.split import Decision, Reason, Table
+from gateway.model.snapshot import Arm, FailoverCause, Snapshot, Upstream
+from gateway.proxy.identity import compile_identity, noted_fields
+from gateway.proxy.pool import Pool
+from gateway.proxy.recorder import Cell, Recorder
+from gateway.wire.request import RequestReader
+
+
+class Assignment:
+    """One decision, ready to be carried out.
+
+    `request_fields` and `response_fields` are header lines for the upstream and for the client, each
+    with its CRLF. `stand_in` is control in treatment's place, after a failed connect.
+    """
+
+    __slots__ = (
+        "cell",
+        "decision",
+        "failover_reason",
+        "latched",
+        "pool",
+        "request_fields",
+        "response_fields",
+        "stand_in",
+        "treatment",
+    )
+
+    def __init__(self, decision: Decision, pool: Pool, cell: Cell, snapshot: Snapshot) -> None:
+        self.decision = decision
+        self.pool = pool
+        self.cell = cell
+        self.treatment = decision.arm is Arm.TREATMENT
+        self.request_fields = _request_fields(decision, snapshot)
+        self.response_fields = b""
+        if snapshot.response_headers.arm:
+            self.response_fields = b"X-Gateway-Arm: %b\r\n" % decision.arm.label.encode()
+        self.failover_reason: str | None = None
+        if decision.reason is Reason.NO_HEALTHY_ENDPOINT:
+            self.failover_reason = FailoverCause.NO_HEALTHY_ENDPOINT.value
+        self.stand_in: Assignment | None = None
+        self.latched: Assignment = self
+
+    def __repr__(self) -> str:
+        return f"<Assignment {self.decision.reason} {self.decision.arm.label} to {self.pool.upstream.name}>"
+
+
+class Plan:
+    """What a worker serves by. `available` is shared with the pools, which keep it true."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        recorder: Recorder,
+        pools: Mapping[Upstream, Pool],
+        make_pool: Callable[[Upstream], Pool],
+    ) -> None:
+        self.snapshot = snapshot
+        self.table = Table(snapshot)
+        self.pools = {upstream: pools.get(upstream) or make_pool(upstream) for upstream in snapshot.upstreams}
+        self.available = [True] * len(snapshot.upstreams)
+        self.assignments = [self._assignment(decision, recorder) for decision in self.table.decisions]
+        self._link_assignments()
+        self.no_route = recorder.cell("", Arm.CONTROL)
+        self.user_of = compile_identity(snapshot.identity)
+        noted = noted_fields(snapshot.identity) | {
+            name.encode() for route in snapshot.routes for name, _ in route.headers
+        }
+        self.reader = RequestReader(noted, snapshot.limits.headers)
+        token = snapshot.overrides.token
+        self.override_token = None if token is None else token.encode()
+        self.fails_over_connect = FailoverCause.CONNECT_ERROR in snapshot.failover
+        for index, pool in enumerate(self.pools[upstream] for upstream in snapshot.upstreams):
+            pool.on_availability = self._tracker(index, pool)
+            pool.on_availability()
+
+    def __repr__(self) -> str:
+        return f"<Plan of snapshot {self.snapshot.version}>"
+
+    def _assignment(self, decision: Decision, recorder: Recorder) -> Assignment:
+        pool = self.pools[self.snapshot.upstreams[decision.upstream]]
+        cell = recorder.cell(decision.route.name, decision.assigned)
+        return Assignment(decision, pool, cell, self.snapshot)
+
+    def _link_assignments(self) -> None:
+        latched = {route.route.name: self.assignments[route.latched.index] for route in self.table.routes}
+        for assignment in self.assignments:
+            decision = assignment.decision
+            assignment.latched = latched[decision.route.name]
+            if decision.fallback is not None:
+                assignment.stand_in = self.assignments[decision.fallback.index]
+
+    def _tracker(self, index: int, pool: Pool) -> Callable[[], None]:
+        fails_over = FailoverCause.NO_HEALTHY_ENDPOINT in self.snapshot.failover
+
+        def track() -> None:
+            self.available[index] = pool.available or not fails_over
+
+        return track
+
+
+def _request_fields(decision: Decision, snapshot: Snapshot) -> bytes:
+    fields = [("X-Gateway-Arm", decision.arm.label), ("X-Gateway-Phase", snapshot.phase)]
+    if decision.experiment is not None and decision.group is not None:
+        fields += [("X-Gateway-Experiment", decision.experiment), ("X-Gateway-Group", decision.group)]
+    if snapshot.feature_flags:
+        fields.append(("X-Gateway-Feature-Flags", ",".join(snapshot.feature_flags)))
+    return b"".join(f"{name}: {value}\r\n".encode() for name, value in fields)

@@ -1,0 +1,251 @@
+"""Connections to one upstream: which endpoint, which connection, how many, and who has to wait.
+
+Endpoints are chosen by least in-flight of two random ones. Passive ejection and the active checks
+only steer the choice; they judge nobody. It does not know requests: it hands connections to whoever
+waits for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+from gateway.model.observation import EndpointReport
+from gateway.model.snapshot import Upstream
+from gateway.proxy.resolver import Resolver
+
+if TYPE_CHECKING:
+    from gateway.proxy.upstream import UpstreamConnection
+
+PANIC_SHARE = 0.5
+"""With fewer usable endpoints than this share, load goes to all: some of a crowd may still answer."""
+MOST_EJECTION_FACTOR = 10
+"""Each ejection of an endpoint that flaps lasts longer than the one before, up to this many times."""
+FORGIVEN_AFTER = 10
+"""An endpoint that stayed in for this many ejection times begins with the short ejection again."""
+IDLE_SECONDS = 60.0
+"""An idle connection is closed after this long, as nginx does by default."""
+
+
+class Waiter(Protocol):
+    """Who wants a connection."""
+
+    cancelled: bool
+
+    def connected(self, connection: UpstreamConnection, reused: bool) -> None:
+        """Here is one."""
+
+    def connect_failed(self, endpoint: Endpoint, error: Exception) -> None:
+        """The endpoint could not be reached; nothing was sent."""
+
+    def queued(self) -> None:
+        """None is free: it has to wait, and should limit how long."""
+
+    def overloaded(self) -> None:
+        """Too many are waiting already."""
+
+
+class Endpoint:
+    """One address of an upstream and what this worker knows of it."""
+
+    __slots__ = (
+        "checked_healthy",
+        "ejected_until",
+        "ejections",
+        "failures",
+        "idle",
+        "inflight",
+        "readmitted_at",
+        "resolver",
+    )
+
+    def __init__(self, resolver: Resolver) -> None:
+        self.resolver = resolver
+        self.idle: list[UpstreamConnection] = []
+        self.inflight = 0
+        self.checked_healthy = True
+        self.failures = 0
+        self.ejections = 0
+        self.ejected_until = 0.0
+        self.readmitted_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.address} inflight={self.inflight} usable={self.usable}>"
+
+    @property
+    def address(self) -> str:
+        """As the config writes it."""
+        return self.resolver.address
+
+    @property
+    def usable(self) -> bool:
+        """True unless the active check or the passive ejection says otherwise."""
+        return self.checked_healthy and not self.ejected_until
+
+
+class Pool:
+    """All connections of this worker to one upstream."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        connection_factory: Callable[[Pool, Endpoint], UpstreamConnection],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.upstream = upstream
+        self.available = True
+        """False when no endpoint is usable: treatment then means control."""
+        self.on_availability: Callable[[], None] = lambda: None
+        self._loop = loop
+        self._connection_factory = connection_factory
+        self.endpoints = [Endpoint(Resolver(address, loop)) for address in upstream.endpoints]
+        self._waiting: deque[Waiter] = deque()
+        self._open = 0
+        self._dials: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.upstream.name} open={self._open} waiting={len(self._waiting)}>"
+
+    def acquire(self, waiter: Waiter, *, fresh: bool = False, avoid: Endpoint | None = None) -> None:
+        """Give the waiter a connection: now, when one is ready, or not at all.
+
+        `fresh` refuses an idle connection (after one turned out dead); `avoid` is an endpoint that
+        just failed, passed over if there is another.
+        """
+        endpoint = self._choose(avoid)
+        if endpoint.idle and not fresh:
+            waiter.connected(endpoint.idle.pop(), reused=True)
+        elif self._open < self.upstream.limits.connections or self._evict_idle():
+            self._dial(endpoint, waiter)
+        elif len(self._waiting) < self.upstream.limits.pending:
+            self._waiting.append(waiter)
+            waiter.queued()
+        else:
+            waiter.overloaded()
+
+    def release(self, connection: UpstreamConnection) -> None:
+        """Take back a connection that can carry another request."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.cancelled:
+                waiter.connected(connection, reused=True)
+                return
+        if self._closed:
+            connection.close()
+            return
+        connection.idle_since = self._loop.time()
+        connection.endpoint.idle.append(connection)
+
+    def lost(self, connection: UpstreamConnection) -> None:
+        """A connection of this pool is gone."""
+        self._open -= 1
+        if connection in connection.endpoint.idle:
+            connection.endpoint.idle.remove(connection)
+        self._serve_waiting()
+
+    def succeeded(self, endpoint: Endpoint) -> None:
+        """The endpoint answered."""
+        endpoint.failures = 0
+
+    def failed(self, endpoint: Endpoint) -> None:
+        """Count a connect error, reset or time-out towards passive ejection."""
+        detection = self.upstream.outlier_detection
+        if detection is None:
+            return
+        endpoint.failures += 1
+        if endpoint.failures >= detection.consecutive_failures and not endpoint.ejected_until:
+            now = self._loop.time()
+            if now - endpoint.readmitted_at > FORGIVEN_AFTER * detection.ejection_time:
+                endpoint.ejections = 0
+            endpoint.failures = 0
+            endpoint.ejections = min(endpoint.ejections + 1, MOST_EJECTION_FACTOR)
+            endpoint.ejected_until = now + detection.ejection_time * endpoint.ejections
+            self._judge()
+
+    def apply_health(self, healthy: Mapping[str, bool]) -> None:
+        """Take over the active checks' verdict, by endpoint address."""
+        for endpoint in self.endpoints:
+            endpoint.checked_healthy = healthy[endpoint.address]
+        self._judge()
+
+    def sweep(self, now: float) -> None:
+        """Readmit ejected endpoints and close connections that idled too long. `now` is loop time."""
+        for endpoint in self.endpoints:
+            if endpoint.ejected_until and endpoint.ejected_until <= now:
+                endpoint.ejected_until = 0.0
+                endpoint.readmitted_at = now
+                self._judge()
+            while endpoint.idle and endpoint.idle[0].idle_since < now - IDLE_SECONDS:
+                endpoint.idle.pop(0).close()
+
+    def report(self) -> list[EndpointReport]:
+        """Each endpoint as this worker sees it."""
+        name = self.upstream.name
+        return [EndpointReport(name, e.address, e.usable, e.inflight) for e in self.endpoints]
+
+    def close(self) -> None:
+        """Drain: idle connections end now, busy ones when their request does."""
+        self._closed = True
+        for endpoint in self.endpoints:
+            endpoint.resolver.close()
+            while endpoint.idle:
+                endpoint.idle.pop().close()
+
+    def _choose(self, avoid: Endpoint | None) -> Endpoint:
+        endpoints = self.endpoints
+        if len(endpoints) == 1:
+            return endpoints[0]
+        usable = [endpoint for endpoint in endpoints if endpoint.usable]
+        if len(usable) < PANIC_SHARE * len(endpoints):
+            usable = endpoints
+        if avoid is not None and len(usable) > 1:
+            usable = [endpoint for endpoint in usable if endpoint is not avoid]
+        if len(usable) == 1:
+            return usable[0]
+        first, second = random.sample(usable, 2)
+        return first if first.inflight <= second.inflight else second
+
+    def _judge(self) -> None:
+        available = any(endpoint.usable for endpoint in self.endpoints)
+        if available != self.available:
+            self.available = available
+            self.on_availability()
+
+    def _evict_idle(self) -> bool:
+        for endpoint in self.endpoints:
+            if endpoint.idle:
+                endpoint.idle.pop(0).close()
+                return True
+        return False
+
+    def _serve_waiting(self) -> None:
+        while self._waiting and self._open < self.upstream.limits.connections:
+            waiter = self._waiting.popleft()
+            if not waiter.cancelled:
+                self._dial(self._choose(None), waiter)
+
+    def _dial(self, endpoint: Endpoint, waiter: Waiter) -> None:
+        self._open += 1
+        task = self._loop.create_task(self._connect(endpoint, waiter))
+        self._dials.add(task)
+        task.add_done_callback(self._dials.discard)
+
+    async def _connect(self, endpoint: Endpoint, waiter: Waiter) -> None:
+        try:
+            async with asyncio.timeout(self.upstream.timeouts.connect):
+                connection = await endpoint.resolver.connect(lambda: self._connection_factory(self, endpoint))
+        except (OSError, TimeoutError) as error:
+            self._open -= 1
+            self.failed(endpoint)
+            if not waiter.cancelled:
+                waiter.connect_failed(endpoint, error)
+            self._serve_waiting()
+            return
+        if waiter.cancelled:
+            self.release(connection)
+        else:
+            waiter.connected(connection, reused=False)

@@ -1,0 +1,94 @@
+"""Where an endpoint is: its address resolved, again and again, with the last good answer kept.
+
+A name server that fails, stalls or answers nothing changes nothing: connections go on to the addresses
+that were known last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+REFRESH_SECONDS = 10.0
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+class Resolver:
+    """Opens connections to one configured endpoint: `http://host:port` or `unix:PATH`."""
+
+    __slots__ = ("_addresses", "_host", "_loop", "_path", "_port", "_refresher", "_turn", "address")
+
+    def __init__(self, address: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.address = address
+        self._loop = loop
+        self._path: str | None = None
+        self._host = ""
+        self._port = 0
+        self._addresses: tuple[str, ...] = ()
+        self._turn = 0
+        self._refresher: asyncio.Task[None] | None = None
+        if address.startswith("unix:"):
+            self._path = address.removeprefix("unix:")
+            return
+        url = urlsplit(address)
+        self._host, self._port = url.hostname or "", url.port or 80
+        if _is_literal(self._host):
+            self._addresses = (self._host,)
+        else:
+            self._refresher = loop.create_task(self._refresh())
+
+    @property
+    def authority(self) -> bytes:
+        """What a request without a Host names instead."""
+        if self._path is not None:
+            return b"localhost"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{host}:{self._port}".encode()
+
+    async def connect(self, factory: Callable[[], P]) -> P:
+        """Open a connection. Tries each known address once; raises OSError when none accepts."""
+        if self._path is not None:
+            return (await self._loop.create_unix_connection(factory, self._path))[1]
+        if not self._addresses:
+            await self._resolve()
+        self._turn += 1
+        count = len(self._addresses)
+        for attempt in range(count):
+            address = self._addresses[(self._turn + attempt) % count]
+            try:
+                return (await self._loop.create_connection(factory, address, self._port))[1]
+            except OSError:
+                if attempt == count - 1:
+                    raise
+        raise OSError(f"{self._host} has no address")
+
+    def close(self) -> None:
+        """Stop resolving."""
+        if self._refresher is not None:
+            self._refresher.cancel()
+
+    async def _refresh(self) -> None:
+        while True:
+            try:
+                await self._resolve()
+            except OSError:
+                pass  # the last good addresses stand; `connect` reports the error if there are none
+            await asyncio.sleep(REFRESH_SECONDS)
+
+    async def _resolve(self) -> None:
+        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        self._addresses = tuple(dict.fromkeys(str(info[4][0]) for info in found)) or self._addresses
+
+
+def _is_literal(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return True
+    return False

@@ -1,0 +1,47 @@
+"""Two things that asyncio's transports do not offer: a hard reset, and what lies unread at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_LARGEST_READ = 65_536
+_MOST_READS = 64
+
+
+def abort(transport: asyncio.BaseTransport) -> None:
+    """Close so that the peer sees a reset: `transport.abort()` alone sends an ordinary FIN.
+
+    A response cut short must never look complete, and one that ends with its connection would.
+    """
+    raw = transport.get_extra_info("socket")
+    if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        except OSError:
+            pass  # the socket is gone already, and with it the peer's hope
+    if isinstance(transport, asyncio.Transport):
+        transport.abort()
+
+
+def receive_rest(transport: asyncio.BaseTransport) -> Iterator[bytes]:
+    """What the kernel still holds of a connection whose transport gave up on it. Never blocks."""
+    raw = transport.get_extra_info("socket")
+    if raw is None:
+        return
+    try:
+        duplicate = socket.socket(fileno=socket.dup(raw.fileno()))
+    except OSError:
+        return
+    with duplicate:
+        for _ in range(_MOST_READS):
+            try:
+                data = duplicate.recv(_LARGEST_READ, socket.MSG_DONTWAIT)
+            except OSError:
+                return
+            if not data:
+                return
+            yield data

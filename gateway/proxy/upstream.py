@@ -1,0 +1,205 @@
+"""A connection to an upstream: bytes in, a response head and then raw body bytes out.
+
+It frames heads only; how long a body is depends on the request, so the exchange says when it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from gateway.proxy.sockets import receive_rest
+from gateway.wire.faults import Fault, WireError
+
+if TYPE_CHECKING:
+    from gateway.proxy.exchange import Exchange
+    from gateway.proxy.pool import Endpoint, Pool
+    from gateway.proxy.tunnel import Tunnel
+    from gateway.proxy.worker import Worker
+
+LARGEST_HEAD = 65_536
+MOST_INTERIM_RESPONSES = 16
+
+
+class UpstreamConnection(asyncio.BufferedProtocol):
+    """One connection, idle in its pool or carrying one exchange."""
+
+    __slots__ = (
+        "_buffer",
+        "_inbox",
+        "_interim",
+        "_reading_head",
+        "_transport",
+        "_worker",
+        "closed",
+        "endpoint",
+        "exchange",
+        "idle_since",
+        "pool",
+        "tunnel",
+    )
+
+    def __init__(self, worker: Worker, pool: Pool, endpoint: Endpoint) -> None:
+        self._worker = worker
+        self._buffer = worker.buffer
+        self.pool = pool
+        self.endpoint = endpoint
+        self.exchange: Exchange | None = None
+        self.tunnel: Tunnel | None = None
+        self.idle_since = 0.0
+        self.closed = False
+        self._reading_head = True
+        self._interim = 0
+        self._inbox = b""
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+
+    def __repr__(self) -> str:
+        return f"<UpstreamConnection to {self.endpoint.address} {'closed' if self.closed else 'open'}>"
+
+    # The exchange's side.
+
+    def send(self, exchange: Exchange, data: bytes) -> None:
+        """Begin an exchange with the bytes of its head, and of its body as far as they are there."""
+        self.exchange = exchange
+        self.endpoint.inflight += 1
+        self._reading_head = True
+        self._interim = 0
+        self._transport.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Send more of the request's body."""
+        if not self.closed:
+            self._transport.write(data)
+
+    def finish(self, reusable: bool) -> None:
+        """The exchange is over: back to the pool, or closed."""
+        self.exchange = None
+        self.endpoint.inflight -= 1
+        if self.closed:
+            return
+        if reusable:
+            self.pool.release(self)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection now; unread bytes are nobody's."""
+        if not self.closed:
+            self.closed = True
+            self._transport.abort()
+            self.pool.lost(self)
+
+    def pause_reading(self) -> None:
+        """Let the upstream wait: the client reads slower than it writes."""
+        if not self.closed:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Let it go on."""
+        if not self.closed:
+            self._transport.resume_reading()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """For a tunnel, which takes the connection over."""
+        return self._transport
+
+    # The loop's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.BaseProtocol."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """See asyncio.BufferedProtocol: all connections of a worker read into one buffer."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """See asyncio.BufferedProtocol."""
+        self._receive(bytes(self._buffer[:nbytes]))
+
+    def _receive(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            if self.tunnel is not None:
+                self.tunnel.from_upstream(data)
+            else:
+                # Nobody asked: bytes behind a complete answer must never reach the next client.
+                self.close()
+        elif self._reading_head:
+            self._read_head(exchange, data)
+        else:
+            exchange.response_data(data)
+
+    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+        if self._inbox:
+            data = self._inbox + data
+            self._inbox = b""
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(data) > LARGEST_HEAD:
+                    exchange.bad_response("the head of the upstream's answer is too large")
+                else:
+                    self._inbox = data
+                return
+            try:
+                response = self._worker.response_reader.read(data[:end])
+                if end > LARGEST_HEAD:
+                    raise WireError(Fault.BAD_GATEWAY, "the head of the upstream's answer is too large")
+            except WireError as error:
+                exchange.bad_response(error.detail)
+                return
+            data = data[end:]
+            if response.status >= 200 or response.status == 101:
+                break
+            self._interim += 1
+            if self._interim > MOST_INTERIM_RESPONSES:
+                exchange.bad_response("too many interim answers")
+                return
+            exchange.interim(response)
+            if not data:
+                return
+        self._reading_head = False
+        exchange.response_head(response, data)
+
+    def eof_received(self) -> bool:
+        """See asyncio.Protocol: the upstream sends no more."""
+        if self.tunnel is not None:
+            return self.tunnel.upstream_eof()
+        if self.exchange is not None:
+            self.exchange.upstream_closed(None)
+        else:
+            self.close()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.BaseProtocol."""
+        if self.tunnel is not None:
+            self.tunnel.upstream_lost()
+        if self.closed:
+            return
+        exchange = self.exchange
+        if exchange is not None and exc is not None:
+            # A write may fail while the answer lies unread in the socket: an early 413, say.
+            for data in receive_rest(self._transport):
+                if self.exchange is exchange:
+                    self._receive(data)
+        self.closed = True
+        if self.exchange is not None:
+            self.exchange.upstream_closed(exc)
+        self.pool.lost(self)
+
+    def pause_writing(self) -> None:
+        """See asyncio.BaseProtocol: the upstream takes the body slower than the client sends it."""
+        if self.tunnel is not None:
+            self.tunnel.pause_client()
+        elif self.exchange is not None:
+            self.exchange.client.pause_reading()
+
+    def resume_writing(self) -> None:
+        """See asyncio.BaseProtocol."""
+        if self.tunnel is not None:
+            self.tunnel.resume_client()
+        elif self.exchange is not None:
+            self.exchange.client.resume_reading()
