@@ -7,6 +7,7 @@ here. New paths are added to `routes`, and to the OpenAPI document beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -19,8 +20,8 @@ from gateway.control.latching import Engagement, Operator, Release, ReleaseResul
 from gateway.core.explain import Question
 
 API = "/api/v1"
-OPERATOR = "operator"
-"""Request key of the operator whose token the request holds; None where no tokens are configured."""
+OPERATOR: ContextVar[str | None] = ContextVar("operator", default=None)
+"""Whose token the request under way holds; None where no tokens are configured."""
 
 
 class Backend(Protocol):
@@ -106,13 +107,13 @@ class Resources:
 
     async def emergency(self, request: web.Request) -> web.Response:
         """Engage the latch. Depends on nothing that was read: If-Match is not looked at."""
-        order = await read_order(request, request[OPERATOR])
+        order = await read_order(request, OPERATOR.get())
         engagement = await self._backend.engage(Operator(order.operator, order.reason, order.metadata))
         return _json({"engaged": True, "number": engagement.number, "durable": engagement.durable})
 
     async def release(self, request: web.Request) -> web.Response:
         """Lift the latch, if it still is the engagement that the operator meant."""
-        order = await read_order(request, request[OPERATOR])
+        order = await read_order(request, OPERATOR.get())
         check_precondition(request, self._backend.state_version())
         by = Operator(order.operator, order.reason, order.metadata)
         release = await self._backend.release(by, order.number)

@@ -86,7 +86,7 @@ class AdminServer:
             self._connections.request_began(request)
         check_host(request, self.access.address)
         if request.path.startswith(API):
-            request[OPERATOR] = authenticate(request, self.access.tokens)
+            OPERATOR.set(authenticate(request, self.access.tokens))
         if (request.content_length or 0) > BODY_LIMIT:
             raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {BODY_LIMIT} bytes")
         return await handler(request)

@@ -1,0 +1,112 @@
+"""Background tasks are kept running, and blocking calls stay off the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from gateway.control.tasks import Lane, TaskKeeper
+from tests.support.control import eventually
+
+
+async def test_a_task_that_raises_runs_again_and_is_counted() -> None:
+    """An exception in a background task starts it again; it does not die silently."""
+    runs = 0
+
+    async def fail_twice() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 3:
+            raise ValueError("injected")
+        await asyncio.Event().wait()
+
+    keeper = TaskKeeper(restart_delay=0.0)
+    keeper.start("watcher", fail_twice)
+    await eventually(lambda: runs == 3)
+    assert keeper.restarts == {"watcher": 2}
+    await keeper.stop()
+
+
+async def test_a_task_that_returns_runs_again() -> None:
+    """A background task has no business ending: that counts as a failure too."""
+    keeper = TaskKeeper(restart_delay=0.0)
+    keeper.start("short", lambda: asyncio.sleep(0))
+    await eventually(lambda: keeper.restarts["short"] >= 2)
+    await keeper.stop()
+
+
+async def test_the_delay_before_a_restart_is_under_a_second() -> None:
+    """The promise is one second; the keeper's own delay leaves room for the work."""
+    runs = 0
+
+    async def fail() -> None:
+        nonlocal runs
+        runs += 1
+        raise ValueError("injected")
+
+    keeper = TaskKeeper()
+    keeper.start("fails", fail)
+    async with asyncio.timeout(1.0):
+        await eventually(lambda: runs == 2)
+    await keeper.stop()
+
+
+async def test_a_task_that_never_failed_is_listed_with_zero() -> None:
+    """A counter exists before its first count, so that a rate over it is right."""
+    keeper = TaskKeeper()
+    keeper.start("calm", asyncio.Event().wait)
+    assert keeper.restarts == {"calm": 0}
+    await keeper.stop()
+
+
+async def test_stop_ends_every_task() -> None:
+    """After `stop` nothing is left running."""
+    ended = asyncio.Event()
+
+    async def run() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    keeper = TaskKeeper()
+    keeper.start("one", run)
+    await asyncio.sleep(0)
+    await keeper.stop()
+    assert ended.is_set()
+
+
+async def test_a_lane_returns_what_the_call_returns_or_raises() -> None:
+    """The thread is invisible to the caller."""
+
+    def fail() -> None:
+        raise OSError("no such disk")
+
+    lane = Lane("test")
+    assert await lane.run(1.0, lambda: 42) == 42
+    with pytest.raises(OSError, match="no such disk"):
+        await lane.run(1.0, fail)
+    assert await lane.run(1.0, lambda: 43) == 43
+
+
+async def test_a_stuck_call_neither_blocks_the_loop_nor_piles_up() -> None:
+    """While one call hangs, the next fails at once; when it comes back the lane works again."""
+    released = threading.Event()
+    lane = Lane("test")
+    with pytest.raises(TimeoutError):
+        await lane.run(0.01, released.wait)
+    before = threading.active_count()
+    with pytest.raises(TimeoutError, match="stuck"):
+        await lane.run(1.0, lambda: None)
+    assert threading.active_count() == before
+
+    released.set()
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                assert await lane.run(1.0, lambda: "again") == "again"
+                break
+            except TimeoutError:
+                await asyncio.sleep(0.001)
