@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from time import monotonic
 
@@ -84,15 +84,9 @@ class Worker:
         self._adopt(self._link.current)
         self._apply_health(self._link.health)
         for listener in self._listeners:
-            make = (
-                self.loop.create_unix_server if listener.family == socket.AF_UNIX else self.loop.create_server
-            )
-            self._servers.append(await make(lambda: ClientConnection(self), sock=listener, backlog=BACKLOG))
+            await self._listen(listener, lambda: ClientConnection(self))
         for listener in self._probes:
-            make = (
-                self.loop.create_unix_server if listener.family == socket.AF_UNIX else self.loop.create_server
-            )
-            self._servers.append(await make(lambda: ProbeConnection(self._ready, self.loop), sock=listener))
+            await self._listen(listener, lambda: ProbeConnection(self._ready, self.loop))
         self._sweep()
 
     def drain(self) -> None:
@@ -126,6 +120,13 @@ class Worker:
         for pool in self.plan.pools.values():
             pool.close()
         self._closed.set()
+
+    async def _listen(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
+        if listener.family == socket.AF_UNIX:
+            server = await self.loop.create_unix_server(make, sock=listener, backlog=BACKLOG)
+        else:
+            server = await self.loop.create_server(make, sock=listener, backlog=BACKLOG)
+        self._servers.append(server)
 
     # For the connections.
 
