@@ -30,6 +30,7 @@ from gateway.processes.premises import Premises, Refused
 from gateway.processes.signals import SignalQueue
 
 _TICK_SECONDS = 0.5
+_STARTING_TICK_SECONDS = 0.05
 _LATE_SECONDS = 1.5  # a tick this late means that the machine slept: nobody else could beat either
 _READY_PATIENCE = 30.0
 _EARLY_DEATHS = 4  # of a process, before any worker was ready: more of the same would not help
@@ -98,7 +99,9 @@ class Supervisor:
         if link is not None:
             wanted.append(link.fileno())
         patience = max(0.0, self._next_due() - time.monotonic())
-        ready, _, _ = select.select(wanted, [], [], min(patience, _TICK_SECONDS))
+        starting = self._pool is None or not self._pool.ever_ready
+        tick = _STARTING_TICK_SECONDS if starting else _TICK_SECONDS
+        ready, _, _ = select.select(wanted, [], [], min(patience, tick))
         if link is not None and link.fileno() in ready and not self._hear_control():
             self._control.hung_up(time.monotonic())
 
@@ -264,7 +267,7 @@ class Supervisor:
         elif self._stage is _Stage.RUNNING:
             logs.info("ending", signal=number.name, drain_delay=self._drain.delay)
             self._page.start_draining()
-            serving = self._pool is not None and self._pool.ever_ready
+            serving = self._pool is not None and self._pool.note_ready()
             self._enter(_Stage.UNREADY, now + (self._drain.delay if serving else 0.0))
         else:
             logs.warn("ending at once", signal=number.name)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.app.process import handle_emergency, run
-from gateway.control.controller import Controller
 from gateway.control.loading import ConfigError, Loaded, load, load_sources
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.exits import Exit
@@ -52,6 +51,9 @@ def main(link: int) -> int:
 
 
 async def _control(supervisor: SupervisorLink, page: LatchPage, loaded: Loaded, admin: socket.socket) -> None:
+    # Only now, for it takes half a second: a gateway that must not start says so before.
+    from gateway.control.controller import Controller  # noqa: PLC0415
+
     channel = ControlChannel(lambda data: supervisor.keep(KEPT_SNAPSHOT, data))
     workers: dict[int, WorkerStatus] = {}
     plan = _plan(loaded, supervisor.options)

@@ -234,9 +234,14 @@ class WorkerPool:
         for child, seat, deadline in self._retiring:
             if now >= deadline or (seat.child is not None and seat.child.ready):
                 child.signal(signal.SIGKILL)
+        self.note_ready()
+
+    def note_ready(self) -> bool:
+        """True if a worker is ready or ever was."""
         if not self.ever_ready and any(child.ready for child in self.children):
             self.ever_ready = True
             logs.info("ready", workers=self.size)
+        return self.ever_ready
 
     def ended(self, pid: int, status: int) -> bool:
         """Take note that process `pid` ended; False if it was not ours."""
