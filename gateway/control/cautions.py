@@ -5,7 +5,6 @@ Cautions are findings by path, on a config without faults. It does not know wher
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from gateway.control.crosscheck import Written
 from gateway.control.problems import Finding, KeyPath, Spot
 from gateway.model.config import Config, Match
+from gateway.model.fields import VARIABLE
 from gateway.model.phases import ManualApproval
 from gateway.model.units import format_duration, format_number
 
@@ -108,9 +108,6 @@ def _slow_checks(config: Config) -> Iterator[Finding]:
             )
 
 
-_VARIABLE = re.compile(r"\$\{\w+\}")
-
-
 def _unexpanded(value: Any, path: KeyPath) -> Iterator[Finding]:
     """`${NAME}` where it stays text."""
     if isinstance(value, dict):
@@ -120,7 +117,7 @@ def _unexpanded(value: Any, path: KeyPath) -> Iterator[Finding]:
         for index, item in enumerate(value):
             yield from _unexpanded(item, (*path, index))
     elif isinstance(value, str) and not _is_secret(path):
-        match = _VARIABLE.search(value)
+        match = VARIABLE.search(value)
         if match:
             yield Finding(path, f"{match[0]} is not expanded here: only the urls of channels are", "")
 

@@ -218,12 +218,21 @@ def _contacts(config: Config) -> Iterator[Finding]:
     yield from _repeated(("deployment", "rollback", "emergency_contacts"), teams, "team", "team")
 
 
+_HOMES = {
+    "upstream": "upstreams",
+    "experiment": "deployment.experiments",
+    "phase": "deployment.phases",
+    "channel": "notifications.channels",
+}
+"""Where what others name is defined."""
+
+
 def _unknown(
     path: KeyPath, name: str, known: Iterable[str], what: str, spot: Spot = Spot.VALUE
 ) -> Iterator[Finding]:
     known = list(known)
     if name not in known:
-        choices = f"expected one of {', '.join(known)}" if known else f"expected an {what} that is defined"
+        choices = f"expected one of {', '.join(known)}" if known else f"expected one under {_HOMES[what]}"
         yield Finding(path, f"unknown {what} {shorten(name)!r}{nearest(name, known)}", choices, spot)
 
 

@@ -74,66 +74,83 @@ class _Loading:
         self._environ = environ
         self._read_file = read
         self._sources: dict[Path, bytes] = {}
+        self._asked: set[Path] = set()
         self._problems: list[Problem] = []
         self._parts: dict[str, Part] = {}
 
     def run(self) -> Loaded:
+        """The whole path, or ConfigError."""
         values = self._values()
-        config = self._validated(values)
-        if config is not None:
-            self._report(faults(config, values))
-        if config is None or self._problems:
-            raise ConfigError(tuple(sorted(self._problems, key=_by_place)))
+        config = None if values is None else self._validated(values)
+        if config is None or values is None:
+            raise self._error()
+        self._report(faults(config, values))
+        if self._problems:
+            raise self._error()
         noted = tuple(place(finding, self._parts) for finding in cautions(config, values))
         return Loaded(config, self._path, self._digest(), self._sources, noted)
 
-    def _values(self) -> dict[str, Any]:
-        """What the files say, put together; ConfigError where they cannot be read at all."""
-        root = self._document(self._path.name, str(self._path))
+    def _error(self) -> ConfigError:
+        return ConfigError(tuple(sorted(self._problems, key=_by_place)), frozenset(self._asked))
+
+    def _values(self) -> dict[str, Any] | None:
+        """What the files say, put together; None where the config cannot be read at all."""
+        shown = str(self._path)
+        try:
+            root = self._document(self._path.name, shown)
+        except (OSError, ValueError) as error:
+            self._problems.append(Problem(shown, 0, 0, "", _reason(error), "expected a config file"))
+            return None
         if root is None:
-            raise ConfigError(tuple(self._problems))
-        self._parts[""] = Part(str(self._path), root)
+            return None
+        self._parts[""] = Part(shown, root)
         values: dict[str, Any] = root.plain()
-        name = values.get("deployment_file")
-        if name is not None and "deployment" in values:
-            wrong = "deployment is written here and in deployment_file"
-            self._report([Finding(("deployment",), wrong, "expected one of the two", Spot.KEY)])
-        elif isinstance(name, str):
-            self._join_deployment(values, name)
+        if values.get("deployment_file") is not None:
+            self._join_deployment(values)
         if self._environ.get(EMERGENCY_VARIABLE, "").lower() not in ("", "0", "false"):
             values["emergency"] = True
         return values
 
-    def _join_deployment(self, values: dict[str, Any], name: str) -> None:
-        shown = str(self._path.parent / name)
-        root = self._document(name, shown)
-        if root is None:
+    def _join_deployment(self, values: dict[str, Any]) -> None:
+        """Put what the deployment_file holds under `deployment`."""
+        name = values["deployment_file"]
+        if "deployment" in values:
+            wrong = "deployment is written here and in deployment_file"
+            self._report([Finding(("deployment",), wrong, "expected one of the two", Spot.KEY)])
             return
-        written = root.plain()
-        part = Part(shown, root)
+        if not isinstance(name, str):
+            return  # the validation says what is wrong with it
+        shown = str(self._path.parent / name)
+        try:
+            root = self._document(name, shown)
+        except (OSError, ValueError) as error:
+            wrong = f"{shown}: {_reason(error)}"
+            self._report([Finding(("deployment_file",), wrong, "expected a file with the key deployment")])
+            return
+        if root is not None:
+            values |= self._deployment(Part(shown, root))
+
+    def _deployment(self, part: Part) -> dict[str, Any]:
+        """The key `deployment` of a file of its own."""
         self._parts["deployment"] = part
+        written: dict[str, Any] = part.root.plain()
         for key in written:
             if key != "deployment":
                 wrong = Finding((key,), "unknown key", "expected the key deployment alone", Spot.KEY)
                 self._problems.append(place(wrong, {"": part}))
-        if "deployment" in written:
-            values["deployment"] = written["deployment"]
-        else:
-            self._problems.append(
-                Problem(shown, 1, 1, "deployment", "the key is missing", "expected the rollout under it")
-            )
+        if "deployment" not in written:
+            wrong = Finding(("deployment",), "the key is missing", "expected the rollout under it")
+            self._problems.append(place(wrong, {"": part}))
+        return {key: value for key, value in written.items() if key == "deployment"}
 
     def _document(self, name: str, shown: str) -> Node | None:
-        """A file's root, which is a mapping; None after its problem is noted."""
+        """A file's root, which is a mapping; None after its faults are noted.
+
+        Raises OSError and ValueError where there is no such file, or not a file to read.
+        """
+        data = self._read(self._folder / name, MAX_CONFIG_BYTES)
         try:
-            found = document.parse(self._read(self._folder / name, MAX_CONFIG_BYTES))
-        except OSError as error:
-            reason = f"cannot be read: {error.strerror or error}"
-            self._problems.append(Problem(shown, 0, 0, "", reason, "expected a config file"))
-            return None
-        except ValueError as error:
-            self._problems.append(Problem(shown, 0, 0, "", str(error), "expected a config file"))
-            return None
+            found = document.parse(data)
         except DocumentError as error:
             self._problems.append(_problem(shown, error))
             return None
@@ -145,6 +162,7 @@ class _Loading:
 
     def _read(self, path: Path, limit: int) -> bytes:
         """A file's bytes; read once, so that everything that is loaded comes from the same moment."""
+        self._asked.add(path)
         if path not in self._sources:
             self._sources[path] = self._read_file(path, limit)
         return self._sources[path]
@@ -183,6 +201,10 @@ _NO_MAPPING = ("this is no mapping", "expected key: value")
 
 def _problem(shown: str, error: DocumentError) -> Problem:
     return Problem(shown, error.mark.line, error.mark.column, "", error.message, error.expected)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
 def _by_place(problem: Problem) -> tuple[str, int, int]:

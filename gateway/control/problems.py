@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from gateway.control.document import Node
 
@@ -35,11 +36,15 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The config cannot be used; `problems` holds every reason."""
+    """The config cannot be used; `problems` holds every reason.
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    `files` are those that were asked for, by absolute path: a change of one may cure it.
+    """
+
+    def __init__(self, problems: tuple[Problem, ...], files: frozenset[Path] = frozenset()) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
+        self.files = files
 
 
 class Spot(enum.Enum):

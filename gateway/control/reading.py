@@ -23,11 +23,14 @@ def read_file(path: Path, limit: int) -> bytes:
     """
     # Without O_NONBLOCK, opening a FIFO waits for a writer for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
             raise ValueError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}")
-        data = file.read(limit + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise ValueError(f"{path} is larger than {limit:,} bytes")
     return data

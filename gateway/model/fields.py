@@ -161,6 +161,8 @@ class Whole(Rule):
 
     def expects(self) -> str:
         """The range in words."""
+        if self.minimum == self.maximum:
+            return f"expected {self.minimum}"
         none = ", or null for none" if self.optional else ""
         return f"expected a whole number from {self.minimum} to {self.maximum}{none}"
 
@@ -226,21 +228,26 @@ class Exact(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Proportion(Rule):
-    """A number from 0 to 1 as a float: a share or a probability whose last digit does not matter."""
+    """A number within 0 and 1 as a float: a share or a probability whose last digit does not matter."""
 
     what: str = "a number"
+    minimum: float = 0
+    maximum: float = 1
 
     def expects(self) -> str:
         """The range in words."""
-        return f"expected {self.what} from 0 to 1"
+        return f"expected {self.what} from {self.minimum:.10g} to {self.maximum:.10g}"
 
     def parse(self, value: Any, info: Info) -> float:
         """The number."""
-        return float(Exact(0, 1).parse(value, info))
+        number = float(Exact(-1_000_000).parse(value, info))
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError(f"{value} is too {'small' if number < self.minimum else 'large'}")
+        return number
 
     def json_schema(self) -> dict[str, Any]:
         """A number in the range."""
-        return {"type": "number", "minimum": 0, "maximum": 1}
+        return {"type": "number", "minimum": self.minimum, "maximum": self.maximum}
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,13 +293,11 @@ class Seconds(Rule):
         """The seconds."""
         if (value is None and self.optional) or (self.word and value == self.word):
             return None
-        if (
-            isinstance(value, (int, float, NumberText))
-            and not isinstance(value, bool)
-            and value not in (0, "0")
-        ):
-            raise ValueError(f"{shorten(str(value))} has no unit")
-        seconds = units.parse_duration(str(value) if isinstance(value, int) else _text(value))
+        if isinstance(value, (NumberText, int, float)) and not isinstance(value, bool):
+            if str(value) != "0":
+                raise ValueError(f"{shorten(str(value))} has no unit")
+            value = "0"
+        seconds = units.parse_duration(_text(value))
         if seconds < self.minimum:
             raise ValueError(f"{value} is too short")
         if seconds > units.MAX_DURATION:
@@ -382,7 +387,8 @@ class SecretFile(Rule):
         return {"type": "string", "minLength": 1}
 
 
-_VARIABLE = re.compile(r"\$\{([^}]*)\}")
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A reference to an environment variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +412,9 @@ class SecretUrl(Rule):
                 )
             return environ[name]
 
-        url = _VARIABLE.sub(fill, _text(value))
+        url = VARIABLE.sub(fill, _text(value))
+        if "${" in url:
+            raise ValueError("a ${ without the name of a variable and a } behind it")
         try:
             check_url(url)
         except ValueError as error:  # the URL is a secret: say nothing of what is in it
@@ -600,5 +608,4 @@ OptionalSpan = Annotated[float | None, Seconds(minimum=0.001, optional=True)]
 """Seconds, longer than zero; None for none."""
 Count = Annotated[int, Whole(1)]
 Percentage = Annotated[Fraction, Exact(0, 100, "a percentage")]
-Probability = Proportion("a probability")
 Flag = Annotated[bool, Truth()]

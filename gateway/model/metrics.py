@@ -54,7 +54,9 @@ ROLLBACK_METRICS = (Metric.ERROR_RATE, Metric.PERFORMANCE_DEGRADATION, Metric.US
 def nearest(name: str, known: Iterable[str]) -> str:
     """` (did you mean X?)` for a misspelt name, or nothing."""
     lowered = {candidate.lower(): candidate for candidate in known}
-    close = difflib.get_close_matches(name.lower().replace("-", "_"), list(lowered), 1, 0.6)
+    word = name.lower().replace("-", "_")
+    close = difflib.get_close_matches(word, list(lowered), 1, 0.6)
+    close = close or [key for key in lowered if len(word) > 2 and key.startswith(word)]
     return f" (did you mean {lowered[close[0]]}?)" if close else ""
 
 

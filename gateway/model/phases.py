@@ -146,7 +146,7 @@ class AutomatedTest(Section):
     """A gate that runs a command or asks a URL. Exactly one of the two is written."""
 
     type: Literal["automated_test"]
-    command: tuple[AnyText, ...] | None = default(None)
+    command: Annotated[tuple[AnyText, ...], Field(min_length=1)] | None = default(None)
     """Program and arguments, without a shell; passes with exit code 0."""
     http: Annotated[HttpCall | None, Call("GET", optional=True)] = default(None)
     """A URL, or a method and a URL; passes with a status of 200 to 299."""

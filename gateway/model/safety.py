@@ -6,7 +6,7 @@ import enum
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from gateway.model.fields import (
     AnyText,
@@ -15,7 +15,7 @@ from gateway.model.fields import (
     Duration,
     Flag,
     Name,
-    Probability,
+    Proportion,
     Seconds,
     Section,
     Span,
@@ -117,7 +117,7 @@ class Monitoring(Section):
     """The tick: how often counts are closed and judged."""
     window: Annotated[float, Seconds(minimum=1)] = default("5m")
     """What alerts and the dashboard look back on."""
-    gate_confidence: Annotated[float, Probability] = default(0.95)
+    gate_confidence: Annotated[float, Proportion("a probability", 0, 0.9999)] = default(0.95)
     """Confidence of the gates' intervals; 0 is the plain point estimate."""
     alerts: Alerts = default({})
     """Levels at which people are told; they never act by themselves."""
@@ -168,7 +168,7 @@ class Hook(Section):
 
     http: Annotated[HttpCall | None, Call("POST", optional=True)] = default(None)
     """A URL, or a method and a URL; POST where no method is written."""
-    command: tuple[AnyText, ...] | None = default(None)
+    command: Annotated[tuple[AnyText, ...], Field(min_length=1)] | None = default(None)
     """Program and arguments, without a shell."""
     timeout: Span = default("30s")
     """After this it is killed and recorded as failed."""
@@ -188,7 +188,7 @@ class Rollback(Section):
     """What rolls back by itself, in every phase; a phase's own stricter limit counts."""
     decision: RollbackDecision = default("evidence")
     """evidence: sequential tests against control; threshold: a plain limit on monitoring.window."""
-    false_rollback_probability: Annotated[float, Probability] = default(0.001)
+    false_rollback_probability: Annotated[float, Proportion("a probability", 1e-9, 0.5)] = default(0.001)
     """The chance that a treatment exactly at its limit, or equal to control, is rolled back in 30 days."""
     minimum_failures: Annotated[int, Whole(1, 1_000_000)] = default(5)
     """Failures below which evidence does not act."""

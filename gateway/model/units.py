@@ -190,6 +190,8 @@ def parse_address(text: str, folder: Path) -> Address:
     """`host:port`, `[v6]:port` or `unix:PATH` (relative to `folder`). Raises ValueError otherwise."""
     if text.startswith("unix:"):
         return _unix_address(text.removeprefix("unix:"), folder)
+    if "://" in text:
+        raise ValueError(f"{shorten(text)!r} is a URL, no address")
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ValueError(f"{shorten(text)!r} does not end in a port from 0 to 65535")

@@ -114,9 +114,7 @@ def test_the_phases_are_the_defaults_of_the_strategy(config: Config) -> None:
 
 def test_every_top_level_key_says_what_a_reload_does(config: Config) -> None:
     """The marks [reload] and [restart] are those that the reload rules enforce."""
-    marks = dict(
-        re.findall(r"^(\w+):.*# \[(reload|restart)\]", REFERENCE.read_text(), re.MULTILINE)
-    )
+    marks = dict(re.findall(r"^(\w+):.*# \[(reload|restart)\]", REFERENCE.read_text(), re.MULTILINE))
     assert set(marks) == set(Config.model_fields)
     for key, mark in marks.items():
         changed = config.model_copy(update={key: object()}) if mark == "reload" else _altered(config, key)
