@@ -1,0 +1,201 @@
+"""What counts say of a limit: pass, fail, or neither."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from statistics import NormalDist
+
+import pytest
+
+from gateway.core.judging import error_of_look, judge, trials_needed
+from gateway.model.gates import (
+    Contrast,
+    Evidence,
+    Exceedance,
+    Mean,
+    OnNoData,
+    Proportion,
+    Sample,
+    Stratum,
+    Threshold,
+    Verdict,
+)
+from gateway.model.units import Comparison, Operator
+from tests.support.rollouts import ERROR_LIMIT, METRICS, NOW
+
+PASS, FAIL, INCONCLUSIVE = Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE
+
+
+def look_at(
+    sample: Sample | None,
+    limit: Comparison = ERROR_LIMIT,
+    *,
+    requests: int = 10_000,
+    look: int = 1,
+    confidence: float = 0.95,
+    on_no_data: OnNoData = OnNoData.HOLD,
+    sample_ratio_ok: bool = True,
+) -> tuple[Verdict, float | None, str]:
+    """Verdict, value and reason of one metric."""
+    gate = replace(
+        METRICS, thresholds=(Threshold("metric", limit),), confidence=confidence, on_no_data=on_no_data
+    )
+    samples = {} if sample is None else {"metric": sample}
+    judgement = judge(
+        gate, look, Evidence(requests, samples, sample_ratio_ok), epoch=1, window=3600.0, at=NOW
+    )
+    (finding,) = judgement.findings
+    return finding.verdict, finding.value, finding.reason
+
+
+@pytest.mark.parametrize(
+    ("bad", "trials", "verdict"),
+    [(0, 368, PASS), (0, 367, INCONCLUSIVE), (2, 864, PASS), (3, 864, INCONCLUSIVE), (30, 864, FAIL)],
+)
+def test_an_error_rate_is_judged_by_exact_tails(bad: int, trials: int, verdict: Verdict) -> None:
+    """At the first look, error .025: 0.99**368 is the first power below it."""
+    assert look_at(Proportion(trials, bad))[0] is verdict
+
+
+def test_later_looks_want_more_certainty() -> None:
+    """Look k spends .05 / 2**k, so that all looks together spend .05."""
+    assert [error_of_look(0.95, k) for k in (1, 2, 3)] == pytest.approx([0.025, 0.0125, 0.00625])
+    assert look_at(Proportion(400, 0), look=1)[0] is PASS
+    assert look_at(Proportion(400, 0), look=2)[0] is INCONCLUSIVE
+
+
+def test_satisfaction_is_judged_by_what_is_lacking() -> None:
+    """Scores towards 1: 72 perfect ratings show more than .95 at error .025, 71 do not."""
+    limit = Comparison(Operator.GREATER, 0.95)
+    assert look_at(Proportion(72, 0), limit)[:2] == (PASS, 1.0)
+    assert look_at(Proportion(71, 0), limit)[0] is INCONCLUSIVE
+    assert look_at(Proportion(200, 40), limit)[:2] == (FAIL, 0.8)
+
+
+def test_a_quantile_is_judged_by_how_many_exceed_the_limit() -> None:
+    """A p90 below five seconds is at most a tenth above five seconds; the value shown is the p90."""
+    limit = Comparison(Operator.LESS, 5.0)
+    assert look_at(Exceedance(1000, 50, 0.1, 3.2), limit)[:2] == (PASS, 3.2)
+    assert look_at(Exceedance(1000, 100, 0.1, 5.0), limit)[0] is INCONCLUSIVE
+    assert look_at(Exceedance(1000, 200, 0.1, 9.0), limit)[0] is FAIL
+
+
+def strata(slowdown: float, count: int = 400) -> Contrast:
+    """Ten-minute strata whose level drifts for both arms alike."""
+    shift = math.log(slowdown)
+    return Contrast(
+        tuple(Stratum(count, level + shift, 0.25, 50 * count, level, 0.25) for level in (0.0, 0.7, -0.4))
+    )
+
+
+@pytest.mark.parametrize(("slowdown", "verdict"), [(1.0, PASS), (1.08, INCONCLUSIVE), (1.3, FAIL)])
+def test_degradation_is_judged_against_concurrent_control(slowdown: float, verdict: Verdict) -> None:
+    """The drift that both arms share cancels; the value is exp(difference) - 1."""
+    found, value, _ = look_at(strata(slowdown), Comparison(Operator.LESS, 0.1))
+    assert found is verdict
+    assert value == pytest.approx(slowdown - 1)
+
+
+def test_the_bounds_of_degradation_are_those_of_the_formula() -> None:
+    """One stratum by hand: difference, standard error, quantile."""
+    contrast = Contrast((Stratum(400, 0.05, 0.36, 1600, 0.0, 0.25),))
+    margin = NormalDist().inv_cdf(0.975) * math.sqrt(0.36 / 400 + 0.25 / 1600)
+    upper = math.expm1(0.05 + margin)
+    assert look_at(contrast, Comparison(Operator.LESS, upper + 1e-9))[0] is PASS
+    assert look_at(contrast, Comparison(Operator.LESS, upper - 1e-9))[0] is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("on_no_data", OnNoData)
+def test_degradation_without_concurrent_control_is_inconclusive(on_no_data: OnNoData) -> None:
+    """Nothing to compare with is not no data, and never a pass."""
+    alone = Contrast((Stratum(4000, 0.0, 0.2, 0, 0.0, 0.0),))
+    for sample in (alone, Contrast(())):
+        verdict, _, reason = look_at(sample, requests=10, on_no_data=on_no_data)
+        assert verdict is INCONCLUSIVE
+        assert reason.startswith("no_control")
+
+
+def test_a_mean_is_judged_by_its_interval() -> None:
+    """Cost per request, and whatever else is a plain number."""
+    limit = Comparison(Operator.LESS, 0.01)
+    cheap = Mean(1000, 5.0, 1000 * (0.005**2 + 0.001**2))
+    assert look_at(cheap, limit)[0] is PASS
+    assert look_at(Mean(1000, 50.0, 1000 * (0.05**2 + 0.001**2)), limit)[0] is FAIL
+    assert look_at(Mean(4, 0.036, 4 * (0.009**2 + 0.004**2)), limit)[0] is INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("on_no_data", "verdict"),
+    [(OnNoData.HOLD, INCONCLUSIVE), (OnNoData.FAIL, FAIL), (OnNoData.PASS, PASS)],
+)
+@pytest.mark.parametrize("sample", [None, Proportion(0, 0), Proportion(10, 0)])
+def test_too_few_samples_mean_what_the_gate_says(
+    on_no_data: OnNoData, verdict: Verdict, sample: Sample | None
+) -> None:
+    """Nothing at all and less than the minimum are one case."""
+    found, _, reason = look_at(sample, requests=10, on_no_data=on_no_data)
+    assert found is verdict
+    assert reason.startswith("no_data")
+
+
+def test_few_samples_that_prove_a_failure_do_fail() -> None:
+    """Twenty failures of twenty need no three hundred requests."""
+    assert look_at(Proportion(20, 20), requests=20, on_no_data=OnNoData.PASS)[0] is FAIL
+
+
+def test_ratings_count_against_their_own_number_and_requests_against_the_minimum() -> None:
+    """72 ratings on 400 requests will do: the minimum is one of requests."""
+    assert look_at(Proportion(72, 0), Comparison(Operator.GREATER, 0.95), requests=400)[0] is PASS
+
+
+def test_a_sample_ratio_that_is_off_holds_every_metric() -> None:
+    """Arms of the wrong size are no basis for anything."""
+    verdict, _, reason = look_at(Proportion(10_000, 0), sample_ratio_ok=False)
+    assert verdict is INCONCLUSIVE
+    assert reason.startswith("sample_ratio")
+
+
+@pytest.mark.parametrize(("bad", "verdict"), [(3, PASS), (4, FAIL)])
+def test_confidence_zero_is_the_plain_point_estimate(bad: int, verdict: Verdict) -> None:
+    """3 of 400 is below .01 and 4 are not, whatever chance could do."""
+    assert look_at(Proportion(400, bad), confidence=0.0)[0] is verdict
+    assert look_at(Proportion(20, 20), confidence=0.0, requests=20)[0] is INCONCLUSIVE
+
+
+def test_the_advice_says_how_many_would_do() -> None:
+    """The figures of the book: 299 without a failure for .01, 59 ratings for .95, at error .05."""
+    assert trials_needed(0.0, 0.01, 0.05) == 299
+    assert trials_needed(0.0, 0.05, 0.05) == 59
+    assert trials_needed(0.01, 0.01, 0.05) is None
+    needed = trials_needed(0.005, 0.01, 0.025)
+    assert needed is not None
+    assert look_at(Proportion(needed, math.ceil(0.005 * needed)))[0] is PASS
+    assert f"about {trials_needed(3 / 864, 0.01, 0.025)} would do" in look_at(Proportion(864, 3))[2]
+
+
+def passes_within(looks: int, rate: float, per_window: int, draw: random.Random) -> bool:
+    """Does a treatment with that error rate pass at one of the looks? Half a window between them."""
+    trials = bad = 0
+    for look in range(1, looks + 1):
+        more = per_window if look == 1 else per_window // 2
+        trials += more
+        bad += sum(draw.random() < rate for _ in range(more))
+        if look_at(Proportion(trials, bad), look=look, requests=trials)[0] is PASS:
+            return True
+    return False
+
+
+def test_a_treatment_at_its_limit_passes_seldom_over_all_looks() -> None:
+    """Row 13 of the figures: p = .01 under a limit of .01 passes in at most 5 %, here over 6 looks."""
+    draw = random.Random(13)
+    runs = 400
+    assert sum(passes_within(6, 0.01, 864, draw) for _ in range(runs)) <= 0.05 * runs
+
+
+def test_a_good_treatment_passes_soon() -> None:
+    """Row 13 of the figures: p = .002 with 864 requests a window passes in 85 % by the second look."""
+    draw = random.Random(13)
+    runs = 300
+    assert sum(passes_within(2, 0.002, 864, draw) for _ in range(runs)) >= 0.85 * runs
