@@ -45,6 +45,8 @@ HEARTBEAT_SLOTS = 200
 
 LATCH_FILE = "latch"
 _LOCK_FILE = "latch.lock"
+_MAX_NUMBER = 2**62  # what a word of the page holds, and an engagement or two on top
+_MAX_TIME = 2.0**33  # seconds of Unix time whose nanoseconds a word holds
 _LOCK_PATIENCE = 1.0  # a stopped process may hold the lock; a late write is better than none
 
 
@@ -191,7 +193,7 @@ class DurableLatch:
             return _broken(f"{self.path} cannot be read: {error.strerror}")
         try:
             return _parse(raw)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             return _broken(f"{self.path} is corrupt: {error}")
 
     def save(self, page: LatchPage, released: int | None = None) -> None:
@@ -255,15 +257,18 @@ def _parse(raw: bytes) -> LatchState:
     if document["version"] != 1:
         raise ValueError(f"version {document['version']!r}; expected 1")
     number, released = int(document["number"]), int(document["released"])
-    if not 0 <= released <= number:
-        raise ValueError(f"released {released} of {number} engagements")
+    since = float(document["since"])
+    if not 0 <= released <= number <= _MAX_NUMBER:
+        raise ValueError("it released engagements that never were, or counts beyond all measure")
+    if not 0 <= since <= _MAX_TIME:
+        raise ValueError(f"it was engaged at {since}")
     return LatchState(
         number,
         released,
         LatchKind(document["kind"]),
         str(document["reason"]),
         str(document["operator"]),
-        float(document["since"]),
+        since,
     )
 
 
