@@ -7,7 +7,7 @@ alone may be; what is only odd is in `control.cautions`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -24,18 +24,21 @@ Written = Mapping[str, Any]
 """The config as it was written, before defaults."""
 
 
-def faults(config: Config, written: Written) -> Iterator[Finding]:
-    """Everything that makes the config unusable although each value by itself is right."""
-    yield from _addresses(config, written)
-    yield from _state(config)
-    yield from _people(config)
-    yield from _upstreams(config)
-    yield from _routes(config)
-    yield from _experiments(config)
-    yield from _ladder(config, written)
-    yield from _gates(config)
-    yield from _monitoring(config)
-    yield from _contacts(config)
+def faults(config: Config, written: Written, faulty: Collection[KeyPath] = ()) -> Iterator[Finding]:
+    """Everything that makes the config unusable although each value by itself is right.
+
+    `faulty` are paths that are known to be wrong already: checks that read them are left out, for
+    they would only say the same again in other words.
+    """
+    for check, paths in _CHECKS.items():
+        if not any(_touch(path, wrong) for path in paths for wrong in faulty):
+            yield from check(config, written)
+
+
+def _touch(path: KeyPath, other: KeyPath) -> bool:
+    """True if one of the two is inside the other."""
+    length = min(len(path), len(other))
+    return path[:length] == other[:length]
 
 
 def _addresses(config: Config, written: Written) -> Iterator[Finding]:
@@ -72,7 +75,7 @@ def _collide(one: Address, other: Address) -> bool:
     return one == other
 
 
-def _state(config: Config) -> Iterator[Finding]:
+def _state(config: Config, _: Written) -> Iterator[Finding]:
     store = config.state.store
     if store.startswith("redis://"):
         yield Finding(("state", "store"), "redis comes later", "expected sqlite")
@@ -82,7 +85,7 @@ def _state(config: Config) -> Iterator[Finding]:
         yield Finding(("state", "fleet"), "a fleet that shares one state comes later", "expected null")
 
 
-def _people(config: Config) -> Iterator[Finding]:
+def _people(config: Config, _: Written) -> Iterator[Finding]:
     sources = [f"{source.kind}:{source.name}" for source in config.identity.sources]
     yield from _repeated(("identity", "sources"), sources, "source")
     users = config.overrides.users
@@ -104,12 +107,12 @@ def _people(config: Config) -> Iterator[Finding]:
             yield Finding(("admin", "tokens", name), wrong, "expected a token for each operator")
 
 
-def _upstreams(config: Config) -> Iterator[Finding]:
+def _upstreams(config: Config, _: Written) -> Iterator[Finding]:
     for name, upstream in config.upstreams.items():
         yield from _repeated(("upstreams", name, "endpoints"), upstream.endpoints, "endpoint")
 
 
-def _routes(config: Config) -> Iterator[Finding]:
+def _routes(config: Config, _: Written) -> Iterator[Finding]:
     yield from _repeated(("routes",), [route.name for route in config.routes], "route", "name")
     for index, route in enumerate(config.routes):
         headers = [name.lower() for name in route.match.headers]
@@ -126,7 +129,7 @@ def _routes(config: Config) -> Iterator[Finding]:
             yield from _unknown(path, route.experiment, config.deployment.experiments, "experiment")
 
 
-def _experiments(config: Config) -> Iterator[Finding]:
+def _experiments(config: Config, _: Written) -> Iterator[Finding]:
     for name, experiment in config.deployment.experiments.items():
         path: KeyPath = ("deployment", "experiments", name)
         for group_name, group in experiment.groups.items():
@@ -180,7 +183,7 @@ def _ladder(config: Config, written: Written) -> Iterator[Finding]:
     yield from _unknown(("deployment", "initial_phase"), deployment.initial_phase, ladder, "phase")
 
 
-def _gates(config: Config) -> Iterator[Finding]:
+def _gates(config: Config, _: Written) -> Iterator[Finding]:
     ladder = config.deployment.ladder
     followers = dict(pairwise(ladder))
     for transition, gates in config.deployment.gates.items():
@@ -199,7 +202,7 @@ def _gates(config: Config) -> Iterator[Finding]:
                 yield Finding((*path, index, "thresholds"), "there is no threshold", expected)
 
 
-def _monitoring(config: Config) -> Iterator[Finding]:
+def _monitoring(config: Config, _: Written) -> Iterator[Finding]:
     monitoring = config.deployment.monitoring
     if monitoring.window < monitoring.interval:
         yield Finding(
@@ -210,13 +213,27 @@ def _monitoring(config: Config) -> Iterator[Finding]:
     yield from _repeated(("deployment", "monitoring", "dashboards"), monitoring.dashboards, "section")
 
 
-def _contacts(config: Config) -> Iterator[Finding]:
+def _contacts(config: Config, _: Written) -> Iterator[Finding]:
     channels = config.notifications.channels
     for team, channel in config.notifications.contacts.items():
         yield from _unknown(("notifications", "contacts", team), channel, channels, "channel")
     teams = [contact.team for contact in config.deployment.rollback.emergency_contacts]
     yield from _repeated(("deployment", "rollback", "emergency_contacts"), teams, "team", "team")
 
+
+_CHECKS: Mapping[Callable[[Config, Written], Iterator[Finding]], tuple[KeyPath, ...]] = {
+    _addresses: (("listen",), ("admin",), ("health",)),
+    _state: (("state",),),
+    _people: (("identity",), ("overrides",), ("admin",)),
+    _upstreams: (("upstreams",),),
+    _routes: (("upstreams",), ("routes",), ("deployment", "experiments")),
+    _experiments: (("upstreams",), ("deployment", "experiments")),
+    _ladder: (("deployment", "phases"), ("deployment", "ladder"), ("deployment", "initial_phase")),
+    _gates: (("deployment", "phases"), ("deployment", "ladder"), ("deployment", "gates")),
+    _monitoring: (("deployment", "monitoring"),),
+    _contacts: (("notifications",), ("deployment", "rollback")),
+}
+"""Each check, and what it reads."""
 
 _HOMES = {
     "upstream": "upstreams",

@@ -7,9 +7,10 @@ it read, so that the same bytes can be loaded again without the files. It puts n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from gateway.control import diagnosis, document
 from gateway.control.cautions import cautions
 from gateway.control.crosscheck import faults
 from gateway.control.document import DocumentError, Node
-from gateway.control.problems import ConfigError, Finding, Part, Problem, Spot, place
+from gateway.control.problems import ConfigError, Finding, KeyPath, Part, Problem, Spot, place
 from gateway.control.reading import read_file
 from gateway.model.config import Config
 from gateway.model.fields import Surroundings
@@ -81,9 +82,15 @@ class _Loading:
     def run(self) -> Loaded:
         """The whole path, or ConfigError."""
         values = self._values()
-        config = None if values is None else self._validated(values)
-        if config is None or values is None:
+        if values is None:
             raise self._error()
+        try:
+            config = self._validated(values)
+        except ValidationError as error:
+            found = list(diagnosis.findings(error, values))
+            self._report(found)
+            self._check_rest(values, [finding.path for finding in found])
+            raise self._error() from error
         self._report(faults(config, values))
         if self._problems:
             raise self._error()
@@ -178,13 +185,23 @@ class _Loading:
             raise ValueError(f"{path} holds more than one token, or letters that no header may hold")
         return text
 
-    def _validated(self, values: dict[str, Any]) -> Config | None:
+    def _validated(self, values: dict[str, Any]) -> Config:
         surroundings = Surroundings(self._folder, self._environ, self._token)
-        try:
-            return Config.model_validate(values, context=surroundings)
-        except ValidationError as error:
-            self._report(diagnosis.findings(error, values))
-            return None
+        return Config.model_validate(values, context=surroundings)
+
+    def _check_rest(self, values: dict[str, Any], faulty: Sequence[KeyPath]) -> None:
+        """Check what is left without the faulty sections, so that one run names every problem."""
+        rest = {**_STAND_INS, **values}
+        for path in faulty:
+            key = path[0] if path else ""
+            if key == "deployment" and len(path) > 1 and isinstance(rest.get(key), dict):
+                rest[key] = {name: value for name, value in rest[key].items() if name != path[1]}
+            elif key in _STAND_INS:
+                rest[str(key)] = _STAND_INS[str(key)]
+            else:
+                rest.pop(str(key), None)
+        with contextlib.suppress(ValidationError):  # e.g. phases that only together make no sense
+            self._report(faults(self._validated(rest), values, faulty))
 
     def _report(self, findings: Iterable[Finding]) -> None:
         self._problems.extend(place(finding, self._parts) for finding in findings)
@@ -197,6 +214,13 @@ class _Loading:
 
 
 _NO_MAPPING = ("this is no mapping", "expected key: value")
+
+
+_STAND_INS: Mapping[str, Any] = {
+    "upstreams": {"none": {"endpoints": ["http://127.0.0.1:1"]}},
+    "routes": [{"name": "none", "control": "none", "treatment": "none"}],
+}
+"""Stand-ins for the keys that have no default, where what was written is wrong."""
 
 
 def _problem(shown: str, error: DocumentError) -> Problem:

@@ -57,3 +57,25 @@ emergency: yes
 """
     problems = problems_of(tmp_path, text)
     assert [problem.line for problem in problems] == [1, 1, 2, 3, 4, 4, 5, 5, 5, 6]
+
+
+def test_faults_of_one_section_do_not_hide_those_of_another(tmp_path: Path) -> None:
+    """A wrong value keeps no check from running that does not read it, and makes none say it again."""
+    text = complete("""\
+limits: {connections: many}
+admin: {address: 0.0.0.0:9900, tokens: {alice: nowhere}}
+state: {store: mysql}
+deployment:
+  phases: {canary: {user_percentage: 200}}
+  gates: {canary -> staging: []}
+  monitoring: {interval: 10s, window: 5s}
+notifications: {contacts: {engineering: oncall}}
+""")
+    assert [problem.path for problem in problems_of(tmp_path, text)] == [
+        "limits.connections",
+        "admin.tokens.alice",
+        "state.store",
+        "deployment.phases.canary.user_percentage",
+        "deployment.monitoring.window",
+        "notifications.contacts.engineering",
+    ]
