@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
@@ -143,7 +142,7 @@ class Reloader:
             case Loaded():
                 return set(outcome.sources)
             case ConfigError():
-                return {*self._seen, *(Path(os.path.abspath(problem.file)) for problem in outcome.problems)}
+                return {*self._seen, *outcome.files}
             case _:
                 return set(self._seen)
 
