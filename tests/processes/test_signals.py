@@ -60,6 +60,7 @@ def test_a_thousand_usr1_to_everybody_kill_nobody(running: Gateway):
 def test_usr1_to_a_worker_engages_all_of_them(running: Gateway):
     """The page is shared: one worker's signal is everybody's."""
     os.kill(running.pids(Role.WORKER)[0], signal.SIGUSR1)
+    eventually("control serves", lambda: running.arm() == "control", patience=0.1)
     with Load(running) as load:
         load.more(50)
     assert set(load.answers) == {"control"}
