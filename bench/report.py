@@ -31,6 +31,11 @@ def show(results: Results, proxies: Sequence[Proxy], console: Console) -> None:
     console.print(target_table(results))
     for name, reason in results.skipped.items():
         console.print(f"[yellow]left out[/] {name}: {reason}", highlight=False, soft_wrap=True)
+    if results.disturbances:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in results.disturbances.items())
+        console.print(
+            f"[yellow]the machine was not quiet[/]: others had of the core of {shares}", highlight=False
+        )
     for remark in results.remarks:
         console.print(f"[dim]·[/] {remark}", highlight=False, soft_wrap=True)
 

@@ -20,11 +20,15 @@ DIRECT = "direct"
 
 @dataclass(slots=True)
 class Results:
-    """Samples by measure and proxy; remarks are what a reader of the table has to know besides."""
+    """Samples by measure and proxy, and what a reader of the table has to know besides.
+
+    `disturbances` is the largest share of a proxy's core that others had while it was measured.
+    """
 
     samples: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    disturbances: dict[str, float] = field(default_factory=dict)
 
     def add(self, measure: Measure, proxy: str, value: float) -> None:
         """Record one sample."""
@@ -34,6 +38,10 @@ class Results:
         """Record a remark once."""
         if text not in self.remarks:
             self.remarks.append(text)
+
+    def disturb(self, proxy: str, share: float) -> None:
+        """Record that others had a share of the proxy's core."""
+        self.disturbances[proxy] = max(share, self.disturbances.get(proxy, 0.0))
 
     def median(self, measure: Measure, proxy: str) -> float | None:
         """Give the median over the rounds; None without samples."""
@@ -56,6 +64,7 @@ class Results:
             "settings": dict(settings),
             "skipped": self.skipped,
             "remarks": self.remarks,
+            "disturbances": self.disturbances,
             "figures": {
                 key: {
                     proxy: {"median": statistics.median(values), "rounds": values}

@@ -64,6 +64,7 @@ def _burst(
         return
     results.add(measures_of[0], name, spent / done * 1e6)
     if others > FOREIGN * passed:
-        results.remark(f"the machine was not quiet: others had {others / passed:.0%} of the core of {name}")
-    elif spent < FULL_CORE * passed:
-        results.remark(f"{name}: {shape.name} used {spent / passed:.0%} of its core, the load was the limit")
+        results.disturb(name, others / passed)
+    elif spent < FULL_CORE * burst.seconds:
+        share = spent / burst.seconds
+        results.remark(f"{name}: {shape.name} used {share:.0%} of its core, the load was the limit")
