@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.model.snapshot import FULL_SHARE
 from tests.support.dataplane import Rig
 
 
@@ -24,8 +23,8 @@ def rigs() -> Iterator[dict[Place, Rig]]:
     """One running data plane for each place."""
     with (
         Rig() as control,
-        Rig(share=FULL_SHARE) as treatment,
-        Rig(share=FULL_SHARE, latched=True) as latched,
+        Rig(percentage=100) as treatment,
+        Rig(percentage=100, latched=True) as latched,
     ):
         yield {Place.CONTROL: control, Place.TREATMENT: treatment, Place.LATCHED: latched}
 

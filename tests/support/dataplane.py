@@ -17,10 +17,10 @@ import uvloop
 
 from gateway.latch import LatchKind, LatchPage
 from gateway.link.memory import MemoryLink
-from gateway.model.snapshot import FULL_SHARE, Snapshot
+from gateway.model.snapshot import Snapshot
 from gateway.proxy.worker import Worker
 from tests.support.raw import PATIENCE, Client, Script, Upstream, echo
-from tests.support.snapshots import snapshot
+from tests.support.serving import serving
 
 T = TypeVar("T")
 
@@ -111,15 +111,15 @@ class Rig:
     _numbers = itertools.count(1)
 
     def __init__(
-        self, *, share: int = 0, latched: bool = False, script: Script = echo, **snapshot_options: Any
+        self, *, percentage: int = 0, latched: bool = False, script: Script = echo, **snapshot_options: Any
     ) -> None:
         self.control = Upstream(script, name="control")
         self.treatment = Upstream(script, name="treatment")
-        self.snapshot = snapshot([self.control.url], [self.treatment.url], share, **snapshot_options)
+        self.snapshot = serving([self.control.url], [self.treatment.url], percentage, **snapshot_options)
         self.plane = DataPlane(self.snapshot)
         if latched:
             self.plane.latch.engage(LatchKind.EMERGENCY, "test", "test")
-        self.arm = "treatment" if share == FULL_SHARE and not latched else "control"
+        self.arm = "treatment" if percentage == 100 and not latched else "control"
         self.upstream = self.treatment if self.arm == "treatment" else self.control
         self.other = self.control if self.arm == "treatment" else self.treatment
 
