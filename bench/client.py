@@ -141,6 +141,7 @@ class OpenLoop:
         while self._waiting and (self._idle or len(self._open) < CONNECTIONS):
             due = self._waiting.popleft()
             now = time.monotonic_ns()
+            self.sent += 1
             try:
                 connection = self._idle.pop() if self._idle else self._connect()
             except OSError as error:
@@ -153,7 +154,6 @@ class OpenLoop:
                 connection.socket.send(self._requests[self.sent % USERS])
             except OSError as error:
                 self._drop(connection, f"send: {error}")
-            self.sent += 1
 
     def _connect(self) -> Connection:
         connection = Connection(connect(self._port))
