@@ -96,13 +96,11 @@ def _findings(gate: Gate, state: Rollout, at: float) -> tuple[Finding, ...]:
 
 
 def standing_votes(state: Rollout, gate: str, at: float) -> tuple[Vote, ...]:
-    """The votes at a gate that count at time `at`: given for what runs now, and not expired."""
+    """The votes at a gate that have not expired at time `at`; events void the others."""
     return tuple(
         vote
         for vote in state.votes
-        if vote.gate == gate
-        and vote.binding == state.binding
-        and (vote.expires_at is None or at < vote.expires_at)
+        if vote.gate == gate and (vote.expires_at is None or at < vote.expires_at)
     )
 
 

@@ -197,11 +197,6 @@ def _illegal(state: Rollout, event: Event) -> Refusal:
             return Refusal(RefusalCode.NOT_APPLICABLE, f"there is nothing to {what} now")
 
 
-def legal_events(mode: Mode) -> frozenset[type[Event]]:
-    """The events that the table has in a mode."""
-    return frozenset(TRANSITIONS[mode])
-
-
 def phase_table(rules: Rules) -> Mapping[tuple[str, Mode, type[Event]], str]:
     """The table written out for a ladder: where each legal event takes each phase at most."""
     table = {}

@@ -581,6 +581,13 @@ def test_another_upstream_behind_treatment_begins_evidence_tests_and_windows_afr
     assert verdicts(drive) == [Verdict.PENDING]
 
 
+def test_a_reload_is_published_though_neither_phase_nor_share_moved() -> None:
+    """Flags, limits and endpoints are in the snapshot too."""
+    drive = Drive().go_to("canary")
+    drive.apply(Reload(operator=ANN, rules=drive.rules))
+    assert drive.effects(Publish) == [Publish("canary", Fraction(1))]
+
+
 def test_removing_the_current_phase_is_refused() -> None:
     """Whole, with the reason."""
     drive = Drive().go_to("canary")

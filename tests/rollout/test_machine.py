@@ -269,6 +269,22 @@ def test_page_and_state_agree_after_reconciling(
     assert (walk.state.latch is not None) is (was_latched or engaged)
 
 
+@settings(max_examples=200)
+@given(firsts, histories)
+def test_every_move_is_one_that_the_table_has(rules: Rules, history: list[Event]) -> None:
+    """The table is the truth about phases, not a drawing of it."""
+
+    class Checked(Walk):
+        def check(self, before: Rollout, event: Event) -> None:
+            table = phase_table(self.rules)
+            for record in self.records:
+                places = {table.get((record.source, mode, type(record.event))) for mode in Mode}
+                assert record.target in places
+            self.records.clear()
+
+    Checked(rules).walk(history)
+
+
 def test_reconciling_repairs_a_release_that_was_cut_short() -> None:
     """State says released, page says engaged: the latch stays, without another step back."""
     drive = Drive().go_to("canary")

@@ -20,6 +20,7 @@ def test_a_kill_at_any_point_leaves_the_old_state_or_the_new_one(path: Path) -> 
         capture_output=True,
         text=True,
         timeout=120,
+        cwd=Path(__file__).parents[2],
         check=False,
     )
     assert ended.returncode == 0, ended.stderr

@@ -24,10 +24,11 @@ from gateway.control.store.api import (
     StoreFault,
     Tick,
 )
+from gateway.control.store.backlog import Batch
 from gateway.control.store.database import Database
 from gateway.control.store.sqlite import SqliteStore, Timing
 from gateway.model.rollout import Durability
-from tests.store.conftest import Opener
+from tests.store.conftest import QUICK, Opener
 
 REQUIRED, BEST_EFFORT = Durability.REQUIRED, Durability.BEST_EFFORT
 
@@ -302,6 +303,32 @@ async def test_a_disk_that_hangs_costs_the_caller_its_patience_and_no_more(open_
     await until(lambda: store.fault is None and store.waiting == 0)
     assert store.document("rollout") == doc(1)
     assert [item for _, item in await store.entries(0, 5)] == [entry(1)]
+
+
+async def test_a_change_that_was_given_up_does_not_stand_though_the_disk_takes_it_late(
+    open_store: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller was told no: the late write is taken back, and the number is not used again."""
+    store = await open_store()
+    await store.commit("rollout", None, doc(1), [entry(1)], REQUIRED)
+    released, write = threading.Event(), Database.write
+
+    def write_late(database: Database, batch: Batch) -> None:
+        released.wait(5)
+        write(database, batch)
+
+    monkeypatch.setattr(Database, "write", write_late)
+    store._timing = Timing(patience=0.02, retry=0.01)
+    with pytest.raises(NotDurableError):
+        await store.commit("rollout", 1, doc(2), [entry(2)], REQUIRED)
+    released.set()
+    store._timing = QUICK
+    await store.commit("other", None, doc(1), [entry(3)], BEST_EFFORT)
+    await until(lambda: store.waiting == 0)
+    await store.close()
+    again = await open_store()
+    assert again.document("rollout") == doc(1)
+    assert await again.entries(0, 5) == [(1, entry(1)), (3, entry(3))]
 
 
 async def test_ticks_are_kept_and_merged_when_they_are_old(open_store: Opener) -> None:
