@@ -20,8 +20,9 @@ from gateway.model.units import NumberText, is_number
 
 MAX_DEPTH = 32
 """Levels of nesting; the grammar has eight."""
-MAX_NODES = 100_000
-"""Values in a document, those behind aliases counted as often as they are used: an alias bomb ends here."""
+MAX_NODES = 25_000
+"""Values in a document, those behind aliases counted as often as they are used: an alias bomb ends here,
+and so does any file that would take longer than some tenths of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,29 +283,30 @@ def _mark(event: yaml.Event) -> Mark:
 
 def _translated(error: yaml.MarkedYAMLError, text: str) -> DocumentError:
     """The scanner's complaint in the words of somebody who wrote a config."""
-    mark = error.problem_mark or error.context_mark
-    if mark is None:
+    found, begun = error.problem_mark, error.context_mark
+    if found is None:
         return DocumentError(Mark(1, 1), str(error.problem), "expected YAML")
-    lines = text.splitlines()
-    line = lines[mark.line] if mark.line < len(lines) else ""
-    place = Mark(mark.line + 1, mark.column + 1)
-    context = f" {error.context}" if error.context else ""
-    since = f" (begun in line {error.context_mark.line + 1})" if error.context_mark else ""
-    if "\t" in line[: mark.column + 1]:
+    if begun is not None and str(error.problem) == _NO_COLON:
+        found = begun  # the scanner notices at the next line only
+    line = "".join(text.splitlines(keepends=True)[found.line : found.line + 1])
+    place = Mark(found.line + 1, found.column + 1)
+    if "\t" in line[: found.column + 1]:
         return DocumentError(place, "a tab in the indentation", "expected blanks")
-    problem = str(error.problem)
+    since = f" (begun in line {begun.line + 1})" if begun is not None and begun.line != found.line else ""
     for words, (message, expected) in _COMPLAINTS.items():
-        if words in problem:
+        if words in str(error.problem):
             return DocumentError(place, message + since, expected)
-    return DocumentError(place, f"{problem}{context}{since}", "expected YAML")
+    context = f" {error.context}" if error.context else ""
+    return DocumentError(place, f"{error.problem}{context}{since}", "expected YAML")
 
 
+_NO_COLON = "could not find expected ':'"
 _COMPLAINTS = {
     "mapping values are not allowed": (
         "a second ': ' on one line, or wrong indentation",
         "expected key: value, with text that holds ': ' in quotes",
     ),
-    "could not find expected ':'": ("a key without a colon", "expected key: value"),
+    _NO_COLON: ("a key without a colon", "expected key: value"),
     "did not find expected key": (
         "wrong indentation or an unfinished value above",
         "expected another key: value",
