@@ -57,7 +57,6 @@ class Supervisor:
     def __init__(self, options: BootOptions) -> None:
         self._options = options
         self._page = LatchPage.create()
-        self._signals = SignalQueue(self._emergency)
         self._control = ControlSeat(self._page)
         self._premises: Premises | None = None
         self._pool: WorkerPool | None = None
@@ -71,6 +70,8 @@ class Supervisor:
         self._exit: int | None = None
         self._started_at = time.time()
         self._began = self._awake_since = self._last_tick = time.monotonic()
+        # Last, for a SIGUSR1 that came before is handled within this line.
+        self._signals = SignalQueue(self._emergency)
 
     def run(self) -> int:
         """Serve until told to end, or until it is plain that nothing can be served."""

@@ -131,13 +131,17 @@ class StateDirectory:
         except (OSError, ValueError, KeyError, TypeError):
             return NOBODY
 
-    def leave(self) -> None:
-        """Take the pid file and the list away, and let go of the directory."""
+    def leave(self, behind: Roster) -> None:
+        """Let go of the directory; only processes that stay `behind` are still listed there."""
         if self._lock is None:
             return
-        for name in (PID_FILE, _PROCESSES_FILE):
-            with contextlib.suppress(OSError):
-                os.unlink(self.path / name)
+        with contextlib.suppress(OSError):
+            os.unlink(self.path / PID_FILE)
+        with contextlib.suppress(OSError):
+            if behind.processes:
+                self.write_roster(behind)
+            else:
+                os.unlink(self.path / _PROCESSES_FILE)
         os.close(self._lock)
         self._lock = None
 

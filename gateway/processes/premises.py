@@ -44,6 +44,7 @@ class Premises:
         self._directory = StateDirectory(Path(plan.state_directory))
         self._durable = DurableLatch(self._directory.path)
         self._saver = LatchSaver(page, self._durable)
+        self._addresses = (plan.listen, plan.health, plan.admin)
         self._listening: list[Listener] = []
         self._written: Roster | None = None
         self._next_save = 0.0
@@ -96,8 +97,7 @@ class Premises:
         if self._page.engaged and not self._orphans_told:
             self._signal_orphans(signal.SIGUSR1)  # they have a page of their own
         self._orphans_told = self._page.engaged
-        addresses = (self._plan.listen, self._plan.health, self._plan.admin)
-        roster = Roster(addresses, self.admin.address, (*children, *self._orphans))
+        roster = Roster(self._addresses, self.admin.address, (*children, *self._orphans))
         if roster != self._written:
             self._written = roster
             try:
@@ -132,7 +132,8 @@ class Premises:
                 time.sleep(0.01)
         for listener in self._listening:
             listener.close()
-        self._directory.leave()
+        orphans = tuple(orphan for orphan in self._orphans if orphan.alive)
+        self._directory.leave(Roster(self._addresses, "", orphans))
 
     def _take_directory(self) -> str:
         """Lock it; returns why the file system refused, "" if it did not."""

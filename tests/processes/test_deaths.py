@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,6 +130,24 @@ def test_workers_outlive_the_supervisor_and_a_new_one_takes_over(running: Gatewa
     assert load.refused == 0
     assert len(load.failures) <= 8
     assert running.events("draining orphans")
+
+
+def test_a_refused_start_forgets_no_orphan(running: Gateway):
+    """Somebody took the admin port meanwhile: the start is refused, the next one finds the orphans."""
+    workers = running.pids(Role.WORKER)
+    control = Process.of(Role.CONTROL, running.pids(Role.CONTROL)[0])
+    assert running.process is not None
+    running.process.kill()
+    running.process.wait()
+    eventually("the control process ends", lambda: not control.alive)
+    with socket.create_server(("127.0.0.1", running.admin_port)):
+        running.start(ready=False)
+        assert running.process.wait(10) == 1
+    assert running.pids(Role.WORKER) == workers
+    assert running.arm() == "treatment"
+    running.start(ready=False)
+    eventually("the orphans are gone", lambda: not set(workers) & set(running.pids(Role.WORKER)))
+    running.wait_ready()
 
 
 def test_no_zombie_is_left_behind(running: Gateway):

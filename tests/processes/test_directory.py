@@ -55,7 +55,7 @@ def test_the_lock_ends_with_its_holder(tmp_path: Path, holder: subprocess.Popen[
     directory = StateDirectory(tmp_path / "state")
     assert directory.holder() is None
     directory.lock()
-    directory.leave()
+    directory.leave(NOBODY)
 
 
 def test_a_directory_that_is_not_there_is_held_by_nobody(tmp_path: Path):
@@ -111,5 +111,14 @@ def test_leaving_takes_pid_file_and_roster_away(tmp_path: Path):
     directory.write_roster(NOBODY)
     (tmp_path / "latch").write_text("stays")
     assert (tmp_path / "gateway.pid").read_text() == f"{os.getpid()}\n"
-    directory.leave()
+    directory.leave(NOBODY)
     assert {entry.name for entry in tmp_path.iterdir()} == {"latch", "lock"}
+
+
+def test_leaving_lists_who_stays_behind(tmp_path: Path):
+    """Workers that outlive us are the next supervisor's to find."""
+    directory = StateDirectory(tmp_path)
+    directory.lock()
+    behind = Roster(("127.0.0.1:1",), "", (Process.of(Role.WORKER, os.getpid()),))
+    directory.leave(behind)
+    assert directory.read_roster() == behind

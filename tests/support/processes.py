@@ -95,6 +95,18 @@ def pipelines() -> Iterator[dict[str, int]]:
             server.server_close()
 
 
+def end_at_once(process: subprocess.Popen[bytes]) -> None:
+    """SIGTERM until it has ended with all its children; SIGKILL if it cannot be told."""
+    give_up = time.monotonic() + 3.0
+    while process.poll() is None and time.monotonic() < give_up:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)
+    process.kill()
+    process.wait()
+
+
 @dataclass(frozen=True)
 class Answer:
     """What one request came to."""
@@ -187,15 +199,9 @@ class Gateway:
 
     def close(self) -> None:
         """End every process of it, whatever the test left of them."""
-        for role in (Role.CONTROL, Role.WORKER):
-            for pid in self.pids(role):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
         for process in self._started:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-        # Whoever was started in the last moment of the main process is in the list by now.
+            end_at_once(process)
+        # What a killed main process left behind; one that could still be told took them along.
         for role in (Role.CONTROL, Role.WORKER):
             for pid in self.pids(role):
                 with contextlib.suppress(ProcessLookupError):
