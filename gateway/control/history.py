@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-MEMORY_LIMIT = 500
-"""Events that `MemoryHistory` holds: what a person scrolls through, well under a megabyte."""
+MEMORY_BYTES = 256 * 1024
+"""Bytes of encoded events that `MemoryHistory` holds: many hundred events as they usually are."""
 
 
 class EventType(enum.StrEnum):
@@ -70,12 +70,16 @@ class MemoryHistory:
 
     def __init__(self, kept: bytes | None, keep: Callable[[bytes], None]) -> None:
         """Go on from `kept`, what `keep` was given last. Raises ValueError, KeyError or TypeError on junk."""
-        document: Any = json.loads(kept) if kept else {"version": 0, "events": []}
-        self._version: int = int(document["version"])
-        self._events: deque[Event] = deque(
-            (Event(**{**raw, "type": EventType(raw["type"])}) for raw in document["events"]), MEMORY_LIMIT
-        )
+        self._version = 0
+        self._events: deque[Event] = deque()
+        self._lines: deque[bytes] = deque()  # the same events, encoded once
+        self._size = 0
         self._keep = keep
+        if kept is not None:
+            version, *lines = kept.splitlines()
+            for line in lines:
+                self._add(_decode(line), line)
+            self._version = int(version)
 
     def __repr__(self) -> str:
         return f"<MemoryHistory version={self._version} events={len(self._events)}>"
@@ -88,11 +92,23 @@ class MemoryHistory:
     def append(self, event: Event) -> int:
         """See `History`."""
         self._version += 1
-        self._events.append(event)
-        document = {"version": self._version, "events": [asdict(event) for event in self._events]}
-        self._keep(json.dumps(document, separators=(",", ":")).encode())
+        self._add(event, json.dumps(asdict(event)).encode())
+        self._keep(b"\n".join([b"%d" % self._version, *self._lines]))
         return self._version
 
     def recent(self, limit: int) -> list[Event]:
         """See `History`."""
         return list(self._events)[-limit:] if limit > 0 else []
+
+    def _add(self, event: Event, line: bytes) -> None:
+        self._events.append(event)
+        self._lines.append(line)
+        self._size += len(line)
+        while self._size > MEMORY_BYTES and len(self._events) > 1:
+            self._events.popleft()
+            self._size -= len(self._lines.popleft())
+
+
+def _decode(line: bytes) -> Event:
+    document = json.loads(line)
+    return Event(**{**document, "type": EventType(document["type"])})

@@ -38,6 +38,9 @@ class Operator:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+_SOMEBODY = Operator("unknown", "engaged again while engaged")
+
+
 @dataclass(frozen=True, slots=True)
 class Engagement:
     """An emergency that was carried out: its number, and whether it is on disk already."""
@@ -100,6 +103,8 @@ class LatchDesk:
         self._now = now
         self._sleep = sleep
         self._saved = 0
+        # When the engagement began whose words on the page are in the history already.
+        self._described = page.state().since if page.engaged and noted > page.released else 0.0
         self._lane = Lane("latch")
 
     def __repr__(self) -> str:
@@ -161,7 +166,9 @@ class LatchDesk:
         """Write an engagement down that somebody else made, once."""
         if self.page.number > self._noted:
             state = self.page.state()
-            self._note(Operator(state.operator, state.reason))
+            # A repetition leaves the page's words as they are: they are not its own.
+            repeated = state.since == self._described
+            self._note(_SOMEBODY if repeated else Operator(state.operator, state.reason))
 
     def _note(self, by: Operator) -> None:
         state = self.page.state()
@@ -171,6 +178,7 @@ class LatchDesk:
             "repeats": state.number - self._noted - 1,
         }
         self._noted = state.number
+        self._described = state.since
         kind = EventType.ROLLBACK if state.kind is LatchKind.ROLLBACK else EventType.EMERGENCY
         self._append(kind, by.name, by.reason, evidence | dict(by.metadata))
         self._keep_noted(self._noted)

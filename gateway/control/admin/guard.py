@@ -12,7 +12,9 @@ import hmac
 import ipaddress
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
+from typing import cast
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
@@ -21,16 +23,8 @@ from aiohttp.web_protocol import RequestHandler
 from gateway.control.admin.problems import Problem
 from gateway.model.units import Address, TcpAddress
 
-HEAD_PATIENCE = 10.0
-"""Seconds until a new connection must have sent a whole request head."""
-REQUEST_PATIENCE = 30.0
-"""Seconds from a request's head until the next one's: reading the body, answering and idling."""
-SWEEP_INTERVAL = 1.0
-"""Seconds between two looks for overdue connections."""
 MAX_CONNECTIONS = 200
 """Open connections at once; a stranger cannot take all file descriptors."""
-
-_SAFE_METHODS = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 
 def check_host(request: web.BaseRequest, address: Address) -> None:
@@ -45,7 +39,7 @@ def check_host(request: web.BaseRequest, address: Address) -> None:
     if not _is_ours(_host_of(request.headers.get(hdrs.HOST, "")), address):
         raise Problem(HTTPStatus.FORBIDDEN, "the Host header does not name this gateway's admin address")
     origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and not _is_ours(_host_of(urlsplit(origin).netloc), address):
+    if origin is not None and not _is_ours(_host_of(origin.partition("://")[2]), address):
         raise Problem(HTTPStatus.FORBIDDEN, "requests of other sites' pages are refused")
 
 
@@ -91,56 +85,61 @@ def authenticate(request: web.BaseRequest, tokens: Mapping[str, str]) -> str | N
     return matches[0]
 
 
-def is_write(request: web.BaseRequest) -> bool:
-    """True for a request that changes something."""
-    return request.method not in _SAFE_METHODS
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """What connections are given, in seconds.
+
+    `head` until a new connection must have sent a whole request head; `request` from one head to the
+    next, which covers reading the body, answering and idling; `sweep` between two looks.
+    """
+
+    head: float = 10.0
+    request: float = 30.0
+    sweep: float = 1.0
 
 
 class ConnectionGuard:
     """A protocol factory around aiohttp's, and the deadlines of the connections that came of it.
 
-    aiohttp bounds neither a request's head nor a response's reader. Here a connection must begin a
-    request within `head_patience` seconds of its start, and again within `request_patience` of the
-    last one.
+    aiohttp bounds neither a request's head nor a response's reader.
     """
 
-    def __init__(
-        self,
-        server: web.Server,
-        head_patience: float = HEAD_PATIENCE,
-        request_patience: float = REQUEST_PATIENCE,
-    ) -> None:
+    def __init__(self, server: web.Server, deadlines: Deadlines) -> None:
         self._server = server
-        self._head_patience = head_patience
-        self._request_patience = request_patience
-        self._deadlines: dict[RequestHandler, float] = {}
+        self._deadlines = deadlines
+        self._due: dict[RequestHandler, float] = {}
 
     def __call__(self) -> asyncio.Protocol:
         """The protocol of a connection that was just accepted."""
-        protocol = self._server()
-        if len(self._server.connections) >= MAX_CONNECTIONS:
-            asyncio.get_running_loop().call_soon(_abort, protocol)
-        return protocol
+        surplus = len(self._server.connections) >= MAX_CONNECTIONS
+        return _Refusal() if surplus else self._server()
 
     def request_began(self, request: web.BaseRequest) -> None:
         """The connection sent a whole head: it has until its next one."""
-        self._deadlines[request.protocol] = asyncio.get_running_loop().time() + self._request_patience
+        self._due[request.protocol] = asyncio.get_running_loop().time() + self._deadlines.request
 
     async def run(self) -> None:
         """Abort overdue connections for ever."""
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(SWEEP_INTERVAL)
+            await asyncio.sleep(self._deadlines.sweep)
             now = clock()
-            self._deadlines = {
-                protocol: self._deadlines.get(protocol, now + self._head_patience)
+            self._due = {
+                protocol: self._due.get(protocol, now + self._deadlines.head)
                 for protocol in self._server.connections
             }
-            for protocol, deadline in self._deadlines.items():
-                if deadline < now:
+            for protocol, due in self._due.items():
+                if due < now:
                     _abort(protocol)
 
 
+class _Refusal(asyncio.Protocol):
+    """Ends a connection at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
+
+
 def _abort(protocol: RequestHandler) -> None:
-    if isinstance(protocol.transport, asyncio.Transport):
+    if protocol.transport is not None:
         protocol.transport.abort()

@@ -42,14 +42,14 @@ async def read_order(request: web.Request, operator: str | None) -> Order:
     known = {"operator", "reason", "metadata", "number"}
     if unknown := sorted(set(body) - known):
         _refuse(f"unknown key {unknown[0]!r}; expected any of {', '.join(sorted(known))}")
-    metadata = body.get("metadata") or {}
-    if not isinstance(metadata, dict):
+    metadata = body.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
         _refuse("metadata is not an object")
     number = body.get("number")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
         _refuse("number is not a whole number from 0 on")
     claimed = _text(body, "operator")
-    return Order(operator or claimed or ANONYMOUS, _text(body, "reason"), metadata, number)
+    return Order(operator or claimed or ANONYMOUS, _text(body, "reason"), metadata or {}, number)
 
 
 async def _read_json(request: web.Request) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from gateway.control.admin.guard import ConnectionGuard, authenticate, check_host
+from gateway.control.admin.guard import ConnectionGuard, Deadlines, authenticate, check_host
 from gateway.control.admin.problems import Problem, answer_problems
 from gateway.control.admin.requests import BODY_LIMIT
 from gateway.control.admin.resources import API, OPERATOR, Backend, Resources
@@ -37,8 +37,15 @@ class Access:
 class AdminServer:
     """Serves a backend on a listening socket that somebody else opened."""
 
-    def __init__(self, backend: Backend, access: Access, listening: socket.socket) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        access: Access,
+        listening: socket.socket,
+        deadlines: Deadlines = Deadlines(),  # noqa: B008  # frozen
+    ) -> None:
         self.access = access
+        self._deadlines = deadlines
         self._listening = listening
         app = web.Application(middlewares=[answer_problems, self._guard], client_max_size=BODY_LIMIT)
         app.add_routes(Resources(backend).routes())
@@ -61,7 +68,7 @@ class AdminServer:
         await self._runner.setup()
         if self._runner.server is None:
             raise RuntimeError("aiohttp's runner made no server")
-        self._connections = ConnectionGuard(self._runner.server)
+        self._connections = ConnectionGuard(self._runner.server, self._deadlines)
         loop = asyncio.get_running_loop()
         if self._listening.family == socket.AF_UNIX:
             self._server = await loop.create_unix_server(self._connections, sock=self._listening)
