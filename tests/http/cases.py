@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -80,7 +81,7 @@ class Case:
     expected: Refused | Forwarded = Refused()
 
     def __str__(self) -> str:
-        return f"{self.number}-{self.name.replace(' ', '_')}"
+        return f"{self.number} {self.name}"
 
 
 class Way(enum.Enum):
@@ -98,7 +99,8 @@ _RUNS = [(Place.CONTROL, way) for way in Way] + [(Place.TREATMENT, Way.WHOLE), (
 def every_way(cases: Iterable[Case]) -> pytest.MarkDecorator:
     """Parametrise a test over cases, places and ways (`case`, `place`, `way`)."""
     rows = list(cases)
-    assert len({str(case) for case in rows}) == len(rows), "two cases have one name"
+    twice = [name for name, count in Counter(map(str, rows)).items() if count > 1]
+    assert not twice, f"names of more than one case: {twice}"
     return pytest.mark.parametrize(
         ("case", "place", "way"),
         [

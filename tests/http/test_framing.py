@@ -117,7 +117,8 @@ CASES = [
     Case(45, "chunked then identity", post(TE, b"Transfer-Encoding: identity", body=HELLO), NO_CODING),
     Case(45, "empty then chunked", post(b"Transfer-Encoding:", TE, body=HELLO), NO_CODING),
     Case(45, "coding in capitals", coding(b"CHUNKED"), posted()),
-    Case(45, "blanks around a coding", coding(b"\tchunked \t"), posted()),
+    Case(45, "spaces around a coding", coding(b"  chunked  "), posted()),
+    Case(45, "tab before a coding", coding(b"\tchunked"), NO_CODING),
     Case(46, "Kelvin sign in the coding", coding("chun\u212aed".encode()), NO_CODING),
     Case(46, "long s in the name", post("Tran\u017ffer-Encoding: chunked".encode(), body=HELLO)),
     Case(48, "chunked in HTTP 1.0", message(b"POST /case HTTP/1.0", b"Host: a", TE, body=HELLO)),
@@ -320,10 +321,7 @@ def test_a_body_cut_short_is_never_completed(rig: Rig, sent: bytes, how: Ending)
     with rig.connect() as client:
         client.send(sent)
         assert wait_until(lambda: len(rig.upstream.heads) > heads)
-        connection = rig.upstream.connections[-1]
-        carrier = next(
-            one for one in reversed(rig.upstream.connections) if b"/case" in one.received or one is connection
-        )
+        carrier = rig.upstream.begun[-1].connection
         if how is Ending.RESET:
             client.reset()
     assert wait_until(lambda: carrier.ending is not None)

@@ -209,6 +209,7 @@ class Upstream:
         self.script = script
         self.connections: list[UpstreamConnection] = []
         self.heads: list[RequestHead] = []
+        self.begun: list[Exchange] = []
         self.completed: list[Exchange] = []
         self.violations: list[str] = []
         self._listener = socket.socket()
@@ -272,8 +273,9 @@ class Upstream:
                 head = connection.event()
                 assert isinstance(head, RequestHead)
                 connection.requests += 1
-                self.heads.append(head)
                 exchange = Exchange(connection, head)
+                self.begun.append(exchange)
+                self.heads.append(head)
                 self.script(exchange)
                 exchange.body()
         except OSError:
