@@ -234,11 +234,11 @@ class RouteTable:
         self.known = _Draw(enrolment, route, decisions)
         self.drawn = _Draw(enrolment, route, decisions, Reason.NO_IDENTITY)
 
-    def matches(self, method: bytes, path: bytes, headers: Mapping[bytes, bytes]) -> bool:
-        """True if the route serves such a request; header names in lower case, values exact."""
-        if not path.startswith(self.prefix) or (self.methods and method not in self.methods):
+    def matches(self, method: bytes, headers: Mapping[bytes, bytes]) -> bool:
+        """True if the route serves such a request, under its prefix; header names in lower case."""
+        if self.methods and method not in self.methods:
             return False
-        return all(headers.get(name) == value for name, value in self.headers)
+        return not self.headers or all(headers.get(name) == value for name, value in self.headers)
 
 
 class Table:
@@ -259,7 +259,7 @@ class Table:
     def match(self, method: bytes, path: bytes, headers: Mapping[bytes, bytes]) -> RouteTable | None:
         """The first route that matches, or None. `path` is the target's path as it was sent."""
         for route in self.routes:
-            if route.matches(method, path, headers):
+            if path.startswith(route.prefix) and route.matches(method, headers):
                 return route
         return None
 

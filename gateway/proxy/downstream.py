@@ -45,6 +45,10 @@ class Reading(enum.IntEnum):
     TUNNEL = 4
 
 
+# Looking a member up in an enum costs 0.1 microseconds before Python 3.12; a request has dozens.
+_HEAD, _BODY, _AHEAD, _DISCARD, _TUNNEL = Reading
+
+
 class ClientConnection(asyncio.BufferedProtocol):
     """One client's connection. `deadline` is monotonic seconds; the worker's sweep looks at it."""
 
@@ -73,7 +77,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._worker = worker
         self._buffer = worker.buffer
         self._limits: ClientLimits = worker.plan.snapshot.limits
-        self._reading = Reading.HEAD
+        self._reading = _HEAD
         self._inbox = bytearray()
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
@@ -133,7 +137,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if not self.keep_alive or self._worker.draining:
             self._say_goodbye(request_complete)
             return
-        self._reading = Reading.HEAD
+        self._reading = _HEAD
         self.deadline = monotonic() + self._limits.keepalive_timeout
         if self._inbox:
             # Not from here: a thousand pipelined requests would be a thousand frames of stack.
@@ -154,7 +158,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def start_tunnel(self, tunnel: Tunnel) -> None:
         """From now on bytes go to the tunnel, those that came early first."""
         self._tunnel = tunnel
-        self._reading = Reading.TUNNEL
+        self._reading = _TUNNEL
         if self._inbox:
             early = bytes(self._inbox)
             self._inbox.clear()
@@ -168,7 +172,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.deadline = math.inf
         if self._exchange is not None:
             self._exchange.expire()
-        elif self._reading is Reading.HEAD and self._inbox:
+        elif self._reading is _HEAD and self._inbox:
             self._refuse_head(WireError(Fault.REQUEST_TIMEOUT, "the request's head did not come in time"))
         else:
             self.close()
@@ -176,7 +180,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """Finish what runs, then end: no next request on this connection."""
         self.keep_alive = False
-        if self._exchange is None and self._reading is Reading.HEAD and not self._inbox:
+        if self._exchange is None and self._reading is _HEAD and not self._inbox:
             self.close()
 
     def abort_now(self) -> None:
@@ -213,18 +217,18 @@ class ClientConnection(asyncio.BufferedProtocol):
         """See asyncio.BufferedProtocol."""
         data = bytes(self._buffer[:nbytes])
         reading = self._reading
-        if reading is Reading.HEAD:
+        if reading is _HEAD:
             if self._inbox:
                 self._more_head(data)
             else:
                 self._read_head(data)
-        elif reading is Reading.BODY:
+        elif reading is _BODY:
             self._read_body(data)
-        elif reading is Reading.AHEAD:
+        elif reading is _AHEAD:
             self._inbox += data
             if len(self._inbox) > MOST_PIPELINED:
                 self.pause_reading()
-        elif reading is Reading.TUNNEL:
+        elif reading is _TUNNEL:
             if self._tunnel is not None:
                 self._tunnel.from_client(data)
         else:
@@ -237,7 +241,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if self._tunnel is not None:
             return self._tunnel.client_eof()
         if self._exchange is not None:
-            if self._reading is Reading.AHEAD and self._limits.half_close is HalfClose.ANSWER:
+            if self._reading is _AHEAD and self._limits.half_close is HalfClose.ANSWER:
                 self.keep_alive = False
                 return True
             self._leave()
@@ -322,11 +326,11 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.keep_alive = request.keep_alive and not worker.draining
             length = request.length
             if length == 0:
-                self._reading = Reading.AHEAD
+                self._reading = _AHEAD
                 self._inbox += rest
                 content, complete = b"", True
             else:
-                self._reading = Reading.BODY
+                self._reading = _BODY
                 self._body_left = length
                 self._body_size = 0
                 self._decoder = ChunkedDecoder(Fault.BAD_REQUEST) if length == CHUNKED else None
@@ -344,7 +348,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             content, complete = self._decode_body(data)
         except WireError as error:
             self.keep_alive = False
-            self._reading = Reading.DISCARD
+            self._reading = _DISCARD
             exchange.reject(error)
             return
         exchange.request_data(content, complete)
@@ -363,12 +367,12 @@ class ClientConnection(asyncio.BufferedProtocol):
             if self._body_size > self._body_limit:
                 raise WireError(Fault.CONTENT_TOO_LARGE, "the request's body is too large")
         if complete:
-            self._reading = Reading.AHEAD
+            self._reading = _AHEAD
             self._inbox += rest
         return content, complete
 
     def _next_pipelined(self) -> None:
-        if self._reading is Reading.HEAD and self._inbox and not self.closed:
+        if self._reading is _HEAD and self._inbox and not self.closed:
             data = bytes(self._inbox)
             self._inbox.clear()
             self.resume_reading()
@@ -389,7 +393,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         if request_complete:
             self.close()
             return
-        self._reading = Reading.DISCARD
+        self._reading = _DISCARD
         self.deadline = monotonic() + LINGER_SECONDS
         self.resume_reading()
         if self._transport.can_write_eof():

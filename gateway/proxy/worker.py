@@ -62,7 +62,7 @@ class Worker:
         self._deadline = float("inf")
         self._sweeps = 0
         self._sweeper: asyncio.TimerHandle | None = None
-        self._request_prefix = os.urandom(8).hex()
+        self._request_prefix = os.urandom(8).hex().encode()
         self._request_count = 0
         self.latch_words = latch.words
         self.buffer = memoryview(bytearray(READ_BUFFER))
@@ -142,7 +142,7 @@ class Worker:
     def new_request_id(self) -> bytes:
         """32 hexadecimal digits, unique to this worker and, by its random half, among all."""
         self._request_count += 1
-        return b"%b%016x" % (self._request_prefix.encode(), self._request_count)
+        return b"%b%016x" % (self._request_prefix, self._request_count)
 
     # Snapshots and health.
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class Rule(enum.IntEnum):
-    """What happens to a field. FORWARD is the rule of every name that has no other."""
+    """What happens to a field. FORWARD is the rule of every name that has no other, and false."""
 
     FORWARD = 0
     DROP = 1
@@ -31,6 +31,7 @@ class Rule(enum.IntEnum):
     """Forwarded, and kept for the identity or a route's match."""
     DATE = 15
     METRIC = 16
+    MAX_FORWARDS = 17
 
 
 _HOP_BY_HOP = dict.fromkeys(
@@ -57,6 +58,7 @@ REQUEST_RULES = {
     **_FRAMING,
     b"host": Rule.HOST,
     b"expect": Rule.EXPECT,
+    b"max-forwards": Rule.MAX_FORWARDS,
     b"x-forwarded-for": Rule.FORWARDED_FOR,
     b"x-forwarded-proto": Rule.FORWARDED_PROTO,
     b"x-forwarded-host": Rule.FORWARDED_HOST,
@@ -73,6 +75,11 @@ RESPONSE_RULES = {
 }
 _OWN_PREFIX = b"x-gateway-"
 _MOST_SPELLINGS = 2048  # a client may not fill the memory with names of its own
+_MOST_LINES = 2048
+_LONGEST_LINE = 128
+
+
+_VALUE_DOES_NOT_MATTER = frozenset((Rule.FORWARD, Rule.DROP, Rule.DATE))
 
 
 class FieldRules:
@@ -83,20 +90,26 @@ class FieldRules:
     a rule: `Transfer_Encoding` is the same name to a CGI-style application.
     """
 
-    __slots__ = ("_rules", "spellings")
+    __slots__ = ("_rules", "_spellings", "lines")
 
     def __init__(self, rules: dict[bytes, Rule], noted: Iterable[bytes] = ()) -> None:
         self._rules = {**dict.fromkeys(noted, Rule.NOTED), **rules}
-        self.spellings: dict[bytes, Rule] = {}
-        for name, rule in self._rules.items():
-            self.spellings[name] = rule
-            self.spellings[b"-".join(part.capitalize() for part in name.split(b"-"))] = rule
+        self._spellings: dict[bytes, Rule] = {}
+        self.lines: dict[bytes, Rule] = {}
+        """Whole lines that came before and whose rule does not depend on their value: most lines of
+        most messages repeat, and one look-up is all that they cost."""
 
-    def learn(self, name: bytes) -> Rule:
-        """The rule of a spelling that is not in `spellings` yet."""
-        rule = self._of(name.lower())
-        if len(self.spellings) < _MOST_SPELLINGS:
-            self.spellings[bytes(name)] = rule
+    def rule(self, name: bytes, line: bytes) -> Rule:
+        """The rule of a field that is not in `lines`; it will be from now on, if it can."""
+        rule = self._spellings.get(name)
+        if rule is None:
+            rule = self._of(name.lower())
+            if len(self._spellings) < _MOST_SPELLINGS:
+                self._spellings[name] = rule
+        if rule in _VALUE_DOES_NOT_MATTER and len(line) <= _LONGEST_LINE:
+            if len(self.lines) >= _MOST_LINES:
+                self.lines.clear()
+            self.lines[line] = rule
         return rule
 
     def _of(self, name: bytes) -> Rule:
