@@ -104,10 +104,11 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def control(self, listening: socket.socket | None = None) -> AsyncIterator[Client]:
         """Run a control process; the client talks to its admin API."""
+        loaded = self._load()
         listening = listening or socket.create_server(("127.0.0.1", 0))
         address = listening.getsockname()
         controller = Controller(
-            loaded=self._load(),
+            loaded=loaded,
             link=self.link,
             latch=self.page,
             durable=DurableLatch(self.directory),

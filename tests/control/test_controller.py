@@ -1,0 +1,145 @@
+"""The whole control process: what starts, what is restarted, what it costs."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.control import controller as controller_module
+from gateway.control.admin.guard import ConnectionGuard
+from gateway.control.health import HealthChecks
+from gateway.control.latching import LatchDesk
+from gateway.control.operations import Operations
+from gateway.control.reload import Reloader
+from gateway.latch import LatchKind
+from gateway.model.observation import EndpointReport
+from tests.support.control import CONFIG, PATIENCE, Client, eventually, make_gateway, make_observation
+
+CHECKED = CONFIG.replace(
+    '"http://127.0.0.1:9002"]',
+    '"http://127.0.0.1:9"], health_check: {path: /, interval: 100ms, timeout: 1s, unhealthy_after: 1}',
+)
+
+
+def failing_once(real: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, but its first call raises."""
+    calls = 0
+
+    def call(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise RuntimeError("injected")
+        return real(*args, **options)
+
+    return call
+
+
+async def ask_status(client: Client) -> dict[str, Any]:
+    """The status's part about the gateway itself; nothing where the injected fault hit the request."""
+    status, document = await client.ask("GET", "/api/v1/status")
+    return dict(document["gateway"]) if status == 200 else {}
+
+
+@pytest.mark.parametrize(
+    ("task", "owner", "attribute"),
+    [
+        ("latch", LatchDesk, "note"),
+        ("latch-copy", LatchDesk, "_save"),
+        ("reload", Reloader, "check"),
+        ("health", HealthChecks, "_watch"),
+        ("admin", ConnectionGuard, "run"),
+        ("observe", Operations, "observe"),
+        ("measure", controller_module, "directory_bytes"),
+    ],
+)
+async def test_every_background_task_survives_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, owner: Any, attribute: str
+) -> None:
+    """An exception in any of them starts it again within a second, counted; the rest goes on meanwhile."""
+    gateway = make_gateway(tmp_path, CHECKED)
+    monkeypatch.setattr(owner, attribute, failing_once(getattr(owner, attribute)))
+    gateway.page.engage(LatchKind.EMERGENCY, "", "")
+    async with gateway.control() as client:
+        async with asyncio.timeout(PATIENCE):
+            while not (restarts := (await ask_status(client)).get("task_restarts")):
+                await asyncio.sleep(0.01)
+        assert restarts == {task: 1}
+        assert f'gateway_control_task_restarts_total{{task="{task}"}} 1.0' in await client.metrics()
+
+
+async def test_the_first_snapshot_is_published_and_the_config_is_kept(tmp_path: Path) -> None:
+    """Workers have something to serve by, and the supervisor what the next control process needs."""
+    gateway = make_gateway(tmp_path, CONFIG + "drain_delay: 5s\n")
+    async with gateway.control():
+        await eventually(lambda: gateway.link.current.version == 1)
+        await eventually(lambda: gateway.keeper.drain_times is not None)
+    assert gateway.link.current.phase == "canary"
+    assert gateway.keeper.drain_times is not None
+    assert gateway.keeper.drain_times.delay == 5
+    assert {"sources", "ledger", "phase"} <= set(gateway.keeper.kept)
+
+
+async def test_kept_junk_does_not_stop_the_start(tmp_path: Path) -> None:
+    """What an older version left may not be readable: begin afresh, serve."""
+    gateway = make_gateway(tmp_path)
+    for name in ("history", "ledger", "health", "noted", "phase", "snapshot"):
+        gateway.keeper.kept[name] = b"\xff{"
+    async with gateway.control() as client:
+        assert (await client.status())["phase"] == "canary"
+
+
+async def test_a_replaced_worker_is_in_the_history(tmp_path: Path) -> None:
+    """The supervisor's count is news once."""
+    gateway = make_gateway(tmp_path)
+    async with gateway.control() as client:
+        await client.status()
+        gateway.keeper.standing = replace(gateway.keeper.standing, worker_restarts=2)
+        await eventually(lambda: b'"worker"' in gateway.keeper.kept.get("history", b""), PATIENCE)
+        _, history = await client.ask("GET", "/api/v1/history")
+    assert [(event["type"], event["evidence"]["restarts"]) for event in history] == [("worker", 2)]
+
+
+async def test_health_reaches_the_workers_and_the_next_control_process(tmp_path: Path) -> None:
+    """The checks' findings are published, and kept over a restart."""
+    gateway = make_gateway(tmp_path, CHECKED)
+    key = ("dspy", "http://127.0.0.1:9")
+    async with gateway.control():
+        await eventually(lambda: gateway.link.health.get(key) is False)
+    gateway.link.health = {}
+    async with gateway.control():
+        await eventually(lambda: gateway.link.health.get(key) is False)
+        assert b"false" in gateway.keeper.kept["health"]
+
+
+async def test_explain_counts_an_upstream_as_gone_when_no_worker_uses_it(tmp_path: Path) -> None:
+    """What the workers report decides, as it does for their own requests."""
+    gateway = make_gateway(tmp_path, CONFIG.replace("user_percentage: 1", "user_percentage: 100"))
+    async with gateway.control() as client:
+        _, before = await client.ask("GET", "/api/v1/explain?user=u")
+        bad = EndpointReport("dspy", "http://127.0.0.1:9002", healthy=False, inflight=0)
+        gateway.report(replace(make_observation("a", 11), endpoints=(bad,)))
+        _, after = await client.ask("GET", "/api/v1/explain?user=u")
+    assert before["arm"] == "treatment"
+    assert (after["arm"], after["assigned"], after["reason"]) == (
+        "control",
+        "treatment",
+        "no_healthy_endpoint",
+    )
+
+
+def test_the_control_process_imports_no_numerics_and_no_terminal() -> None:
+    """Every megabyte counts in a sidecar: what the process does not need it does not import."""
+    script = "import sys, gateway.control.controller; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout
+    loaded = {name.split(".")[0] for name in modules.split()}
+    assert not loaded & {"numpy", "scipy", "rich", "httptools"}
