@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -57,15 +57,23 @@ def _once(gateway: client.AdminClient, output: str) -> int:
 
 
 def _watch(gateway: client.AdminClient, output: str) -> int:
-    if output == "json":
-        while True:
-            print(json.dumps(gateway.get("status")), flush=True)
-            time.sleep(WATCH_INTERVAL)
-    with contextlib.suppress(KeyboardInterrupt), Live(auto_refresh=False, screen=False) as live:
-        while True:
-            live.update(_look(gateway), refresh=True)
-            time.sleep(WATCH_INTERVAL)
+    """Show the status again and again: in place on a terminal, one after the other elsewhere."""
+    console = Console(highlight=False)
+    with contextlib.suppress(KeyboardInterrupt):
+        if output == "json":
+            _repeat(lambda: print(json.dumps(gateway.get("status")), flush=True))
+        elif console.is_terminal:
+            with Live(console=console, auto_refresh=False) as live:
+                _repeat(lambda: live.update(_look(gateway), refresh=True))
+        else:
+            _repeat(lambda: console.print(_look(gateway), ""))
     return Exit.DONE
+
+
+def _repeat(show: Callable[[], None]) -> NoReturn:
+    while True:
+        show()
+        time.sleep(WATCH_INTERVAL)
 
 
 def _look(gateway: client.AdminClient) -> RenderableType:

@@ -22,10 +22,8 @@ from gateway.latch import LatchKind
 from gateway.model.observation import EndpointReport
 from tests.support.control import CONFIG, PATIENCE, Client, eventually, make_gateway, make_observation
 
-CHECKED = CONFIG.replace(
-    '"http://127.0.0.1:9002"]',
-    '"http://127.0.0.1:9"], health_check: {path: /, interval: 100ms, timeout: 1s, unhealthy_after: 1}',
-)
+CHECK = "health_check: {path: /, interval: 100ms, timeout: 1s, unhealthy_after: 1}"
+CHECKED = CONFIG.replace('"http://127.0.0.1:9002"]', f'"http://127.0.0.1:9"], {CHECK}')
 
 
 def failing_once(real: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,0 +1,213 @@
+"""The commands that ask a running gateway, over a real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from gateway import cli
+from gateway.commands import client
+from gateway.exits import Exit
+from gateway.latch import LatchKind
+from tests.support.control import CONFIG, Gateway, make_counts, make_gateway, make_observation
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    gateway = make_gateway(tmp_path)
+    gateway.report(
+        make_observation(
+            "a",
+            11,
+            make_counts("control", ((200, "ok", 900), (502, "reset", 100)), (0.02,)),
+            make_counts("treatment", ((200, "ok", 10),), (2.2,)),
+        )
+    )
+    return gateway
+
+
+async def command(*arguments: str) -> int:
+    """Run a command as the shell would, beside the loop that serves it."""
+    return await asyncio.to_thread(cli.main, arguments)
+
+
+async def test_status_says_what_holds_and_what_to_type(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Phase, share, both arms side by side, workers, config; and how to stop it."""
+    async with gateway.control() as control:
+        assert await command("status", "--admin", control.url) == Exit.DONE
+    shown = capsys.readouterr().out
+    assert re.search(r"Phase canary, 1 % of users", shown)
+    assert re.search(r"control +treatment", shown)
+    assert re.search(r"requests +1,000 +10\n", shown)
+    assert re.search(r"errors +10\.00 % +0\.00 %\n", shown)
+    assert re.search(r"worker +11 ", shown)
+    assert "gateway emergency" in shown
+    assert "LATCHED" not in shown
+
+
+async def test_status_is_loud_while_latched(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first thing to see is that nothing reaches treatment, why, and the way out."""
+    gateway.page.engage(LatchKind.EMERGENCY, "the answers are nonsense", "ann")
+    async with gateway.control() as control:
+        await command("status", "--admin", control.url)
+    shown = capsys.readouterr().out
+    assert "LATCHED (emergency)" in shown
+    assert "by ann: the answers are nonsense" in shown
+    assert "gateway release" in shown
+
+
+async def test_status_shows_a_config_that_is_not_in_force(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A broken file is said in full."""
+    async with gateway.control() as control:
+        gateway.config.write_text(CONFIG.replace("endpoints", "endpionts"))
+        async with asyncio.timeout(5):
+            while not (await control.status())["config"]["error"]:
+                await asyncio.sleep(0.02)
+        await command("status", "--admin", control.url)
+    assert "endpionts" in capsys.readouterr().out
+
+
+async def test_json_is_the_api_s_own_document(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """`-o json` prints what the admin API answers."""
+    async with gateway.control() as control:
+        assert await command("status", "--admin", control.url, "-o", "json") == Exit.DONE
+        printed = json.loads(capsys.readouterr().out)
+        answered = await control.status()
+    assert printed == answered
+
+
+async def test_status_without_a_worker_is_unhealthy(tmp_path: Path) -> None:
+    """Exit code 1: nobody serves."""
+    async with make_gateway(tmp_path).control() as control:
+        assert await command("status", "--admin", control.url) == Exit.FAILED
+
+
+async def test_release_lifts_the_latch_and_says_what_it_was(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Operator and reason go to the history; a second release has nothing to do and says so."""
+    gateway.page.engage(LatchKind.EMERGENCY, "fire", "ann")
+    async with gateway.control() as control:
+        options = ("--admin", control.url, "--operator", "bob", "--reason", "fixed")
+        assert await command("release", *options) == Exit.DONE
+        assert "Released" in capsys.readouterr().out
+        assert not gateway.page.engaged
+        assert await command("release", *options) == Exit.DONE
+        assert "nothing to release" in capsys.readouterr().out
+
+        assert await command("history", "--admin", control.url) == Exit.DONE
+        lines = capsys.readouterr().out.splitlines()
+        assert await command("history", "--admin", control.url, "--limit", "1", "-o", "json") == Exit.DONE
+        (event,) = json.loads(capsys.readouterr().out)
+    assert "emergency" in lines[0]
+    assert "by ann: fire" in lines[0]
+    assert (event["type"], event["operator"], event["reason"]) == ("release", "bob", "fixed")
+
+
+async def test_a_token_opens_and_its_absence_is_explained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """401 is exit 1 with the way out; the token is read from the file."""
+    token = tmp_path / "ann.token"
+    token.write_text("secret\n")
+    gateway = make_gateway(tmp_path, CONFIG + "admin: {tokens: {ann: ann.token}}\n")
+    gateway.report(make_observation("a", 11))
+    async with gateway.control() as control:
+        assert await command("status", "--admin", control.url) == Exit.FAILED
+        assert "--token-file" in capsys.readouterr().err
+        assert await command("status", "--admin", control.url, "--token-file", str(token)) == Exit.DONE
+
+
+async def test_a_unix_socket_is_an_admin_address(gateway: Gateway, tmp_path: Path) -> None:
+    """`--admin unix:PATH`."""
+    path = tmp_path / "admin.sock"
+    gateway.config.write_text(CONFIG + f"admin: {{address: 'unix:{path}'}}\n")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(path))
+    listening.listen()
+    async with gateway.control(listening):
+        assert await command("status", "--admin", f"unix:{path}") == Exit.DONE
+
+
+@pytest.mark.parametrize("name", ["status", "release", "history"])
+async def test_no_gateway_is_exit_4(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """One line that names the address, no traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for admin in (f"http://127.0.0.1:{port}", f"unix:{tmp_path}/none.sock"):
+        assert await command(name, "--admin", admin) == Exit.UNREACHABLE
+        error = capsys.readouterr().err
+        assert admin in error
+        assert error.count("\n") == 1
+
+
+async def test_another_server_at_the_address_is_no_gateway() -> None:
+    """Something answers, but not in JSON: exit 4."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await command("status", "--admin", f"127.0.0.1:{port}") == Exit.UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    "admin", ["ftp://x", "http://", "http://h:port", "http://h:1/path", "http://[", "https://h"]
+)
+async def test_an_address_that_makes_no_sense_is_exit_2(admin: str) -> None:
+    """Usage, not reachability."""
+    assert await command("status", "--admin", admin) == Exit.INVALID
+
+
+@pytest.mark.parametrize("content", [None, b"", b"a\nb", b"\xff"])
+async def test_a_token_file_that_holds_no_token_is_exit_2(tmp_path: Path, content: bytes | None) -> None:
+    """A second line would become a second header."""
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    assert await command("status", "--token-file", str(file)) == Exit.INVALID
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(409, Exit.GATE_NOT_PASSED), (412, Exit.FAILED), (503, Exit.FAILED)]
+)
+def test_refusals_have_exit_codes(status: int, code: Exit) -> None:
+    """What the rollout's state does not allow is 3; all else is 1."""
+    assert client.Refused(status, "why").exit is code
+
+
+@pytest.mark.process
+async def test_watch_goes_on_until_it_is_interrupted(gateway: Gateway) -> None:
+    """A real process, interrupted as from the keyboard, ends with 0."""
+    async with gateway.control() as control:
+        watching = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "gateway", "status", "--watch", "--admin", control.url),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert watching.stdout is not None
+        try:
+            async with asyncio.timeout(20):
+                for _ in range(2):
+                    while b"Phase canary" not in await watching.stdout.readline():
+                        pass
+                watching.send_signal(signal.SIGINT)
+                assert await watching.wait() == Exit.DONE
+        finally:
+            if watching.returncode is None:
+                watching.kill()
+                await watching.wait()
