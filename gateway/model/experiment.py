@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema
 
 from gateway.model.fields import (
     AnyText,
@@ -66,6 +67,16 @@ class SuccessMetric(Section):
     """Which way is better; needed for metrics of your own."""
     cap: Annotated[float | None, Ratio()] = default(None)
     """Values above are counted as this, so that single outliers cannot decide; null for none."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The long form, or the name alone; the direction is only needed for names of one's own."""
+        long = handler.resolve_ref_schema(handler(schema))
+        long["required"] = ["name"]
+        known = {"type": "string", "enum": [metric.value for metric in Metric]}
+        return {"anyOf": [known, long]}
 
     @model_validator(mode="before")
     @classmethod

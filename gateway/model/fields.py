@@ -462,7 +462,8 @@ class Call(Rule):
 
     def json_schema(self) -> dict[str, Any]:
         """A string."""
-        return {"type": "string", "pattern": "^([A-Z]{3,10} +)?https?://"}
+        kind: Any = ["string", "null"] if self.optional else "string"
+        return {"type": kind, "pattern": "^([A-Z]{3,10} +)?https?://"}
 
 
 @dataclass(frozen=True, slots=True)

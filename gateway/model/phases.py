@@ -25,6 +25,7 @@ from gateway.model.fields import (
     default,
     fault,
 )
+from gateway.model.gates import OnNoData
 from gateway.model.metrics import Criterion, Limit, Metric
 from gateway.model.units import Comparison, HttpCall
 
@@ -49,14 +50,19 @@ class Criteria(Section):
     """Comparisons by metric; null for none."""
 
     error_rate: Annotated[Comparison | None, Criterion(Metric.ERROR_RATE)] = default(None)
+    """Share of failed requests."""
     performance_degradation: Annotated[Comparison | None, Criterion(Metric.PERFORMANCE_DEGRADATION)] = (
         default(None)
     )
+    """Slowdown against control: 0.1 is 10 % slower."""
     response_time: Annotated[Comparison | None, Criterion(Metric.RESPONSE_TIME)] = default(None)
     """The 90th percentile of the window."""
     user_satisfaction: Annotated[Comparison | None, Criterion(Metric.USER_SATISFACTION)] = default(None)
+    """Mean rating."""
     accuracy: Annotated[Comparison | None, Criterion(Metric.ACCURACY)] = default(None)
+    """Mean accuracy that the pipelines report."""
     cost_per_request: Annotated[Comparison | None, Criterion(Metric.COST_PER_REQUEST)] = default(None)
+    """Mean cost that the pipelines report."""
 
     def by_metric(self) -> Mapping[Metric, Comparison]:
         """The comparisons that are there."""
@@ -132,14 +138,6 @@ DEFAULT_PHASES: Mapping[str, Mapping[str, Any]] = {
     },
 }
 """The strategy's `PhaseConfig` table: what a phase of these names is unless the file says otherwise."""
-
-
-class OnNoData(enum.StrEnum):
-    """What a gate says when its metric has no data or too little."""
-
-    HOLD = "hold"
-    FAIL = "fail"
-    PASS = "pass"  # noqa: S105
 
 
 class AutomatedTest(Section):

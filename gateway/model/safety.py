@@ -159,6 +159,7 @@ class EmergencyContact(Section):
     """A team that hears of rollbacks; its channel is under `notifications.contacts`."""
 
     team: Name
+    """The team's name."""
     oncall: Flag = default(False)
     """True pages it; false lets it know."""
 

@@ -1,0 +1,170 @@
+"""`gateway check` and `gateway schema`: what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from gateway.cli import main
+from gateway.commands.schema import document as schema_document
+from gateway.control.document import Node, parse
+from gateway.exits import Exit
+from gateway.model.units import NumberText
+from tests.config.test_files import WHOLE
+from tests.config.test_wrong_values import CASES
+from tests.support.configs import complete, marked
+
+
+def write(folder: Path, text: str) -> str:
+    """The path of a config with this text."""
+    path = folder / "gateway.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_check_says_what_a_config_amounts_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Phases with percentage and real share, arms, upstreams, what is needed, warnings; exit 0."""
+    text = """\
+routes:
+  - name: generate
+    match: {path_prefix: /v1, methods: [POST]}
+    control: traditional
+    treatment: dspy
+    experiment: x
+  - {name: default, control: traditional, treatment: dspy}
+deployment:
+  initial_phase: canary
+  phases: {canary: {user_percentage: 2, success_criteria: {user_satisfaction: > 0.9}}}
+  experiments: {x: {groups: {control: {weight: 75}, treatment: {weight: 25}}}}
+"""
+    assert main(["check", write(tmp_path, complete(text))]) == Exit.DONE
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/gateway.yaml: valid (digest ")
+    (canary,) = [line.split() for line in lines if line.startswith("→")]
+    assert canary == ["→", "canary", "2", "%", "0.5", "%", "2", "%"]
+    assert "  generate  POST /v1  traditional | dspy, experiment x" in lines
+    assert "  dspy         http://127.0.0.1:9002" in lines
+    assert "ratings (POST /api/v1/outcomes): canary waits for user_satisfaction" in out
+    assert "staging enrols 100 % of the users" in out
+
+
+def test_check_prints_a_line_for_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Problems go to stderr as FILE:LINE:COL: path: what; expected, in the file's order; exit 2."""
+    path = write(tmp_path, complete("drain_timeout: 5\nlimits: {headrs: 5}\n"))
+    assert main(["check", path]) == Exit.INVALID
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        f"{path}:1:16: drain_timeout: 5 has no unit; "
+        "expected a duration such as 500ms, 10s, 1m30s, 24h or 30d",
+        f"{path}:2:10: limits.headrs: unknown key (did you mean headers?); expected one of connections, "
+        "header_bytes, headers, body_bytes, header_timeout, keepalive_timeout, half_close",
+    ]
+
+
+def test_check_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """-o json gives the same as values, also what is wrong."""
+    assert main(["check", "-o", "json", write(tmp_path, complete(""))]) == Exit.DONE
+    valid = json.loads(capsys.readouterr().out)
+    assert valid["valid"] is True
+    assert valid["phases"][2] == {"name": "canary", "user_percentage": 1.0, "treatment": {"default": 1.0}}
+    assert valid["upstreams"] == {
+        "traditional": ["http://127.0.0.1:9001"],
+        "dspy": ["http://127.0.0.1:9002"],
+    }
+    path = write(tmp_path, complete("emergency: on\n"))
+    assert main(["check", "-o", "json", path]) == Exit.INVALID
+    invalid = json.loads(capsys.readouterr().out)
+    assert invalid == {
+        "valid": False,
+        "problems": [
+            {
+                "file": path,
+                "line": 1,
+                "column": 12,
+                "path": "emergency",
+                "message": "'on' is text",
+                "expected": "expected true or false",
+            }
+        ],
+    }
+
+
+def test_check_of_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file that is not there is an invalid config."""
+    assert main(["check", str(tmp_path / "nowhere")]) == Exit.INVALID
+    assert "nowhere: cannot be read: No such file or directory" in capsys.readouterr().err
+
+
+# --- the schema, as an editor uses it
+
+
+def as_json(node: Node) -> Any:
+    """A document as an editor's YAML parser hands it to the schema."""
+    match node.content:
+        case dict() as mapping:
+            return {key: as_json(value) for key, value in mapping.items()}
+        case list() as items:
+            return [as_json(item) for item in items]
+        case NumberText() as number:
+            return float(number) if not number.lstrip("-").isdigit() else int(number)
+        case scalar:
+            return scalar
+
+
+SCHEMA = Draft202012Validator(schema_document())
+
+
+def test_the_schema_is_a_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the command prints is valid JSON Schema, draft 2020-12."""
+    assert main(["schema"]) == Exit.DONE
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == schema_document()
+    assert printed["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    Draft202012Validator.check_schema(printed)
+
+
+def test_the_schema_describes_every_key() -> None:
+    """An editor can show what each key means."""
+    definitions = schema_document()["$defs"]
+
+    def described(value: dict[str, Any]) -> bool:
+        referred = definitions.get(value.get("$ref", "").rpartition("/")[2], {})
+        return "description" in value or "description" in referred
+
+    bare = [
+        f"{section}.{key}"
+        for section, definition in {"Config": schema_document(), **definitions}.items()
+        for key, value in definition.get("properties", {}).items()
+        if not described(value) and key != "type"
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("path", WHOLE, ids=str)
+def test_the_schema_takes_every_example(path: Path) -> None:
+    """What loads is not marked as wrong in an editor."""
+    assert [error.message for error in SCHEMA.iter_errors(as_json(parse(path.read_bytes()).root))] == []
+
+
+def test_the_schema_takes_the_strategys_file() -> None:
+    """Also the deployment that the strategy wrote."""
+    root = parse(Path("tests/config/production_deployment.yaml").read_bytes()).root
+    whole = as_json(parse(complete("").encode()).root) | as_json(root)
+    assert [error.message for error in SCHEMA.iter_errors(whole)] == []
+
+
+def test_the_schema_finds_most_of_what_is_wrong() -> None:
+    """Wrong keys, kinds and ranges are marked while they are typed; what needs two places is for `check`."""
+    missed = []
+    for snippet, path, words in CASES:
+        text, _ = marked(complete(snippet))
+        if SCHEMA.is_valid(as_json(parse(text.encode()).root)):
+            missed.append(f"{path}: {words}")
+    assert len(missed) < len(CASES) / 4, missed
