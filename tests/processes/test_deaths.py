@@ -111,8 +111,10 @@ def test_control_and_worker_may_be_dead_together(running: Gateway):
     eventually("a new control process", replaced(running, Role.CONTROL, control))
 
 
-def test_workers_outlive_the_supervisor_and_a_new_one_takes_over(running: Gateway):
+def test_workers_outlive_the_supervisor_and_a_new_one_takes_over(gateways: Callable[..., Gateway]):
     """kill -9 of the main process: control ends, workers serve on, a new gateway replaces them."""
+    running = gateways(extra={"drain_timeout": "60s"})  # ending sooner is draining, not being killed
+    running.start()
     orphans = [Process.of(Role.WORKER, pid) for pid in running.pids(Role.WORKER)]
     control = Process.of(Role.CONTROL, running.pids(Role.CONTROL)[0])
     assert running.process is not None
