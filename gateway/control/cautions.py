@@ -12,8 +12,8 @@ from typing import Any
 from gateway.control.crosscheck import Written
 from gateway.control.problems import Finding, KeyPath, Spot
 from gateway.model.config import Config, Match
-from gateway.model.fields import VARIABLE
 from gateway.model.phases import ManualApproval
+from gateway.model.places import VARIABLE
 from gateway.model.units import format_duration, format_number
 
 

@@ -16,27 +16,21 @@ from pydantic import Field, SecretStr
 
 from gateway.model.deployment import Deployment
 from gateway.model.fields import (
-    TOKEN,
     AnyText,
     Duration,
-    Endpoint,
     Flag,
-    Folder,
-    Listening,
     Name,
     OptionalSpan,
     Proportion,
     Seconds,
-    SecretFile,
-    SecretUrl,
     Section,
-    Source,
     Span,
     Text,
     Whole,
     Workers,
     default,
 )
+from gateway.model.places import TOKEN, Endpoint, Folder, Listening, SecretFile, SecretUrl, Source
 from gateway.model.snapshot import Anonymous, FailoverCause, HalfClose, IdentitySource
 from gateway.model.units import Address, TokenFile
 
@@ -237,7 +231,7 @@ HeaderName = Annotated[str, Text(TOKEN, "expected a header's name")]
 HeaderValue = Annotated[
     str,
     Text(
-        r"(?:[\x21-\x7e\x80-\U0010ffff](?:[\x20-\x7e\x80-\U0010ffff]*[\x21-\x7e\x80-\U0010ffff])?)?",
+        r"(?:[^\x00-\x20\x7f](?:[^\x00-\x1f\x7f]*[^\x00-\x20\x7f])?)?",
         "expected a header's value without line breaks or blanks around it",
     ),
 ]

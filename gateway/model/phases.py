@@ -13,7 +13,6 @@ from pydantic import Field, model_validator
 
 from gateway.model.fields import (
     AnyText,
-    Call,
     Count,
     Flag,
     Name,
@@ -27,6 +26,7 @@ from gateway.model.fields import (
 )
 from gateway.model.gates import OnNoData
 from gateway.model.metrics import Criterion, Limit, Metric
+from gateway.model.places import Call
 from gateway.model.units import Comparison, HttpCall
 
 

@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 
 from gateway.model.fields import (
     AnyText,
-    Call,
     Count,
     Duration,
     Flag,
@@ -25,6 +24,7 @@ from gateway.model.fields import (
 )
 from gateway.model.metrics import Limit, Metric, Trigger, TriggerRule
 from gateway.model.phases import need_one_action
+from gateway.model.places import Call
 from gateway.model.units import HttpCall
 
 
