@@ -34,12 +34,12 @@ clean:  ## remove the environment and what was built; never state
 	rm -rf $(VENV) bench/.venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find gateway bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/installed: pyproject.toml | $(BIN)/python
+$(VENV)/installed: pyproject.toml $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+$(VENV)/installed-dev: pyproject.toml $(BIN)/python
 	@echo "installing into $(VENV), with what the tests need ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/installed
@@ -47,4 +47,4 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11'; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'Debian and Ubuntu: apt-get install python3-venv'; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); echo 'Debian and Ubuntu: apt-get install python3-venv'; exit 1; }
