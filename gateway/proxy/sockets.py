@@ -12,7 +12,7 @@ _LARGEST_READ = 65_536
 _MOST_READS = 64
 
 
-def abort(transport: asyncio.BaseTransport) -> None:
+def abort(transport: asyncio.Transport) -> None:
     """Close so that the peer sees a reset: `transport.abort()` alone sends an ordinary FIN.
 
     A response cut short must never look complete, and one that ends with its connection would.
@@ -23,8 +23,7 @@ def abort(transport: asyncio.BaseTransport) -> None:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         except OSError:
             pass  # the socket is gone already, and with it the peer's hope
-    if isinstance(transport, asyncio.Transport):
-        transport.abort()
+    transport.abort()
 
 
 def receive_rest(transport: asyncio.BaseTransport) -> Iterator[bytes]:
