@@ -52,7 +52,8 @@ def _once(gateway: client.AdminClient, output: str) -> int:
     if output == "json":
         print(json.dumps(document))
     else:
-        Console(highlight=False).print(render(document, time.time()))
+        console = Console(highlight=False)
+        console.print(render(document, time.time()), soft_wrap=not console.is_terminal)
     return Exit.DONE if document["workers"] else Exit.FAILED
 
 
@@ -66,7 +67,7 @@ def _watch(gateway: client.AdminClient, output: str) -> int:
             with Live(console=console, auto_refresh=False) as live:
                 _repeat(lambda: live.update(_look(gateway), refresh=True))
         else:
-            _repeat(lambda: console.print(_look(gateway), ""))
+            _repeat(lambda: console.print(_look(gateway), "", soft_wrap=True))
     return Exit.DONE
 
 

@@ -27,7 +27,7 @@ from gateway.control.ledger import Ledger
 from gateway.control.loading import Loaded, load
 from gateway.control.operations import Operations, Parts, directory_bytes
 from gateway.control.publishing import Publisher
-from gateway.control.reload import Reloader, ReloadRefused
+from gateway.control.reload import Applied, Reloader, ReloadRefused
 from gateway.control.tasks import Lane, TaskKeeper
 from gateway.core.compile import initial_position
 from gateway.core.reload_rules import reload_conflicts, restart_required
@@ -62,6 +62,7 @@ _KEPT_LEDGER = "ledger"
 _KEPT_HEALTH = "health"
 _KEPT_NOTED = "noted"
 _KEPT_PHASE = "phase"
+_KEPT_APPLIED = "applied"
 GATEWAY = "gateway"
 """The operator of what the gateway does by itself."""
 
@@ -96,7 +97,9 @@ class Controller:
             keeper=keeper,
             workers=workers,
             publisher=Publisher(link, last, loaded, initial_position(loaded.config)),
-            reloader=Reloader(loaded, lambda: load(loaded.path, environ), self._apply, now=now),
+            reloader=Reloader(
+                self._resumed(loaded), lambda: load(loaded.path, environ), self._apply, now=now
+            ),
             health=HealthChecks(self._publish_health, _restored(keeper, _KEPT_HEALTH, decode_health, dict)),
             latch=LatchDesk(
                 latch,
@@ -111,7 +114,7 @@ class Controller:
             ledger=_restored(keeper, _KEPT_LEDGER, Ledger.restore, Ledger),
             tasks=TaskKeeper(),
         )
-        self._phase, self._phase_since = _restored(keeper, _KEPT_PHASE, _parse_phase, lambda: ("", 0.0))
+        self._phase, self._phase_since = _restored(keeper, _KEPT_PHASE, _parse_since, lambda: ("", 0.0))
         self._operations = Operations(self._parts, lambda: self._phase_since)
         self._admin = AdminServer(self._operations, _access(loaded.config), admin)
         self._worker_restarts = keeper.standing.worker_restarts
@@ -127,7 +130,7 @@ class Controller:
         """Publish what is in force, serve the admin API and keep everything running until cancelled."""
         parts = self._parts
         parts.publisher.publish_current()
-        self._put_in_force(parts.reloader.applied.loaded)
+        self._put_in_force(parts.reloader.applied)
         await self._admin.start()
         background = {
             "latch": parts.latch.watch,
@@ -147,16 +150,16 @@ class Controller:
             await self._admin.close()
             self._keep_ledger()
 
-    async def _apply(self, loaded: Loaded) -> None:
+    async def _apply(self, applied: Applied) -> None:
         """Replace the config in force, whole; raise ReloadRefused and change nothing where it may not be."""
-        before = self._parts.reloader.applied.loaded
+        before, loaded = self._parts.reloader.applied.loaded, applied.loaded
         _check_replaceable(before.config, loaded.config, self._parts.publisher.current.phase)
         if loaded.config.emergency and not self._parts.latch.page.engaged:
             await self._parts.latch.engage(
                 LatchKind.EMERGENCY, Operator(GATEWAY, "emergency: true in the config")
             )
         self._parts.publisher.publish(loaded, initial_position(loaded.config))
-        self._put_in_force(loaded)
+        self._put_in_force(applied)
         event = Event(
             self._now(),
             EventType.RELOAD,
@@ -168,18 +171,19 @@ class Controller:
         )
         self._parts.history.append(event)
 
-    def _put_in_force(self, loaded: Loaded) -> None:
+    def _put_in_force(self, applied: Applied) -> None:
         """Tell every part that follows the config, but for the workers."""
-        config = loaded.config
+        loaded, config = applied.loaded, applied.loaded.config
         snapshot = self._parts.publisher.current
         logs.set_level(snapshot.log_level)
         self._parts.health.follow(snapshot.upstreams)
         self._admin.access = _access(config)
+        self._keeper.keep(_KEPT_APPLIED, _since(loaded.digest, applied.at))
         self._keeper.keep(KEPT_SOURCES, pack_sources(loaded.sources))
         self._keeper.set_drain_times(DrainTimes(config.drain_delay, config.drain_timeout))
         if snapshot.phase != self._phase:
             self._phase, self._phase_since = snapshot.phase, self._now()
-            self._keeper.keep(_KEPT_PHASE, json.dumps([self._phase, self._phase_since]).encode())
+            self._keeper.keep(_KEPT_PHASE, _since(self._phase, self._phase_since))
 
     async def _observe(self) -> None:
         """For ever: take in the workers' reports, note replaced workers, hand the ledger over."""
@@ -212,6 +216,11 @@ class Controller:
             )
             await asyncio.sleep(MEASURE_INTERVAL)
 
+    def _resumed(self, loaded: Loaded) -> Applied:
+        """The config in force; one that an earlier control process put in force keeps its time."""
+        digest, at = _restored(self._keeper, _KEPT_APPLIED, _parse_since, lambda: ("", 0.0))
+        return Applied(loaded, at if digest == loaded.digest else self._now())
+
     def _publish_health(self, health: EndpointHealth) -> None:
         self._keeper.keep(_KEPT_HEALTH, encode_health(health))
         self._parts.link.publish_health(health)
@@ -242,9 +251,15 @@ def _access(config: Config) -> Access:
     return Access(config.admin.address, tokens)
 
 
-def _parse_phase(kept: bytes) -> tuple[str, float]:
-    phase, since = json.loads(kept)
-    return str(phase), float(since)
+def _parse_since(kept: bytes) -> tuple[str, float]:
+    """Undo `_since`."""
+    name, since = json.loads(kept)
+    return str(name), float(since)
+
+
+def _since(name: str, at: float) -> bytes:
+    """What holds, and since when in Unix seconds, to be kept."""
+    return json.dumps([name, at]).encode()
 
 
 def _restored(keeper: Keeper, name: str, restore: Callable[[bytes], T], default: Callable[[], T]) -> T:

@@ -143,7 +143,7 @@ class LatchDesk:
         evidence: dict[str, Any] = {
             "number": number,
             "kind": was.kind.value,
-            "engaged_for": self._now() - was.since,
+            "engaged_for": round(self._now() - was.since, 3),
         }
         self._append(EventType.RELEASE, by.name, by.reason, evidence | dict(by.metadata))
         return Release(number, ReleaseResult.RELEASED)

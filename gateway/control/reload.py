@@ -56,16 +56,16 @@ class Reloader:
 
     def __init__(
         self,
-        loaded: Loaded,
+        applied: Applied,
         load: Callable[[], Loaded],
-        apply: Callable[[Loaded], Awaitable[None]],
+        apply: Callable[[Applied], Awaitable[None]],
         *,
         now: Callable[[], float] = time.time,
         poll_interval: float = POLL_INTERVAL,
         settle: float = SETTLE,
     ) -> None:
         """`load` reads the files (in a thread) or raises ConfigError; `apply` may raise ReloadRefused."""
-        self.applied = Applied(loaded, now())
+        self.applied = applied
         self.error: str | None = None
         """Why the newest content of the files is not in force; None where it is."""
         self.results: Counter[ReloadResult] = Counter(dict.fromkeys(ReloadResult, 0))
@@ -76,7 +76,7 @@ class Reloader:
         self._settle = settle
         self._requested = asyncio.Event()
         self._lane = Lane("config")
-        self._seen = _fingerprints(loaded)
+        self._seen = _fingerprints(applied.loaded)
 
     def __repr__(self) -> str:
         return f"<Reloader digest={self.applied.loaded.digest[:12]} error={self.error!r}>"
@@ -157,15 +157,16 @@ class Reloader:
             logs.info("config unchanged", digest=outcome.digest)
 
     async def _replace(self, loaded: Loaded) -> None:
+        applied = Applied(loaded, self._now())
         try:
-            await self._apply(loaded)
+            await self._apply(applied)
         except ReloadRefused as refusal:
             self._fail(str(refusal))
         except Exception:
             self._fail("internal error while applying the config; see the log")
             raise
         else:
-            self.applied = Applied(loaded, self._now())
+            self.applied = applied
             self.error = None
             self.results[ReloadResult.SUCCESS] += 1
             logs.audit("config reloaded", digest=loaded.digest)

@@ -155,6 +155,7 @@ async def test_events_survive_a_restart_of_the_control_process(gateway: Gateway)
     assert [event["operator"] for event in history] == ["anonymous", "ann", "signal"]
     assert after["version"] == before["version"] + 1
     assert after["phase_since"] == before["phase_since"]
+    assert after["config"]["loaded_at"] == before["config"]["loaded_at"]
 
 
 async def test_a_hundred_writes_at_once_are_served_one_after_the_other(gateway: Gateway) -> None:

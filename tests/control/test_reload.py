@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.control.loading import Loaded, load
-from gateway.control.reload import Reloader, ReloadRefused, ReloadResult
+from gateway.control.reload import Applied, Reloader, ReloadRefused, ReloadResult
 from tests.support.control import CONFIG, eventually, make_gateway, replace_file
 
 POLL = 0.01
@@ -31,6 +31,11 @@ def at(percentage: float, text: str = CONFIG) -> str:
     return text.replace("user_percentage: 1", f"user_percentage: {percentage}")
 
 
+def in_force(config: Path) -> Applied:
+    """What the file holds, in force since long ago."""
+    return Applied(load(config, {}), 1.0)
+
+
 class Applier:
     """Takes the configs that the reloader puts in force."""
 
@@ -42,20 +47,20 @@ class Applier:
         self.may_finish = asyncio.Event()
         self.may_finish.set()
 
-    async def __call__(self, loaded: Loaded) -> None:
+    async def __call__(self, applied: Applied) -> None:
         self.entered.set()
         await self.may_finish.wait()
         if self.refusal:
             raise ReloadRefused(self.refusal)
-        self.percentages.append(float(loaded.config.deployment.phases["canary"].user_percentage))
-        self.salts.append(loaded.config.deployment.rollout_salt)
+        self.percentages.append(float(applied.loaded.config.deployment.phases["canary"].user_percentage))
+        self.salts.append(applied.loaded.config.deployment.rollout_salt)
 
 
 @contextlib.asynccontextmanager
 async def watching(config: Path, applier: Applier) -> AsyncIterator[Reloader]:
     """A reloader at work on a file."""
     reloader = Reloader(
-        load(config, {}), lambda: load(config, {}), applier, poll_interval=POLL, settle=SETTLE
+        in_force(config), lambda: load(config, {}), applier, poll_interval=POLL, settle=SETTLE
     )
     running = asyncio.create_task(reloader.run())
     try:
@@ -166,7 +171,7 @@ async def test_files_that_change_while_they_are_loaded_are_loaded_again(
             config.write_text(at(4))
         return loaded
 
-    reloader = Reloader(load(config, {}), load_and_change, applier, settle=0.0)
+    reloader = Reloader(in_force(config), load_and_change, applier, settle=0.0)
     config.write_text(at(3))
     await reloader.check(requested=False)
     assert applier.percentages == [4]
@@ -188,7 +193,7 @@ async def test_a_file_that_is_still_being_written_is_left_alone(config: Path, ap
 
 async def test_the_same_content_again_is_no_reload(config: Path, applier: Applier) -> None:
     """A rename, a touch or a swap that brings the same bytes changes nothing."""
-    reloader = Reloader(load(config, {}), lambda: load(config, {}), applier, settle=0.0)
+    reloader = Reloader(in_force(config), lambda: load(config, {}), applier, settle=0.0)
     replace_file(config, CONFIG)
     os.utime(config)
     await reloader.check(requested=False)
@@ -198,7 +203,7 @@ async def test_the_same_content_again_is_no_reload(config: Path, applier: Applie
 
 async def test_a_bad_file_leaves_everything_and_is_reported_once(config: Path, applier: Applier) -> None:
     """The error names place and key; the same bad bytes are not counted again at every look."""
-    reloader = Reloader(load(config, {}), lambda: load(config, {}), applier, settle=0.0)
+    reloader = Reloader(in_force(config), lambda: load(config, {}), applier, settle=0.0)
     before = reloader.applied
     config.write_text(CONFIG.replace("user_percentage", "user_percent"))
     for _ in range(3):
@@ -248,7 +253,11 @@ async def test_what_is_no_config_file_is_an_error_and_does_not_hang(
     replacement = config.with_name("before.yaml")
     replacement.write_text(CONFIG)
     reloader = Reloader(
-        _loaded_as(replacement, config), lambda: load(config, {}), applier, poll_interval=POLL, settle=0.0
+        Applied(_loaded_as(replacement, config), 1.0),
+        lambda: load(config, {}),
+        applier,
+        poll_interval=POLL,
+        settle=0.0,
     )
     async with asyncio.timeout(1.0):
         await reloader.check(requested=False)
@@ -315,12 +324,12 @@ async def test_a_fault_while_applying_is_shown_and_does_not_repeat_for_ever(conf
     """An unforeseen error reaches the task keeper, and the same bytes are not tried again by polling."""
     calls = 0
 
-    async def fail(_: Loaded) -> None:
+    async def fail(_: Applied) -> None:
         nonlocal calls
         calls += 1
         raise RuntimeError("injected")
 
-    reloader = Reloader(load(config, {}), lambda: load(config, {}), fail, settle=0.0)
+    reloader = Reloader(in_force(config), lambda: load(config, {}), fail, settle=0.0)
     config.write_text(at(5))
     with pytest.raises(RuntimeError):
         await reloader.check(requested=False)
