@@ -94,7 +94,8 @@ def test_the_level_mutes_all_but_audit_lines(monkeypatch: pytest.MonkeyPatch):
 
 
 def said(monkeypatch: pytest.MonkeyPatch, speak: object) -> list[dict[str, object]]:
-    """The lines that `speak` says."""
+    """The lines that `speak` says, beginning at the usual level: whoever ran before may have set another."""
+    logs.set_level("info")
     lines: list[bytes] = []
     monkeypatch.setattr(LineWriter, "write", lambda _, line: lines.append(line) or True)
     assert callable(speak)
