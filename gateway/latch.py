@@ -2,8 +2,9 @@
 
 Every process of a gateway maps the same page. Engaging is one store of a counter, seen by each worker
 on its next request; no file system, socket or lock stands in between. The latch is engaged while the
-engagement number is ahead of the released number, so a release names the engagement that it lifts and
-can never swallow one that came after it.
+engagement number differs from the released number, so a release names the engagement that it lifts and
+can never swallow one that came after it; and a process that was stopped between reading the counter and
+writing it can only engage, never release.
 
 It does not know what follows an engagement; the control process works that off by the number.
 """
@@ -67,7 +68,7 @@ class LatchState:
     @property
     def engaged(self) -> bool:
         """True while everything goes to control."""
-        return self.number > self.released
+        return self.number != self.released
 
 
 DISENGAGED = LatchState(0, 0, LatchKind.EMERGENCY, "", "", 0.0)
@@ -129,7 +130,8 @@ class LatchPage:
 
     def release(self, number: int) -> bool:
         """Lift engagement `number`; False (and still engaged) if a newer one came meanwhile."""
-        self.words[_WORD_RELEASED] = max(self.words[_WORD_RELEASED], min(number, self.number))
+        if number == self.number:
+            self.words[_WORD_RELEASED] = number
         return not self.engaged
 
     def restore(self, state: LatchState) -> None:

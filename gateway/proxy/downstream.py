@@ -127,10 +127,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.write(
             problem(fault, detail, request_id, close=not self.keep_alive, fields=fields, body=body)
         )  # fmt: skip
-        self.exchange_finished(complete)
+        self.exchange_finished(complete, monotonic())
 
-    def exchange_finished(self, request_complete: bool) -> None:
-        """The answer was sent whole: on to the next request, or to the end."""
+    def exchange_finished(self, request_complete: bool, now: float) -> None:
+        """The answer was sent whole: on to the next request, or to the end. `now` is monotonic."""
         self._exchange = None
         if self.closed:
             return
@@ -138,7 +138,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._say_goodbye(request_complete)
             return
         self._reading = _HEAD
-        self.deadline = monotonic() + self._limits.keepalive_timeout
+        self.deadline = now + self._limits.keepalive_timeout
         if self._inbox:
             # Not from here: a thousand pipelined requests would be a thousand frames of stack.
             self._worker.loop.call_soon(self._next_pipelined)
@@ -158,6 +158,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def start_tunnel(self, tunnel: Tunnel) -> None:
         """From now on bytes go to the tunnel, those that came early first."""
         self._tunnel = tunnel
+        self._exchange = None
         self._reading = _TUNNEL
         if self._inbox:
             early = bytes(self._inbox)

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from gateway.model.observation import Outcome
-from gateway.model.snapshot import Anonymous, Arm, FailoverCause, Timeouts
+from gateway.model.snapshot import Anonymous, Arm, FailoverCause
 from gateway.proxy.framing import ResponseBody
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
@@ -70,7 +70,6 @@ class Exchange:
     _response: Response | None = None
     _retried = False
     _reused = False
-    _status = 0
     _unsent = b""
     cancelled = False
 
@@ -90,7 +89,10 @@ class Exchange:
     def begin(self, content: bytes, complete: bool) -> None:
         """Decide and set out, with as much of the body as is there."""
         request, plan = self.request, self._plan
-        self.request_data(content, complete)
+        if complete and not content and not request.length:
+            self._request_complete = True
+        else:
+            self.request_data(content, complete)
         table = plan.table
         fields = {}
         if table.needs_headers and request.noted:
@@ -138,10 +140,8 @@ class Exchange:
 
     def cancel(self) -> None:
         """The client left: end the work that nobody waits for."""
-        if self._phase is _TUNNEL:
-            return
-        status = self._status or STATUS_CLIENT_CLOSED
-        self._end(status, Outcome.CLIENT_CLOSED, reusable=False)
+        if self._phase is not _OVER:
+            self._end(self._status, Outcome.CLIENT_CLOSED, reusable=False)
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -193,11 +193,17 @@ class Exchange:
             self._unsent = b""
             self.client.resume_reading()
         connection.send(self, data)
-        self._wait_for_answer()
+        if self._request_complete:
+            self._sent_at = now = monotonic()
+            deadline = now + assignment.first_byte_timeout
+            self.client.deadline = deadline if deadline < self._latest else self._latest
+        else:
+            self._wait_for_answer()
 
     def queued(self) -> None:
         """See pool.Waiter."""
-        timeout = self._timeouts.connect
+        assert self._assignment is not None
+        timeout = self._assignment.pool.upstream.timeouts.connect
         self.client.deadline = min(monotonic() + (timeout or math.inf), self._latest)
 
     def connect_failed(self, endpoint: Endpoint, error: Exception) -> None:
@@ -234,9 +240,7 @@ class Exchange:
 
     def response_head(self, response: Response, data: bytes) -> None:
         """The final head, and what came with it."""
-        now = monotonic()
-        self._first_byte_at = now
-        self._status = response.status
+        self._first_byte_at = now = monotonic()
         if response.status == 101:
             self._upgrade(response, data)
             return
@@ -249,9 +253,9 @@ class Exchange:
         self._body = body = ResponseBody(response, request)
         if body.closes:
             self.client.keep_alive = False
-        head = self._response_head(response, body)
-        self._worker.recorder.add_overhead(self._sent_at - self._started + monotonic() - now)
-        self._relay(body, head, data)
+        overhead = self._sent_at - self._started + monotonic() - now
+        self._worker.recorder.add_overhead(overhead)
+        self._relay(body, self._response_head(response, body, overhead), data)
 
     def response_data(self, data: bytes) -> None:
         """More of the answer's body, as it came."""
@@ -284,26 +288,19 @@ class Exchange:
 
     # How it goes on.
 
-    @property
-    def _timeouts(self) -> Timeouts:
-        assert self._assignment is not None
-        return self._assignment.pool.upstream.timeouts
-
     def _assign(self, assignment: Assignment) -> None:
         inflight = self._worker.recorder.inflight
         if self._assignment is not None:
             inflight[self._assignment.treatment] -= 1
         inflight[assignment.treatment] += 1
         self._assignment = assignment
-        total = assignment.pool.upstream.timeouts.total
-        self._latest = math.inf if total is None else self._started + total
-        self.client.deadline = self._latest
+        self._latest = self.client.deadline = self._started + assignment.total_timeout
 
     def _acquire_again(self, *, fresh: bool) -> None:
         """Another try, after the first went wrong before anything could have been accepted."""
         if self._connection is not None:
             connection, self._connection = self._connection, None
-            connection.finish(reusable=False)
+            connection.finish(False, monotonic())
         self._phase = _CONNECTING
         assignment = self._assignment
         assert assignment is not None
@@ -314,16 +311,15 @@ class Exchange:
         assignment.pool.acquire(self, fresh=fresh, avoid=self._avoid)
 
     def _wait_for_answer(self) -> None:
-        now = monotonic()
-        self._sent_at = now
-        timeouts = self._timeouts
-        timeout = timeouts.first_byte if self._request_complete else timeouts.idle
-        self.client.deadline = self._latest if timeout is None else min(now + timeout, self._latest)
+        assignment = self._assignment
+        assert assignment is not None
+        self._sent_at = now = monotonic()
+        timeout = assignment.first_byte_timeout if self._request_complete else assignment.idle_timeout
+        self.client.deadline = min(now + timeout, self._latest)
 
     def _expect_progress(self) -> None:
-        timeout = self._timeouts.idle
-        if timeout is not None:
-            self.client.deadline = min(monotonic() + timeout, self._latest)
+        assert self._assignment is not None
+        self.client.deadline = min(monotonic() + self._assignment.idle_timeout, self._latest)
 
     def _relay(self, body: ResponseBody, head: bytes, data: bytes) -> None:
         try:
@@ -352,10 +348,9 @@ class Exchange:
                 self._blame_endpoint()
         elif connection.endpoint.failures:
             assignment.pool.succeeded(connection.endpoint)
-        self._end(
-            response.status, outcome, reusable=reusable and response.keep_alive and self._request_complete
-        )
-        self.client.exchange_finished(self._request_complete)
+        reusable = reusable and response.keep_alive and self._request_complete
+        now = self._end(response.status, outcome, reusable=reusable)
+        self.client.exchange_finished(self._request_complete, now)
 
     def _truncate(self) -> None:
         """The answer stopped half-way: the client must see that it did."""
@@ -376,8 +371,12 @@ class Exchange:
         self.client.refuse(fault, detail, self.request_id, fields + self._failover_field(),
                            body=self.request.method != b"HEAD", complete=self._request_complete)  # fmt: skip
 
-    def _end(self, status: int, outcome: Outcome, *, reusable: bool) -> None:
-        """Count the exchange and let go of the upstream. Happens exactly once."""
+    @property
+    def _status(self) -> int:
+        return STATUS_CLIENT_CLOSED if self._response is None else self._response.status
+
+    def _end(self, status: int, outcome: Outcome, *, reusable: bool) -> float:
+        """Count the exchange and let go of the upstream. Happens exactly once; returns the time."""
         now = monotonic()
         self._phase = _OVER
         self.cancelled = True
@@ -391,9 +390,10 @@ class Exchange:
         connection = self._connection
         if connection is not None:
             self._connection = None
-            connection.finish(reusable)
+            connection.finish(reusable, now)
         if self._worker.access_log is not None:
             self._worker.access_log.write(self, assignment, status, outcome, now - self._started, first_byte)
+        return now
 
     def _upgrade(self, response: Response, data: bytes) -> None:
         connection = self._connection
@@ -407,7 +407,7 @@ class Exchange:
         connection.tunnel = tunnel
         connection.exchange = None
         head = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
-        self.client.write(b"\r\n".join([*head, *response.lines, self._own_fields()]) + b"\r\n" + data)
+        self.client.write(b"\r\n".join([*head, *response.lines, self._own_fields(0.0)]) + b"\r\n" + data)
         self.client.start_tunnel(tunnel)
 
     def _tunnel_ended(self, tunnel: Tunnel) -> None:
@@ -440,7 +440,7 @@ class Exchange:
         parts.append(assignment.request_fields)
         return b"\r\n".join(parts) + b"\r\n"
 
-    def _response_head(self, response: Response, body: ResponseBody) -> bytes:
+    def _response_head(self, response: Response, body: ResponseBody, overhead: float) -> bytes:
         parts = [b"HTTP/1.1 %d %b" % (response.status, response.reason), *response.lines]
         if body.fields:
             parts.append(body.fields)
@@ -448,27 +448,24 @@ class Exchange:
             parts.append(self._worker.date_field)
         if not self.client.keep_alive:
             parts.append(b"Connection: close")
-        parts.append(self._own_fields())
+        parts.append(self._own_fields(overhead))
         return b"\r\n".join(parts) + b"\r\n"
 
-    def _own_fields(self) -> bytes:
-        """The gateway's own header lines of an answer, each with its CRLF."""
+    def _own_fields(self, overhead: float) -> bytes:
+        """The gateway's own header lines of an answer, each with its CRLF. `overhead` in seconds."""
         assert self._assignment is not None
-        assert self._response is None or self._first_byte_at >= 0
-        switches = self._plan.snapshot.response_headers
+        plan = self._plan
         fields = self._assignment.response_fields
-        if switches.request_id:
+        if plan.tells_request_id:
             fields += b"X-Request-Id: %b\r\n" % self.request_id
         elif self._response is not None and self._response.request_id is not None:
             fields += b"X-Request-Id: %b\r\n" % self._response.request_id
         if self._failover is not None:
             fields += self._failover_field()
-        if switches.server_timing:
-            upstream = self._first_byte_at - self._sent_at
-            gateway = monotonic() - self._started - upstream
+        if plan.tells_timing:
             fields += b"Server-Timing: gateway;dur=%.2f, upstream;dur=%.2f\r\n" % (
-                gateway * 1e3,
-                upstream * 1e3,
+                overhead * 1e3,
+                (self._first_byte_at - self._sent_at) * 1e3,
             )
         return fields
 

@@ -15,21 +15,25 @@ class ResponseBody:
     body ends with its connection. `overrun` says that bytes came behind a complete body.
     """
 
-    __slots__ = ("_decoder", "_left", "_rechunk", "closes", "complete", "fields", "overrun")
+    # What most bodies are not is a default of the class: setting it each time costs more.
+    closes = False
+    complete = False
+    overrun = False
+    _decoder: ChunkedDecoder | None = None
+    _rechunk = False
 
     def __init__(self, response: Response, request: Request) -> None:
-        length = response.body_length(request.method)
-        self._left = length
-        self._decoder = ChunkedDecoder(Fault.BAD_GATEWAY) if length == CHUNKED else None
-        self._rechunk = length < 0 and not request.http10
-        self.closes = length < 0 and request.http10
-        self.complete = False
-        self.overrun = False
+        length = response.length
+        self._left = left = response.body_length(request.method)
         self.fields = b""
-        if self._rechunk:
-            self.fields = b"Transfer-Encoding: chunked"
-        elif response.length is not None and response.length >= 0 and response.status != 204:
-            self.fields = b"Content-Length: %d" % response.length
+        if left < 0:
+            self._decoder = ChunkedDecoder(Fault.BAD_GATEWAY) if left == CHUNKED else None
+            self._rechunk = not request.http10
+            self.closes = request.http10
+            if self._rechunk:
+                self.fields = b"Transfer-Encoding: chunked"
+        elif length is not None and length >= 0 and response.status != 204:
+            self.fields = b"Content-Length: %d" % length
 
     def __repr__(self) -> str:
         return f"<ResponseBody left={self._left} complete={self.complete}>"

@@ -6,6 +6,7 @@ carried over from the plan before; the others are drained by whoever replaces th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from gateway.core.split import Decision, Reason, Table
@@ -27,11 +28,14 @@ class Assignment:
         "cell",
         "decision",
         "failover_reason",
+        "first_byte_timeout",
+        "idle_timeout",
         "latched",
         "pool",
         "request_fields",
         "response_fields",
         "stand_in",
+        "total_timeout",
         "treatment",
     )
 
@@ -47,6 +51,10 @@ class Assignment:
         self.failover_reason: str | None = None
         if decision.reason is Reason.NO_HEALTHY_ENDPOINT:
             self.failover_reason = FailoverCause.NO_HEALTHY_ENDPOINT.value
+        timeouts = pool.upstream.timeouts
+        self.first_byte_timeout = math.inf if timeouts.first_byte is None else timeouts.first_byte
+        self.idle_timeout = math.inf if timeouts.idle is None else timeouts.idle
+        self.total_timeout = math.inf if timeouts.total is None else timeouts.total
         self.stand_in: Assignment | None = None
         self.latched: Assignment = self
 
@@ -78,6 +86,8 @@ class Plan:
         self.reader = RequestReader(noted, snapshot.limits.headers)
         token = snapshot.overrides.token
         self.override_token = None if token is None else token.encode()
+        self.tells_request_id = snapshot.response_headers.request_id
+        self.tells_timing = snapshot.response_headers.server_timing
         self.fails_over_connect = FailoverCause.CONNECT_ERROR in snapshot.failover
         for index, pool in enumerate(self.pools[upstream] for upstream in snapshot.upstreams):
             pool.on_availability = self._tracker(index, pool)

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.model.observation import EndpointReport
@@ -117,9 +118,12 @@ class Pool:
         just failed, passed over if there is another.
         """
         endpoint = self._choose(avoid)
-        if endpoint.idle and not fresh:
-            waiter.connected(endpoint.idle.pop(), reused=True)
-        elif self._open < self.upstream.limits.connections or self._evict_idle():
+        while endpoint.idle and not fresh:
+            connection = endpoint.idle.pop()
+            if connection.alive:
+                waiter.connected(connection, reused=True)
+                return
+        if self._open < self.upstream.limits.connections or self._evict_idle():
             self._dial(endpoint, waiter)
         elif len(self._waiting) < self.upstream.limits.pending:
             self._waiting.append(waiter)
@@ -137,7 +141,6 @@ class Pool:
         if self._closed:
             connection.close()
             return
-        connection.idle_since = self._loop.time()
         connection.endpoint.idle.append(connection)
 
     def lost(self, connection: UpstreamConnection) -> None:
@@ -158,7 +161,7 @@ class Pool:
             return
         endpoint.failures += 1
         if endpoint.failures >= detection.consecutive_failures and not endpoint.ejected_until:
-            now = self._loop.time()
+            now = monotonic()
             if now - endpoint.readmitted_at > FORGIVEN_AFTER * detection.ejection_time:
                 endpoint.ejections = 0
             endpoint.failures = 0
@@ -173,7 +176,7 @@ class Pool:
         self._judge()
 
     def sweep(self, now: float) -> None:
-        """Readmit ejected endpoints and close connections that idled too long. `now` is loop time."""
+        """Readmit ejected endpoints and close connections that idled too long. `now` is monotonic seconds."""
         for endpoint in self.endpoints:
             if endpoint.ejected_until and endpoint.ejected_until <= now:
                 endpoint.ejected_until = 0.0
@@ -240,12 +243,18 @@ class Pool:
                 connection = await endpoint.resolver.connect(lambda: self._connection_factory(self, endpoint))
         except (OSError, TimeoutError) as error:
             self._open -= 1
-            self.failed(endpoint)
-            if not waiter.cancelled:
-                waiter.connect_failed(endpoint, error)
+            self._fail(endpoint, waiter, error)
             self._serve_waiting()
             return
-        if waiter.cancelled:
+        if not connection.alive:
+            # Accepted, and ended before this task had its turn: nothing was sent on it.
+            self._fail(endpoint, waiter, ConnectionResetError("closed as soon as it was open"))
+        elif waiter.cancelled:
             self.release(connection)
         else:
             waiter.connected(connection, reused=False)
+
+    def _fail(self, endpoint: Endpoint, waiter: Waiter, error: Exception) -> None:
+        self.failed(endpoint)
+        if not waiter.cancelled:
+            waiter.connect_failed(endpoint, error)

@@ -71,13 +71,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if not self.closed:
             self._transport.write(data)
 
-    def finish(self, reusable: bool) -> None:
-        """The exchange is over: back to the pool, or closed."""
+    def finish(self, reusable: bool, now: float) -> None:
+        """The exchange is over: back to the pool, or closed. `now` is monotonic seconds."""
         self.exchange = None
         self.endpoint.inflight -= 1
         if self.closed:
             return
         if reusable:
+            self.idle_since = now
             self.pool.release(self)
         else:
             self.close()
@@ -100,6 +101,11 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     @property
+    def alive(self) -> bool:
+        """False once the connection is known to have ended, also where that is still to be dealt with."""
+        return not self._transport.is_closing()
+
+    @property
     def transport(self) -> asyncio.Transport:
         """For a tunnel, which takes the connection over."""
         return self._transport
@@ -116,20 +122,17 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See asyncio.BufferedProtocol."""
-        self._receive(bytes(self._buffer[:nbytes]))
-
-    def _receive(self, data: bytes) -> None:
         exchange = self.exchange
-        if exchange is None:
-            if self.tunnel is not None:
-                self.tunnel.from_upstream(data)
+        if exchange is not None:
+            if self._reading_head:
+                self._read_head(exchange, bytes(self._buffer[:nbytes]))
             else:
-                # Nobody asked: bytes behind a complete answer must never reach the next client.
-                self.close()
-        elif self._reading_head:
-            self._read_head(exchange, data)
+                exchange.response_data(bytes(self._buffer[:nbytes]))
+        elif self.tunnel is not None:
+            self.tunnel.from_upstream(bytes(self._buffer[:nbytes]))
         else:
-            exchange.response_data(data)
+            # Nobody asked: bytes behind a complete answer must never reach the next client.
+            self.close()
 
     def _read_head(self, exchange: Exchange, data: bytes) -> None:
         if self._inbox:
@@ -183,8 +186,12 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if exchange is not None and exc is not None:
             # A write may fail while the answer lies unread in the socket: an early 413, say.
             for data in receive_rest(self._transport):
-                if self.exchange is exchange:
-                    self._receive(data)
+                if self.exchange is not exchange:
+                    break
+                if self._reading_head:
+                    self._read_head(exchange, data)
+                else:
+                    exchange.response_data(data)
         self.closed = True
         if self.exchange is not None:
             self.exchange.upstream_closed(exc)

@@ -195,7 +195,7 @@ class Worker:
             client.expire()
         if self._sweeps % SLOW_SWEEP_EVERY == 0:
             for pool in self.plan.pools.values():
-                pool.sweep(self.loop.time())
+                pool.sweep(now)
             self._report()
         self._sweeps += 1
         if self.draining and (not self._clients or now > self._deadline):

@@ -90,22 +90,23 @@ class FieldRules:
     a rule: `Transfer_Encoding` is the same name to a CGI-style application.
     """
 
-    __slots__ = ("_rules", "_spellings", "lines")
+    __slots__ = ("_rules", "lines", "spellings")
 
     def __init__(self, rules: dict[bytes, Rule], noted: Iterable[bytes] = ()) -> None:
         self._rules = {**dict.fromkeys(noted, Rule.NOTED), **rules}
-        self._spellings: dict[bytes, Rule] = {}
+        self.spellings: dict[bytes, Rule] = {}
+        """Names of fields that are looked at by value, as they were spelled."""
         self.lines: dict[bytes, Rule] = {}
         """Whole lines that came before and whose rule does not depend on their value: most lines of
         most messages repeat, and one look-up is all that they cost."""
 
-    def rule(self, name: bytes, line: bytes) -> Rule:
-        """The rule of a field that is not in `lines`; it will be from now on, if it can."""
-        rule = self._spellings.get(name)
+    def learn(self, name: bytes, line: bytes) -> Rule:
+        """The rule of a field whose line, or whose name's spelling, was not seen yet."""
+        rule = self.spellings.get(name)
         if rule is None:
             rule = self._of(name.lower())
-            if len(self._spellings) < _MOST_SPELLINGS:
-                self._spellings[name] = rule
+            if rule not in _VALUE_DOES_NOT_MATTER and len(self.spellings) < _MOST_SPELLINGS:
+                self.spellings[name] = rule
         if rule in _VALUE_DOES_NOT_MATTER and len(line) <= _LONGEST_LINE:
             if len(self.lines) >= _MOST_LINES:
                 self.lines.clear()

@@ -42,6 +42,8 @@ LONGEST_REQUEST_LINE = 16_384
 """Bytes: four times what any browser sends; RFC 9112 section 3 asks for at least 8,000."""
 _LONGEST_METHOD = 32
 _MOST_HOSTS = 1024
+_MOST_START_LINES = 1024
+_LONGEST_KNOWN_START_LINE = 128
 _NOT_NOMINATED = frozenset((b"host", b"content-length", b"transfer-encoding"))
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 
@@ -113,6 +115,7 @@ class RequestReader:
         self._most_lines = most_fields + 3
         self._hosts: set[bytes] = set()
         self._spare: HttpRequestParser | None = None
+        self._start_lines: dict[bytes, tuple[bytes, bytes]] = {}
 
     def read(self, head: bytes) -> Request:
         """Parse a whole head, up to and including its empty line. Raises WireError."""
@@ -133,28 +136,30 @@ class RequestReader:
                 # Perhaps not this head's fault: llhttp takes `Proxy-Connection: close` for a close.
                 return self.read(head)
             raise _refusal(lines[0], error) from None
-        request = _start_line(lines[0])
-        self._fields(request, lines[1:-2])
+        start = self._start_lines.get(lines[0])
+        request = Request(start[0], start[1], False) if start else self._start_line(lines[0])
+        del lines[-2:], lines[0]
+        self._fields(request, lines)
         # A validator that was promised a body, or told that the connection ends, is of no more use.
         if whole and request.keep_alive and not request.length and not request.has_length:
             self._spare = validator
         return request
 
     def _fields(self, request: Request, lines: list[bytes]) -> None:  # noqa: PLR0912  # one flat loop
-        known, forward = self._rules.lines, request.lines
+        known, spellings, forward = self._rules.lines, self._rules.spellings, request.lines
         connection = upgrade = None
         for line in lines:
             rule = known.get(line)
             if rule is None:
                 name, _, value = line.partition(b":")
-                rule = self._rules.rule(name, line)
+                rule = spellings.get(name) or self._rules.learn(name, line)
                 value = value.strip(b" \t")
             if not rule:
                 forward.append(line)
             elif rule is _HOST_RULE:
                 if request.host:
                     raise WireError(Fault.BAD_REQUEST, "more than one Host")
-                request.host = self._host(value)
+                request.host = value if value in self._hosts else self._host(value)
             elif rule is _NOTED:
                 forward.append(line)
                 request.note(name.lower(), value)
@@ -172,9 +177,15 @@ class RequestReader:
         if connection is not None and connection != b"keep-alive":
             _connection(request, connection, upgrade)
 
+    def _start_line(self, line: bytes) -> Request:
+        request = _start_line(line)
+        if not request.http10 and request.authority is None and len(line) <= _LONGEST_KNOWN_START_LINE:
+            if len(self._start_lines) >= _MOST_START_LINES:
+                self._start_lines.clear()
+            self._start_lines[line] = (request.method, request.target)
+        return request
+
     def _host(self, value: bytes) -> bytes:
-        if value in self._hosts:
-            return value
         if _HOST.fullmatch(value) is None:
             raise WireError(Fault.BAD_REQUEST, "malformed Host")
         if len(self._hosts) < _MOST_HOSTS:
@@ -224,7 +235,7 @@ def _absolute_form(request: Request) -> None:
     request.target = rest if rest.startswith((b"/", b"*")) else b"/" + rest
 
 
-def _rare_field(request: Request, rule: Rule, line: bytes, value: bytes) -> None:
+def _rare_field(request: Request, rule: Rule, line: bytes, value: bytes) -> None:  # noqa: PLR0912
     match rule:
         case Rule.CONTENT_LENGTH:
             _content_length(request, value)

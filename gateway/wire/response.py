@@ -83,7 +83,8 @@ class ResponseReader:
             raise _bad(str(error)) from None
         lines = head.split(b"\r\n")
         response = Response(*(self._status_lines.get(lines[0]) or self._status_line(lines[0])))
-        self._fields(response, lines[1:-2])
+        del lines[-2:], lines[0]
+        self._fields(response, lines)
         return response
 
     def _status_line(self, line: bytes) -> tuple[int, bytes, bool]:
@@ -97,13 +98,13 @@ class ResponseReader:
         return parsed
 
     def _fields(self, response: Response, lines: list[bytes]) -> None:
-        known, forward = self._rules.lines, response.lines
+        known, spellings, forward = self._rules.lines, self._rules.spellings, response.lines
         connection = None
         for line in lines:
             rule = known.get(line)
             if rule is None:
                 name, _, value = line.partition(b":")
-                rule = self._rules.rule(name, line)
+                rule = spellings.get(name) or self._rules.learn(name, line)
                 value = value.strip(b" \t")
             if not rule:
                 forward.append(line)
