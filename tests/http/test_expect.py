@@ -64,11 +64,11 @@ def test_a_final_answer_instead_of_100(rig: Rig, status: bytes) -> None:
     with rig.upstream.running(script), rig.connect() as client:
         client.send(post(EXPECT, b"Content-Length: 5"))
         response = client.response(b"POST")
-        used = rig.upstream.begun[-1].connection
+        exchange = rig.upstream.begun[-1]
         assert b"%d" % response.status == status[:3]
         assert (response.interim, response.body) == ([], b"no")
-        assert wait_until(lambda: used.ending is not None), "the connection was kept"
-    assert b"hello" not in used.received
+        assert wait_until(lambda: exchange.connection.ending is not None), "the connection was kept"
+    assert exchange.received_body == b""
 
 
 def test_a_body_after_the_final_answer_is_no_request(rig: Rig) -> None:

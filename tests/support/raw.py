@@ -96,8 +96,12 @@ class Exchange:
         return self._digest.hexdigest()
 
     def send(self, data: bytes) -> None:
-        """Send bytes to the gateway."""
-        self.connection.socket.sendall(data)
+        """Send bytes to the gateway. Raises OSError if it has ended the connection."""
+        try:
+            self.connection.socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            self.connection.ending = Ending.RESET
+            raise
 
     def answer(self, body: bytes = b"", status: bytes = b"200 OK", *headers: bytes) -> None:
         """Read the whole request, then answer with a Content-Length."""
@@ -126,6 +130,10 @@ class Exchange:
     def wait_gone(self, patience: float = PATIENCE) -> Ending | None:
         """Read and discard until the gateway ends the connection; None if it does not in time."""
         return self.connection.wait_gone(patience)
+
+    def wait_ended(self, patience: float = PATIENCE) -> bool:
+        """From another thread than the script's: True once the gateway has ended the connection."""
+        return wait_until(lambda: self.connection.ending is not None, patience)
 
 
 class UpstreamConnection:
