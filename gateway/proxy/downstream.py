@@ -30,6 +30,8 @@ MOST_PIPELINED = 65_536
 WRITE_HIGH_WATER = 65_536
 LINGER_SECONDS = 5.0
 """How long a client that is still sending may take to notice an early answer (RFC 9112 section 9.6)."""
+MOST_PATIENCE_SECONDS = 60.0
+"""How long a client may take nothing of the end of its last answer, as nginx's send_timeout."""
 MOST_LINGERED = 64 * 1024 * 1024
 
 
@@ -67,6 +69,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         "_tunnel",
         "_worker",
         "closed",
+        "congested",
         "deadline",
         "forwarded_for",
         "keep_alive",
@@ -88,6 +91,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._discarded = 0
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.closed = False
+        self.congested = False
         self.paused = False
         self.keep_alive = True
         self.deadline = math.inf
@@ -139,7 +143,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             return
         self._reading = _HEAD
         self.deadline = now + self._limits.keepalive_timeout
-        if self._inbox:
+        if self.congested:
+            self.pause_reading()  # no next request before the client has taken this answer
+        elif self._inbox:
             # Not from here: a thousand pipelined requests would be a thousand frames of stack.
             self._worker.loop.call_soon(self._next_pipelined)
 
@@ -173,6 +179,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.deadline = math.inf
         if self._exchange is not None:
             self._exchange.expire()
+        elif self._transport.is_closing() or (self.congested and self._reading is _HEAD):
+            self.abort()  # it takes nothing of the rest of its answer
         elif self._reading is _HEAD and self._inbox:
             self._refuse_head(WireError(Fault.REQUEST_TIMEOUT, "the request's head did not come in time"))
         else:
@@ -186,16 +194,20 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def abort_now(self) -> None:
         """The worker ends: so does everything."""
+        cut = self._exchange is not None or self._transport.get_write_buffer_size() > 0
         self._leave()
-        if not self.closed:
+        if cut:
+            self.abort()
+        elif not self.closed:
             self._transport.abort()
             self._gone()
 
     def close(self) -> None:
-        """End the connection after what was written has left."""
+        """End the connection after what was written has left; the sweep sees to it that this ends."""
         if not self.closed:
+            self._reading = _DISCARD
+            self.deadline = monotonic() + MOST_PATIENCE_SECONDS
             self._transport.close()
-            self._gone()
 
     # The loop's side.
 
@@ -257,6 +269,7 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """See asyncio.BaseProtocol: the client takes the answer slower than it comes."""
+        self.congested = True
         if self._tunnel is not None:
             self._tunnel.pause_upstream()
         elif self._exchange is not None:
@@ -264,10 +277,14 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """See asyncio.BaseProtocol."""
+        self.congested = False
         if self._tunnel is not None:
             self._tunnel.resume_upstream()
         elif self._exchange is not None:
             self._exchange.resume_upstream()
+        elif self._reading is _HEAD:
+            self.resume_reading()
+            self._next_pipelined()
 
     # Reading.
 

@@ -153,6 +153,10 @@ class Exchange:
         elif self._phase is _WAITING:
             self._blame_endpoint()
             self._refuse(Fault.GATEWAY_TIMEOUT, "the upstream did not answer in time", Outcome.TIMEOUT)
+        elif self._phase is _ANSWERING and self.client.congested:
+            # It takes nothing of what is there: no fault of the upstream's.
+            self._end(self._status, Outcome.CLIENT_CLOSED, reusable=False)
+            self.client.abort()
         elif self._phase is _ANSWERING:
             self._truncate()
 

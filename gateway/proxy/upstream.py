@@ -28,6 +28,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_buffer",
         "_inbox",
         "_interim",
+        "_paused",
         "_reading_head",
         "_transport",
         "_worker",
@@ -50,6 +51,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self.closed = False
         self._reading_head = True
         self._interim = 0
+        self._paused = False
         self._inbox = b""
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
 
@@ -79,6 +81,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             return
         if reusable:
             self.idle_since = now
+            self.resume_reading()  # the last client may have been slower than this upstream
             self.pool.release(self)
         else:
             self.close()
@@ -92,12 +95,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     def pause_reading(self) -> None:
         """Let the upstream wait: the client reads slower than it writes."""
-        if not self.closed:
+        if not self.closed and not self._paused:
+            self._paused = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Let it go on."""
-        if not self.closed:
+        if self._paused and not self.closed:
+            self._paused = False
             self._transport.resume_reading()
 
     @property
