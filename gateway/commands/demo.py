@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 
 from gateway.demo.faults import Fault, parse_fault
+from gateway.demo.play import Options
+from gateway.demo.session import run
 from gateway.model.units import parse_duration
 
 _DEFAULT_RATE = 40.0
@@ -52,9 +54,6 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def execute(args: argparse.Namespace) -> int:
     """Run the demo; its exit code."""
-    from gateway.demo.play import Options
-    from gateway.demo.session import run
-
     return run(Options(duration=args.duration, rate=args.rps, faults=tuple(args.fault)))
 
 

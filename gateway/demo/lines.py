@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from gateway.demo.picture import Event, Guide, Picture, clock, latency
+from gateway.demo.picture import Event, Guide, Picture, clock, latency, short
 from gateway.model.snapshot import Arm
 
 
@@ -55,6 +56,10 @@ def summary(picture: Picture) -> Iterator[str]:
     if picture.unanswered:
         yield f"  {picture.unanswered:,} requests without an answer from the gateway"
     yield f"  {_movers(picture.movers)}"
+    metrics = picture.reading.metrics
+    if not math.isnan(metrics.overhead_p99):
+        costs = f"{short(metrics.overhead_p50)} to a request (p99 {short(metrics.overhead_p99)})"
+        yield f"  the gateway added {costs} and held {picture.memory / 1e6:.0f} MB in all its processes"
     yield "next"
     command = picture.guide.command
     yield f"  {command} demo --fault treatment.errors=0.3@10s    see treatment fail"

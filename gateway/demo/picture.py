@@ -82,9 +82,9 @@ def latency(seconds: float) -> str:
     return f"{seconds * 1000:.0f}ms" if seconds < 0.9995 else f"{seconds:.2f}s"
 
 
-def overhead(seconds: float) -> str:
-    """Short times with a digit after the point: `0.3 ms`."""
-    return "-" if math.isnan(seconds) else f"{seconds * 1000:.1f} ms"
+def short(seconds: float) -> str:
+    """A time of about a millisecond: `0.3 ms`."""
+    return f"{seconds * 1000:.1f} ms"
 
 
 def clock(seconds: float) -> str:

@@ -29,6 +29,7 @@ from gateway.model.snapshot import Arm
 
 _LINGER_RESET = struct.pack("ii", 1, 0)  # close() then sends RST in place of FIN
 _MAX_BODY_BYTES = 1 << 20
+_SHUTDOWN_PATIENCE = 0.1
 
 _TEXT = (
     "the rollout keeps every user in one arm while evidence grows and the gate decides when the next "
@@ -94,12 +95,17 @@ class SamplePipeline:
         self._profile = profile
         self._rng = rng
 
-    def application(self) -> web.Application:
-        """The aiohttp application that serves this pipeline."""
+    async def serve(self, listening: socket.socket) -> web.AppRunner:
+        """Serve on a listening socket, which is closed by the `cleanup` of what is returned."""
         application = web.Application(client_max_size=_MAX_BODY_BYTES)
         application.router.add_post("/v1/generate", self._generate)
         application.router.add_get("/healthz", self._healthz)
-        return application
+        runner = web.AppRunner(
+            application, access_log=None, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_PATIENCE
+        )
+        await runner.setup()
+        await web.SockSite(runner, listening).start()
+        return runner
 
     async def _healthz(self, _request: web.Request) -> web.Response:
         return web.json_response({"status": "ok", "pipeline": self._profile.name})
@@ -195,12 +201,7 @@ async def _serve(sockets: Mapping[Arm, socket.socket]) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
     loop.add_signal_handler(signal.SIGTERM, commands.feed_eof)
     pipelines = {arm: SamplePipeline(PROFILES[arm], random.Random()) for arm in sockets}
-    runners = []
-    for arm, pipeline in pipelines.items():
-        runner = web.AppRunner(pipeline.application(), access_log=None, handler_cancellation=True)
-        await runner.setup()
-        await web.SockSite(runner, sockets[arm], shutdown_timeout=0.1).start()
-        runners.append(runner)
+    runners = [await pipeline.serve(sockets[arm]) for arm, pipeline in pipelines.items()]
     while line := await commands.readline():
         _apply_line(line, pipelines)
     for runner in runners:

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,32 +28,37 @@ _LIBC = ctypes.CDLL(None)
 
 
 class Child:
-    """A running `python -m MODULE` and the last lines that it wrote."""
+    """A running `python -m MODULE`, its standard input, and the log that its output goes to.
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process) -> None:
+    A file takes the output, not a pipe: a pipe that grandchildren hold open would hide the child's end.
+    """
+
+    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self.name = name
-        self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._process = process
-        self._reader = asyncio.create_task(self._read())
+        self._log = log
 
     def __repr__(self) -> str:
         return f"<Child {self.name} pid={self.pid} returncode={self._process.returncode}>"
 
     @classmethod
-    async def start(cls, name: str, arguments: Sequence[str], inherit: Sequence[int] = ()) -> Child:
+    async def start(
+        cls, name: str, arguments: Sequence[str], log: Path, inherit: Sequence[int] = ()
+    ) -> Child:
         """Start `python -m ARGUMENTS` of this very package, out of reach of the terminal's Ctrl-C."""
         package_root = str(Path(gateway.__file__).parents[1])
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", *arguments),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=tuple(inherit),
-            env={**os.environ, "PYTHONPATH": package_root, "PYTHONUNBUFFERED": "1"},
-            start_new_session=True,
-            preexec_fn=_die_with_parent,
-        )
-        return cls(name, process)
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", *arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                pass_fds=tuple(inherit),
+                env={**os.environ, "PYTHONPATH": package_root},
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        return cls(name, process, log)
 
     @property
     def pid(self) -> int:
@@ -72,6 +76,10 @@ class Child:
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"{self.name} (pid {self.pid}) {how}"
 
+    def last_lines(self) -> list[str]:
+        """The last lines that it wrote."""
+        return self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
+
     async def stop(self, patience: float) -> None:
         """SIGTERM, and SIGKILL after `patience` seconds."""
         with contextlib.suppress(ProcessLookupError):
@@ -84,17 +92,6 @@ class Child:
             await self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
-
-    async def finish_reading(self, patience: float = 0.5) -> None:
-        """Let the last lines arrive; processes that inherited the pipe may hold it open for longer."""
-        await asyncio.wait([self._reader], timeout=patience)
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-
-    async def _read(self) -> None:
-        assert self._process.stdout is not None
-        while line := await self._process.stdout.readline():
-            self.last_lines.append(line.decode(errors="replace").rstrip())
 
 
 def adopt_orphans() -> None:

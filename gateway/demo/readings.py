@@ -37,6 +37,8 @@ class Status:
     latch: Latch
     workers: tuple[int, ...]
     """Process ids."""
+    worker_restarts: int
+    control_restarts: int
     config_digest: str
     config_error: str
 
@@ -47,8 +49,6 @@ class Metrics:
 
     overhead_p50: float = math.nan
     overhead_p99: float = math.nan
-    failovers: int = 0
-    worker_restarts: int = 0
     unhealthy_endpoints: tuple[str, ...] = ()
 
 
@@ -131,6 +131,7 @@ def parse_status(document: Mapping[str, Any]) -> Status:
     """The demo's part of the status document."""
     latch = document.get("latch") or {}
     config = document.get("config") or {}
+    gateway = document.get("gateway") or {}
     return Status(
         phase=str(document.get("phase") or "?"),
         user_percentage=float(document.get("user_percentage") or 0.0),
@@ -141,6 +142,8 @@ def parse_status(document: Mapping[str, Any]) -> Status:
             operator=str(latch.get("operator") or ""),
         ),
         workers=tuple(int(worker["pid"]) for worker in document.get("workers") or ()),
+        worker_restarts=int(gateway.get("worker_restarts") or 0),
+        control_restarts=int(gateway.get("control_restarts") or 0),
         config_digest=str(config.get("digest") or ""),
         config_error=str(config.get("error") or ""),
     )
@@ -148,12 +151,10 @@ def parse_status(document: Mapping[str, Any]) -> Status:
 
 def parse_metrics(exposition: str) -> Metrics:
     """The demo's part of a Prometheus text exposition. Raises ValueError if it is none."""
-    totals: dict[str, float] = {}
     overhead: dict[float, float] = {}
     unhealthy: list[str] = []
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
-            totals[sample.name] = totals.get(sample.name, 0.0) + sample.value
             if sample.name == "gateway_overhead_seconds_bucket":
                 bound = float(sample.labels["le"])
                 overhead[bound] = overhead.get(bound, 0.0) + sample.value
@@ -162,8 +163,6 @@ def parse_metrics(exposition: str) -> Metrics:
     return Metrics(
         overhead_p50=histogram_quantile(overhead, 0.5),
         overhead_p99=histogram_quantile(overhead, 0.99),
-        failovers=int(totals.get("gateway_failovers_total", 0)),
-        worker_restarts=int(totals.get("gateway_worker_restarts_total", 0)),
         unhealthy_endpoints=tuple(sorted(unhealthy)),
     )
 
@@ -192,9 +191,6 @@ def changes(before: Reading, after: Reading) -> Iterator[Change]:
         yield Change("control process answers", Severity.GOOD)
     if before.status is not None and after.status is not None:
         yield from _status_changes(before.status, after.status)
-    restarts = after.metrics.worker_restarts - before.metrics.worker_restarts
-    if restarts > 0:
-        yield Change(f"{restarts} worker{'s' * (restarts > 1)} replaced", Severity.BAD)
     for upstream in set(after.metrics.unhealthy_endpoints) - set(before.metrics.unhealthy_endpoints):
         yield Change(f"{upstream} has an unhealthy endpoint", Severity.BAD)
     for upstream in set(before.metrics.unhealthy_endpoints) - set(after.metrics.unhealthy_endpoints):
@@ -220,6 +216,10 @@ def _status_changes(before: Status, after: Status) -> Iterator[Change]:
         yield Change(f"latch engaged ({after.latch.kind or 'unknown'}){why}", Severity.BAD)
     if before.latch.engaged and not after.latch.engaged:
         yield Change("latch released", Severity.GOOD)
+    if (restarts := after.worker_restarts - before.worker_restarts) > 0:
+        yield Change(f"{restarts} worker{'s' * (restarts > 1)} replaced", Severity.BAD)
+    if after.control_restarts > before.control_restarts:
+        yield Change("control process replaced", Severity.BAD)
     if after.phase != before.phase:
         yield Change(f"phase {before.phase} -> {after.phase}")
     if after.user_percentage != before.user_percentage:

@@ -109,6 +109,7 @@ routes:
 
 deployment:
   initial_phase: {PHASE}
+  rollout_salt: demo
   phases:
     {PHASE}: {{user_percentage: {USER_PERCENTAGE}, advance: manual}}
   experiments:

@@ -101,8 +101,7 @@ class _Session:
         if self._signal is not None:
             raise Interrupted
         if not in_time:
-            last_words = "".join(f"\n  {line}" for child in children for line in child.last_lines)
-            raise ChildDied(f"the gateway was not ready within {_START_PATIENCE:.0f} s{last_words}")
+            raise ChildDied(f"no gateway within {_START_PATIENCE:.0f} s{_last_words(*children)}")
 
     async def _perform(self, scene: Scene, http: ClientSession, pipelines: Child, gateway: Child) -> Picture:
         play = Play(
@@ -163,6 +162,7 @@ async def _children(folder: Path) -> AsyncIterator[tuple[Scene, Child, Child]]:
         pipelines = await Child.start(
             "the pipelines' process",
             ["gateway.demo.pipelines", *arguments],
+            log=folder / "pipelines.log",
             inherit=[listening.fileno() for listening in sockets.values()],
         )
     finally:
@@ -170,7 +170,7 @@ async def _children(folder: Path) -> AsyncIterator[tuple[Scene, Child, Child]]:
             listening.close()
     try:
         command = ["gateway", "run", str(scene.config), "--state-dir", str(scene.state)]
-        gateway = await Child.start("the gateway", command)
+        gateway = await Child.start("the gateway", command, log=folder / "gateway.log")
         try:
             yield scene, pipelines, gateway
         finally:
@@ -180,9 +180,12 @@ async def _children(folder: Path) -> AsyncIterator[tuple[Scene, Child, Child]]:
 
 
 async def _death(child: Child) -> NoReturn:
-    how = await child.ended()
-    last_words = "".join(f"\n  {line}" for line in child.last_lines)
-    raise ChildDied(how + (f"; its last lines:{last_words}" if last_words else ""))
+    raise ChildDied(await child.ended() + _last_words(child))
+
+
+def _last_words(*children: Child) -> str:
+    written = "".join(f"\n  {line}" for child in children for line in child.last_lines())
+    return f"; the last lines written:{written}" if written else ""
 
 
 async def _answers(http: ClientSession, url: str) -> None:

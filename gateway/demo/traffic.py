@@ -20,10 +20,11 @@ from gateway.model.snapshot import Arm
 USER_COUNT = 300
 MAX_SECONDS = 12 * 3600.0
 """A demo that was forgotten ends by itself."""
-_MAX_OPEN = 512
+MAX_OPEN = 512
+"""Requests open at once; what is due beyond that is not sent."""
 _STREAM_SHARE = 0.25
 _CLIENT_TIMEOUT = 15.0
-_GIVE_UP_AFTER = 20.0  # seconds without any answer; longer than the client's own timeout
+_PATIENCE = 20.0  # seconds without any answer; longer than the client's own timeout
 _ARMS = {arm.label: arm for arm in Arm}
 _NAMES = (
     *("ada", "alan", "barbara", "claude", "donald", "edsger", "emmy", "frances", "grace", "hedy"),
@@ -41,11 +42,15 @@ def user_ids(count: int) -> list[str]:
 
 
 class Traffic:
-    """Sends `rate` requests per second to `url` and tells the tally how each of them ended."""
+    """Sends `rate` requests per second to `url` and tells the tally how each of them ended.
 
-    def __init__(self, url: str, rate: float, tally: Tally, rng: random.Random) -> None:
-        self.held_back = 0
-        """Requests that were due while too many were open."""
+    After `patience` seconds without any answer the gateway counts as gone.
+    """
+
+    def __init__(
+        self, url: str, rate: float, tally: Tally, rng: random.Random, patience: float = _PATIENCE
+    ) -> None:
+        self._patience = patience
         self._url = url
         self._rate = rate
         self._tally = tally
@@ -66,16 +71,14 @@ class Traffic:
     async def _send_on_schedule(self, session: ClientSession) -> None:
         start = due = self._last_answer = time.monotonic()
         while due - start < MAX_SECONDS:
-            if time.monotonic() - self._last_answer > _GIVE_UP_AFTER:
-                raise NoAnswers(f"{self._url} answered nothing for {_GIVE_UP_AFTER:.0f} s")
+            if time.monotonic() - self._last_answer > self._patience:
+                raise NoAnswers(f"{self._url} answered nothing for {self._patience:g} s")
             due += self._rng.expovariate(self._rate)
             await asyncio.sleep(due - time.monotonic())
-            if len(self._open) >= _MAX_OPEN:
-                self.held_back += 1
-                continue
-            task = asyncio.create_task(self._request(session))
-            self._open.add(task)
-            task.add_done_callback(self._open.discard)
+            if len(self._open) < MAX_OPEN:
+                task = asyncio.create_task(self._request(session))
+                self._open.add(task)
+                task.add_done_callback(self._open.discard)
 
     async def _abandon(self) -> None:
         for task in self._open:

@@ -17,7 +17,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from gateway.demo.picture import Event, Picture, active_faults, clock, latency, overhead
+from gateway.demo.picture import Event, Picture, active_faults, clock, latency, short
 from gateway.demo.readings import Severity
 from gateway.demo.tally import ArmFigures, Ending, Sample
 from gateway.demo.traffic import USER_COUNT
@@ -27,6 +27,9 @@ MAX_WIDTH = 150
 _WIDE = 104
 _TALL = 30
 _COLOURS = {Arm.CONTROL: "cyan", Arm.TREATMENT: "magenta"}
+_LATCHED = "bold white on red"
+_FAILING = 0.02
+"""Share of an arm's answers that failed lately, above which the screen says so."""
 _SEVERITY_STYLES = {Severity.INFO: "", Severity.GOOD: "green", Severity.BAD: "bold red"}
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _LABEL_WIDTH = 11
@@ -97,32 +100,43 @@ def _guide(picture: Picture, width: int) -> RenderableType:
 
 
 def _state(picture: Picture, width: int) -> RenderableType:
-    status, metrics = picture.reading.status, picture.reading.metrics
-    style, headline, detail = "green", Text(), ""
-    if status is None:
-        style = "yellow"
-        headline = Text("● CONTROL PROCESS SILENT", "bold yellow")
-        detail = "traffic goes on; decisions wait"
-    elif status.latch.engaged:
-        style = "bold white on red"
-        headline = Text("■ LATCH ENGAGED  everything goes to control", style)
-        who = f" by {status.latch.operator}" if status.latch.operator else ""
-        detail = f"{status.latch.kind}{who}"
-    else:
-        headline = Text.assemble(
-            ("● HEALTHY  ", "bold green"),
-            (status.phase, "bold"),
-            f"  {status.user_percentage:g} % of users enrolled",
-        )
-    facts = [f"adds {overhead(metrics.overhead_p50)}"] if not math.isnan(metrics.overhead_p50) else []
-    facts += [f"{picture.memory / 1e6:.0f} MB"] if picture.memory else []
+    style, headline, detail = _headline(picture)
     top = _row(width - 4)
-    top.add_row(headline, Text(detail or " · ".join(facts), "" if detail else "dim"))
+    top.add_row(headline, detail)
     shares = {arm: picture.figures[arm].share for arm in Arm}
     return Panel(Group(top, _share_bar(shares, width - 4)), box=HEAVY, style=style, width=width)
 
 
+def _headline(picture: Picture) -> tuple[str, Text, Text]:
+    """The panel's style, what is to be seen from afar, and what goes beside it."""
+    status = picture.reading.status
+    if status is None:
+        silent = Text("● CONTROL PROCESS SILENT", "bold yellow")
+        return "yellow", silent, Text("traffic goes on, decisions wait")
+    if status.latch.engaged:
+        who = f" by {status.latch.operator}" if status.latch.operator else ""
+        engaged = Text("■ LATCH ENGAGED  everything goes to control", _LATCHED)
+        return _LATCHED, engaged, Text(f"{status.latch.kind}{who}")
+    phase = Text.assemble((status.phase, "bold"), f"  {status.user_percentage:g} % of users enrolled")
+    failing = [arm for arm in Arm if picture.figures[arm].error_rate > _FAILING]
+    if failing:
+        arm = failing[-1]
+        text = f"● {arm.label.upper()} FAILS {picture.figures[arm].error_rate:.0%}  "
+        return "yellow", Text(text, "bold yellow") + phase, Text()
+    return "green", Text("● HEALTHY  ", "bold green") + phase, Text(" · ".join(_costs(picture)), "dim")
+
+
+def _costs(picture: Picture) -> Iterator[str]:
+    overhead = picture.reading.metrics.overhead_p50
+    if not math.isnan(overhead):
+        yield f"adds {short(overhead)}"
+    if picture.memory:
+        yield f"{picture.memory / 1e6:.0f} MB"
+
+
 def _share_bar(shares: dict[Arm, float], width: int) -> Text:
+    if not any(shares.values()):
+        return Text("waiting for answers", "dim")
     bar = Text(no_wrap=True)
     treatment_cells = round(shares[Arm.TREATMENT] * width)
     for arm, cells in ((Arm.CONTROL, width - treatment_cells), (Arm.TREATMENT, treatment_cells)):
@@ -163,7 +177,7 @@ def _cells(figures: ArmFigures, wide: bool) -> Iterator[Text]:
     yield Text(f"{figures.share:.1%}")
     yield Text(f"{figures.rate:.1f}")
     yield Text(f"{figures.errors:,}", "red" if figures.errors else "")
-    yield Text(f"{figures.error_rate:.1%}", "bold red" if figures.error_rate > 0.01 else "green")
+    yield Text(f"{figures.error_rate:.1%}", "bold red" if figures.error_rate > _FAILING else "green")
     for seconds in (figures.completion.p50, figures.completion.p90, figures.completion.p99):
         yield Text(latency(seconds))
     yield Text(latency(figures.first_token.p50))
