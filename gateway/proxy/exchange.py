@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from gateway.model.observation import Outcome
 from gateway.model.snapshot import Anonymous, Arm, FailoverCause
 from gateway.proxy.framing import ResponseBody
+from gateway.proxy.sockets import is_shortage
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
 from gateway.wire.faults import Fault, WireError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 STATUS_CLIENT_CLOSED = 499
 MOST_UNSENT_BODY = 65_536
 """Bytes of a request's body that are held while there is no connection to send them on."""
+_NO_FIELDS: dict[bytes, bytes] = {}
 _OVERRIDES = {b"control": Arm.CONTROL, b"treatment": Arm.TREATMENT}
 
 
@@ -94,9 +96,7 @@ class Exchange:
         else:
             self.request_data(content, complete)
         table = plan.table
-        fields = {}
-        if table.needs_headers and request.noted:
-            fields = {name: b", ".join(values) for name, values in request.noted.items()}
+        fields = request.noted_values() if table.needs_headers else _NO_FIELDS
         # `OPTIONS *` asks about the whole server: whoever serves the root answers it.
         target = b"/" if request.target == b"*" else request.target
         route = table.match(request.method, target, fields)
@@ -219,11 +219,14 @@ class Exchange:
             self._acquire_again(fresh=False)
             return
         if self._plan.fails_over_connect and assignment.stand_in is not None:
-            self._outcome = Outcome.CONNECT_ERROR
+            self._outcome = Outcome.REJECTED if is_shortage(error) else Outcome.CONNECT_ERROR
             self._note_failover(FailoverCause.CONNECT_ERROR.value)
             self._assign(assignment.stand_in)
             self._avoid = None
             self._acquire_again(fresh=False)
+            return
+        if is_shortage(error):
+            self._refuse(Fault.UNAVAILABLE, "no socket is left for a connection", Outcome.REJECTED)
             return
         timed_out = isinstance(error, TimeoutError)
         fault = Fault.GATEWAY_TIMEOUT if timed_out else Fault.BAD_GATEWAY
@@ -438,11 +441,16 @@ class Exchange:
             earlier = request.forwarded_for
             chain = client.forwarded_for if not earlier else earlier + b", " + client.forwarded_for
             parts.append(b"X-Forwarded-For: " + chain)
-        parts.append(b"X-Forwarded-Proto: " + (request.forwarded_proto or b"http"))
-        parts.append(b"X-Forwarded-Host: " + (request.forwarded_host or request.host))
-        parts.append(b"X-Request-Id: " + self.request_id)
-        parts.append(assignment.request_fields)
-        return b"\r\n".join(parts) + b"\r\n"
+        parts.append(
+            b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
+            % (
+                request.forwarded_proto or b"http",
+                request.forwarded_host or request.host,
+                self.request_id,
+                assignment.request_fields,
+            )
+        )
+        return b"\r\n".join(parts)
 
     def _response_head(self, response: Response, body: ResponseBody, overhead: float) -> bytes:
         parts = [b"HTTP/1.1 %d %b" % (response.status, response.reason), *response.lines]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.model.observation import EndpointReport
 from gateway.model.snapshot import Upstream
 from gateway.proxy.resolver import Resolver
+from gateway.proxy.sockets import is_shortage
 
 if TYPE_CHECKING:
     from gateway.proxy.upstream import UpstreamConnection
@@ -255,6 +256,7 @@ class Pool:
             waiter.connected(connection, reused=False)
 
     def _fail(self, endpoint: Endpoint, waiter: Waiter, error: Exception) -> None:
-        self.failed(endpoint)
+        if not is_shortage(error):
+            self.failed(endpoint)
         if not waiter.cancelled:
             waiter.connect_failed(endpoint, error)

@@ -1,13 +1,15 @@
-"""Two things that asyncio's transports do not offer: a hard reset, and what lies unread at the end."""
+"""What asyncio leaves to sockets: a hard reset, what lies unread at the end, and whose fault an error is."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 from collections.abc import Iterator
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 _LARGEST_READ = 65_536
 _MOST_READS = 64
 
@@ -24,6 +26,11 @@ def abort(transport: asyncio.Transport) -> None:
         except OSError:
             pass  # the socket is gone already, and with it the peer's hope
     transport.abort()
+
+
+def is_shortage(error: Exception) -> bool:
+    """True if a connection failed for want of descriptors, ports or memory here: no peer is to blame."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGES
 
 
 def receive_rest(transport: asyncio.BaseTransport) -> Iterator[bytes]:
