@@ -65,6 +65,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         "_inbox",
         "_limits",
         "_reading",
+        "_sent_all",
         "_transport",
         "_tunnel",
         "_worker",
@@ -94,6 +95,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.congested = False
         self.paused = False
         self.keep_alive = True
+        self._sent_all = False
         self.deadline = math.inf
         self.forwarded_for = b""
 
@@ -138,8 +140,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._exchange = None
         if self.closed:
             return
-        if not self.keep_alive or self._worker.draining:
-            self._say_goodbye(request_complete)
+        if not self.keep_alive or self._worker.draining or (self._sent_all and not self._inbox):
+            # Closing over unread bytes would reset the connection, and the reset may eat the answer.
+            self._say_goodbye(request_complete and not self._inbox)
             return
         self._reading = _HEAD
         self.deadline = now + self._limits.keepalive_timeout
@@ -255,7 +258,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             return self._tunnel.client_eof()
         if self._exchange is not None:
             if self._reading is _AHEAD and self._limits.half_close is HalfClose.ANSWER:
-                self.keep_alive = False
+                self._sent_all = True
                 return True
             self._leave()
         return False
@@ -313,6 +316,9 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._check_partial_head(data, previous)
 
     def _keep_partial_head(self, data: bytes, previous: bytes) -> None:
+        if self._sent_all:
+            self.close()
+            return
         if data and not self._inbox:
             self.deadline = min(self.deadline, monotonic() + self._limits.header_timeout)
         self._inbox += data

@@ -7,6 +7,7 @@ every message would cost more than the rest of the parse.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable
 
 
@@ -79,6 +80,7 @@ _MOST_LINES = 2048
 _LONGEST_LINE = 128
 
 
+_SAYS_NOTHING = re.compile(rb"[^:]+:[ \t]*keep-alive[ \t]*", re.IGNORECASE)  # HTTP/1.1 assumes it
 _VALUE_DOES_NOT_MATTER = frozenset((Rule.FORWARD, Rule.DROP, Rule.DATE))
 
 
@@ -107,6 +109,8 @@ class FieldRules:
             rule = self._of(name.lower())
             if rule not in _VALUE_DOES_NOT_MATTER and len(self.spellings) < _MOST_SPELLINGS:
                 self.spellings[name] = rule
+        if rule is Rule.CONNECTION and _SAYS_NOTHING.fullmatch(line):
+            rule = Rule.DROP
         if rule in _VALUE_DOES_NOT_MATTER and len(line) <= _LONGEST_LINE:
             if len(self.lines) >= _MOST_LINES:
                 self.lines.clear()

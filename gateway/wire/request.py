@@ -22,7 +22,7 @@ CHUNKED = -1
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+_MOST_LENGTH_DIGITS = 18
 _HOST = re.compile(
     rb"(?:[A-Za-z0-9._~\-]+|\[[0-9A-Fa-f:.]{2,45}\])"
     rb"(?::(?:[0-5]?[0-9]{1,4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])?)?"
@@ -87,6 +87,10 @@ class Request:
         if self.noted is None:
             self.noted = {}
         self.noted.setdefault(name, []).append(value)
+
+    def noted_values(self) -> dict[bytes, bytes]:
+        """The noted fields, repeated ones joined as RFC 9110 section 5.3 says."""
+        return {name: b", ".join(values) for name, values in (self.noted or {}).items()}
 
     def __repr__(self) -> str:
         return f"<Request {self.method.decode()} {self.target.decode(errors='replace')}>"
@@ -174,7 +178,7 @@ class RequestReader:
                 raise WireError(Fault.BAD_REQUEST, "no Host")
         elif request.authority is not None:
             request.host = self._host(request.authority)
-        if connection is not None and connection != b"keep-alive":
+        if connection is not None:
             _connection(request, connection, upgrade)
 
     def _start_line(self, line: bytes) -> Request:
@@ -191,6 +195,11 @@ class RequestReader:
         if len(self._hosts) < _MOST_HOSTS:
             self._hosts.add(value)
         return value
+
+
+def is_length(value: bytes) -> bool:
+    """True for 1 to 18 decimal digits. `bytes.isdigit` knows ASCII digits only, unlike `str`'s."""
+    return value.isdigit() and len(value) <= _MOST_LENGTH_DIGITS
 
 
 def check_partial_head(data: bytes, previous: bytes) -> None:
@@ -269,7 +278,7 @@ def _rare_field(request: Request, rule: Rule, line: bytes, value: bytes) -> None
 
 def _hops_left(request: Request, value: bytes) -> bytes:
     """RFC 9110 section 7.6.2: an OPTIONS may be told how far it goes. TRACE never gets this far."""
-    if request.method != b"OPTIONS" or _LENGTH.fullmatch(value) is None:
+    if request.method != b"OPTIONS" or not is_length(value):
         return value
     if int(value) == 0:
         raise WireError(Fault.METHOD_NOT_ALLOWED, "this request may not be forwarded any further")
@@ -277,7 +286,7 @@ def _hops_left(request: Request, value: bytes) -> bytes:
 
 
 def _content_length(request: Request, value: bytes) -> None:
-    if request.has_length or request.length or _LENGTH.fullmatch(value) is None:
+    if request.has_length or request.length or not is_length(value):
         raise WireError(Fault.BAD_REQUEST, "malformed or repeated Content-Length")
     request.length = int(value)
     request.has_length = True

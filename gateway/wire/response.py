@@ -13,14 +13,13 @@ from httptools.parser.errors import HttpParserError, HttpParserUpgrade
 
 from gateway.wire.faults import Fault, WireError
 from gateway.wire.headers import RESPONSE_RULES, FieldRules, Rule, tokens, without
-from gateway.wire.request import CHUNKED
+from gateway.wire.request import CHUNKED, is_length
 
 UNTIL_CLOSE = -2
 """In place of a body's length: the body ends with the connection."""
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t -~\x80-\xff]*))?")
 _MOST_STATUS_LINES = 256
-_LENGTH = re.compile(rb"[0-9]{1,18}")
 # Looking a member up in an enum costs 0.1 microseconds before Python 3.12; a head has dozens.
 _DROP, _CONNECTION, _CONTENT_LENGTH, _DATE = (
     Rule.DROP,
@@ -118,7 +117,7 @@ class ResponseReader:
                     _content_length(response, value)
                 else:
                     _rare_field(response, rule, value)
-        if connection is not None and connection != b"keep-alive":
+        if connection is not None:
             options = tokens(connection)
             if b"close" in options:
                 response.keep_alive = False
@@ -144,7 +143,7 @@ def _rare_field(response: Response, rule: Rule, value: bytes) -> None:
 def _content_length(response: Response, value: bytes) -> None:
     if response.length is not None:
         raise _bad("more than one framing field")
-    if _LENGTH.fullmatch(value) is None:
+    if not is_length(value):
         raise _bad("malformed Content-Length")
     response.length = int(value)
 
