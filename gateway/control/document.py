@@ -301,6 +301,7 @@ def _translated(error: yaml.MarkedYAMLError, text: str) -> DocumentError:
 
 
 _NO_COLON = "could not find expected ':'"
+_QUOTES = "expected the value in quotes, if it is text"
 _COMPLAINTS = {
     "mapping values are not allowed": (
         "a second ': ' on one line, or wrong indentation",
@@ -308,15 +309,24 @@ _COMPLAINTS = {
     ),
     _NO_COLON: ("a key without a colon", "expected key: value"),
     "did not find expected key": (
-        "wrong indentation or an unfinished value above",
+        "wrong indentation, or text behind a finished value",
         "expected another key: value",
     ),
     "did not find expected '-' indicator": ("wrong indentation in a list", "expected another '- item'"),
     "did not find expected ',' or '}'": ("a { that is not closed", "expected a comma or }"),
     "did not find expected ',' or ']'": ("a [ that is not closed", "expected a comma or ]"),
+    "did not find expected node content": ("a mark where a value should stand", _QUOTES),
+    "block sequence entries are not allowed": ("a '- item' behind a key", "expected it on a line of its own"),
     "found unexpected end of stream": ("a quote that is not closed", "expected a closing quote"),
-    "found character that cannot start any token": (
-        "a character that cannot begin a value",
-        "expected the value in quotes",
+    "found unknown escape character": ("an unknown escape with \\", "expected text in single quotes"),
+    "did not find expected alphabetic or numeric": ("a * or & without the name of an anchor", _QUOTES),
+    "found character that cannot start any token": ("a character that cannot begin a value", _QUOTES),
+    "did not find expected comment or line break": (
+        "text behind the | or > that begins a block",
+        "expected the text on the next lines, or the value in quotes",
     ),
+    "did not find expected <document start>": ("the line --- is missing", "expected it behind %YAML 1.2"),
+    "found incompatible YAML document": ("another version of YAML", "expected %YAML 1.2"),
+    "found unknown directive name": ("an unknown directive", "expected %YAML 1.2 or none"),
 }
+"""What the scanner says, and what it means to somebody who wrote a config."""
