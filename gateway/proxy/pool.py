@@ -124,6 +124,7 @@ class Pool:
             if connection.alive:
                 waiter.connected(connection, reused=True)
                 return
+            connection.close()
         if self._open < self.upstream.limits.connections or self._evict_idle():
             self._dial(endpoint, waiter)
         elif len(self._waiting) < self.upstream.limits.pending:
@@ -134,6 +135,9 @@ class Pool:
 
     def release(self, connection: UpstreamConnection) -> None:
         """Take back a connection that can carry another request."""
+        if connection.outdated:
+            connection.close()
+            return
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.cancelled:
@@ -183,8 +187,9 @@ class Pool:
                 endpoint.ejected_until = 0.0
                 endpoint.readmitted_at = now
                 self._judge()
-            while endpoint.idle and endpoint.idle[0].idle_since < now - IDLE_SECONDS:
-                endpoint.idle.pop(0).close()
+            outlived = now - IDLE_SECONDS
+            for connection in [one for one in endpoint.idle if one.idle_since < outlived or one.outdated]:
+                connection.close()
 
     def report(self) -> list[EndpointReport]:
         """Each endpoint as this worker sees it."""

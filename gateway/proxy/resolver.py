@@ -20,7 +20,19 @@ P = TypeVar("P", bound=asyncio.BaseProtocol)
 class Resolver:
     """Opens connections to one configured endpoint: `http://host:port` or `unix:PATH`."""
 
-    __slots__ = ("_addresses", "_host", "_loop", "_path", "_port", "_refresher", "_turn", "address")
+    __slots__ = (
+        "_addresses",
+        "_fault",
+        "_host",
+        "_lookup",
+        "_loop",
+        "_path",
+        "_port",
+        "_refresher",
+        "_turn",
+        "address",
+        "departures",
+    )
 
     def __init__(self, address: str, loop: asyncio.AbstractEventLoop) -> None:
         self.address = address
@@ -31,6 +43,10 @@ class Resolver:
         self._addresses: tuple[str, ...] = ()
         self._turn = 0
         self._refresher: asyncio.Task[None] | None = None
+        self._lookup: asyncio.Task[None] | None = None
+        self._fault: Exception | None = None
+        self.departures = 0
+        """How often the name stopped meaning an address that it had meant."""
         if address.startswith("unix:"):
             self._path = address.removeprefix("unix:")
             return
@@ -55,33 +71,49 @@ class Resolver:
             return (await self._loop.create_unix_connection(factory, self._path))[1]
         if not self._addresses:
             await self._resolve()
+        if not self._addresses:
+            raise OSError(f"{self._host} has no address: {self._fault}")
         self._turn += 1
-        count = len(self._addresses)
-        for attempt in range(count):
-            address = self._addresses[(self._turn + attempt) % count]
+        first = self._turn % len(self._addresses)
+        *others, last = self._addresses[first:] + self._addresses[:first]
+        for address in others:
             try:
                 return (await self._loop.create_connection(factory, address, self._port))[1]
             except OSError:
-                if attempt == count - 1:
-                    raise
-        raise OSError(f"{self._host} has no address")
+                continue
+        return (await self._loop.create_connection(factory, last, self._port))[1]
+
+    def means(self, address: str) -> bool:
+        """True while the name still means this IP address; always true of a unix socket."""
+        return self._path is not None or address in self._addresses
 
     def close(self) -> None:
         """Stop resolving."""
-        if self._refresher is not None:
-            self._refresher.cancel()
+        for task in (self._refresher, self._lookup):
+            if task is not None:
+                task.cancel()
 
     async def _refresh(self) -> None:
         while True:
-            try:
-                await self._resolve()
-            except OSError:
-                pass  # the last good addresses stand; `connect` reports the error if there are none
+            await self._resolve()
             await asyncio.sleep(REFRESH_SECONDS)
 
     async def _resolve(self) -> None:
-        found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        self._addresses = tuple(dict.fromkeys(str(info[4][0]) for info in found)) or self._addresses
+        """Ask the name server, once for all who wait: a slow one must not take every thread there is."""
+        if self._lookup is None or self._lookup.done():
+            self._lookup = self._loop.create_task(self._look_up())
+        await asyncio.shield(self._lookup)
+
+    async def _look_up(self) -> None:
+        try:
+            found = await self._loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as error:
+            self._fault = error  # the last good addresses stand
+            return
+        addresses = tuple(dict.fromkeys(str(info[4][0]) for info in found)) or self._addresses
+        if not set(self._addresses) <= set(addresses):
+            self.departures += 1
+        self._addresses = addresses
 
 
 def _is_literal(host: str) -> bool:

@@ -26,8 +26,10 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_buffer",
+        "_departures",
         "_inbox",
         "_interim",
+        "_outdated",
         "_paused",
         "_reading_head",
         "_transport",
@@ -52,6 +54,8 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         self._reading_head = True
         self._interim = 0
         self._paused = False
+        self._departures = endpoint.resolver.departures
+        self._outdated = False
         self._inbox = b""
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
 
@@ -109,6 +113,16 @@ class UpstreamConnection(asyncio.BufferedProtocol):
     def alive(self) -> bool:
         """False once the connection is known to have ended, also where that is still to be dealt with."""
         return not self._transport.is_closing()
+
+    @property
+    def outdated(self) -> bool:
+        """True once the endpoint's name no longer means the address that this connection leads to."""
+        resolver = self.endpoint.resolver
+        if self._departures != resolver.departures:
+            self._departures = resolver.departures
+            peer = self._transport.get_extra_info("peername")
+            self._outdated = not peer or not resolver.means(peer[0])
+        return self._outdated
 
     @property
     def transport(self) -> asyncio.Transport:

@@ -124,6 +124,7 @@ class Gateway:
     upstreams: dict[str, int]
     workers: int = 2
     extra: dict[str, Any] = field(default_factory=dict)
+    upstream_host: str = "127.0.0.1"
     port: int = field(default_factory=free_port)
     admin_port: int = field(default_factory=free_port)
     health_port: int = field(default_factory=free_port)
@@ -139,7 +140,7 @@ class Gateway:
         return self.directory / "log"
 
     def configuration(self) -> dict[str, Any]:
-        endpoint = "http://127.0.0.1:{}".format
+        endpoint = f"http://{self.upstream_host}:{{}}".format
         return {
             "version": 1,
             "listen": {"address": f"127.0.0.1:{self.port}", "workers": self.workers},

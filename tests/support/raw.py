@@ -212,7 +212,14 @@ def answering(response: bytes, *, close: bool = False) -> Script:
 class Upstream:
     """A real TCP server, a thread per connection, that runs a script for every request."""
 
-    def __init__(self, script: Script = echo, *, receive_buffer: int | None = None, name: str = "upstream") -> None:
+    def __init__(
+        self,
+        script: Script = echo,
+        *,
+        receive_buffer: int | None = None,
+        name: str = "upstream",
+        address: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
         self.name = name
         self.script = script
         self.connections: list[UpstreamConnection] = []
@@ -223,7 +230,8 @@ class Upstream:
         self._listener = socket.socket()
         if receive_buffer is not None:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind(address)
         self._listener.listen(1024)
         self.port: int = self._listener.getsockname()[1]
         self._threads: list[threading.Thread] = []

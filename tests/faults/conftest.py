@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.processes import Gateway, pipelines
+
+
+@pytest.fixture(scope="session")
+def upstreams() -> Iterator[dict[str, int]]:
+    """Two sample pipelines for all tests."""
+    with pipelines() as ports:
+        yield ports
+
+
+@pytest.fixture
+def gateways(tmp_path: Path, upstreams: dict[str, int]) -> Iterator[Callable[..., Gateway]]:
+    """Makes gateways in the test's own directory (one directory unless told otherwise), and ends them."""
+    made: list[Gateway] = []
+
+    def make(name: str = "one", **options: Any) -> Gateway:
+        directory = tmp_path / name
+        directory.mkdir(exist_ok=True)
+        made.append(Gateway(directory, **{"upstreams": upstreams, **options}))
+        return made[-1]
+
+    yield make
+    for gateway in made:
+        gateway.close()
+
+
+@pytest.fixture
+def running(gateways: Callable[..., Gateway]) -> Gateway:
+    """A gateway with two workers that serves."""
+    gateway = gateways()
+    gateway.start()
+    return gateway
