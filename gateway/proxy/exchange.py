@@ -437,9 +437,11 @@ class Exchange:
             parts.append(b"Expect: 100-continue")
         if request.websocket:
             parts.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        if client.forwarded_for:
-            earlier = request.forwarded_for
-            chain = client.forwarded_for if not earlier else earlier + b", " + client.forwarded_for
+        chain = client.forwarded_for
+        if request.forwarded_for:
+            # A client on a unix socket has no address of its own to add.
+            chain = request.forwarded_for + b", " + chain if chain else request.forwarded_for
+        if chain:
             parts.append(b"X-Forwarded-For: " + chain)
         parts.append(
             b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
