@@ -52,10 +52,9 @@ class Endpoint:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.asked.append(await reader.readuntil(b"\r\n\r\n"))
-        if self.silent:
-            await reader.read()
-        else:
+        if not self.silent:
             writer.write(f"HTTP/1.1 {self.status} X\r\nContent-Length: 2\r\n\r\nok".encode())
+        await reader.read()  # one request a connection: a check that used it again would wait in vain
         writer.close()
         await writer.wait_closed()
 
@@ -153,9 +152,23 @@ async def test_new_upstreams_replace_the_old_and_keep_what_is_known() -> None:
         assert published[-1] == {("b", second): False, ("c", first): True}
         asked = len(good.asked)
         await eventually(lambda: len(good.asked) > asked)
-        published.clear()
-        checks.follow([checked("b", second), checked("c", first)])
-        assert published == []
+
+
+async def test_a_reload_that_changes_no_check_disturbs_none() -> None:
+    """An endpoint that is asked every ten minutes is not asked again at every reload."""
+    rare, often, published = Endpoint(), Endpoint(), list[EndpointHealth]()
+    async with rare.listening() as first, often.listening() as second:
+        upstreams = [
+            replace(checked("rare", first), health_check=replace(CHECK, interval=600.0)),
+            checked("often", second),
+        ]
+        async with checking(published, *upstreams) as checks:
+            await eventually(lambda: len(rare.asked) == 1)
+            checks.follow([*upstreams, make_upstream("unchecked", first)])
+            asked = len(often.asked)
+            await eventually(lambda: len(often.asked) >= asked + 5)
+            assert len(rare.asked) == 1
+    assert len(published) == 1
 
 
 async def test_a_restarted_control_process_begins_with_what_was_known() -> None:

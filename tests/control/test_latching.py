@@ -217,8 +217,12 @@ async def test_a_release_names_its_engagement(scene: Scene) -> None:
     desk = scene.desk()
     await desk.engage(LatchKind.EMERGENCY, BY)
     await desk.engage(LatchKind.EMERGENCY, BY)
-    assert (await desk.release(BY, 1)).result is ReleaseResult.OVERTAKEN
-    assert scene.page.engaged
+    for other in (1, 3):
+        assert (await desk.release(BY, other)).result is ReleaseResult.OVERTAKEN
+        assert scene.page.engaged
+    saved = scene.disk.load()
+    assert saved is not None
+    assert (saved.number, saved.released) == (2, 0)
     assert (await desk.release(BY, 2)).result is ReleaseResult.RELEASED
 
 

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
 
+from gateway.control import reload
 from gateway.control.loading import Loaded, load
 from gateway.control.reload import Applied, Reloader, ReloadRefused, ReloadResult
+from gateway.control.sources import Fingerprints, look
 from tests.support.control import CONFIG, eventually, make_gateway, replace_file
 
 POLL = 0.01
@@ -305,8 +307,17 @@ async def test_a_request_reads_the_files_again_though_nothing_changed(config: Pa
     assert applier.percentages == []
 
 
-async def test_two_hundred_requests_are_coalesced_and_none_is_lost(config: Path, applier: Applier) -> None:
+async def test_two_hundred_requests_are_coalesced_and_none_is_lost(
+    config: Path, applier: Applier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A burst during a reload is one more reload, and what it finds is the last content."""
+    looked: list[object] = []
+
+    def counting(paths: Iterable[Path]) -> Fingerprints:
+        looked.append(paths)
+        return look(paths)
+
+    monkeypatch.setattr(reload, "look", counting)
     async with watching(config, applier) as reloader:
         applier.may_finish.clear()
         config.write_text(at(5))
@@ -317,7 +328,12 @@ async def test_two_hundred_requests_are_coalesced_and_none_is_lost(config: Path,
             reloader.request()
         applier.may_finish.set()
         await eventually(lambda: applier.percentages == [5, 6])
-        assert reloader.results.total() <= 3
+        await eventually(lambda: not reloader.file_differs)
+        attempts = reloader.results.total()
+        assert attempts <= 3
+        seen = len(looked)
+        await eventually(lambda: len(looked) >= seen + 10)
+        assert reloader.results.total() <= attempts + 1
 
 
 async def test_a_fault_while_applying_is_shown_and_does_not_repeat_for_ever(config: Path) -> None:
