@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.box import HEAVY, SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -147,42 +148,47 @@ def _share_bar(shares: dict[Arm, float], width: int) -> Text:
 
 
 def _arms(picture: Picture, width: int) -> RenderableType:
-    wide = width >= _WIDE
+    columns = [column for column in _COLUMNS if width >= _WIDE or not column.only_wide]
     table = Table(box=SIMPLE_HEAD, width=width, padding=(0, 1, 0, 0), header_style="dim")
     table.show_edge = table.pad_edge = False
     table.add_column(" arm", no_wrap=True)
-    titles = [
-        "requests",
-        *(["users"] if wide else []),
-        "share",
-        "req/s",
-        "failed",
-        "now",
-        "p50",
-        "p90",
-        "p99",
-    ]
-    titles += ["token", *(["p99"] if wide else [])]
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(column.title, justify="right", no_wrap=True)
     for arm in Arm:
-        table.add_row(Text(f" {arm.label}", f"bold {_COLOURS[arm]}"), *_cells(picture.figures[arm], wide))
+        name = Text(f" {arm.label}", f"bold {_COLOURS[arm]}")
+        table.add_row(name, *(column.cell(picture.figures[arm]) for column in columns))
     return table
 
 
-def _cells(figures: ArmFigures, wide: bool) -> Iterator[Text]:
-    if wide:
-        yield Text(f"{figures.users}")
-    yield Text(f"{figures.requests:,}")
-    yield Text(f"{figures.share:.1%}")
-    yield Text(f"{figures.rate:.1f}")
-    yield Text(f"{figures.errors:,}", "red" if figures.errors else "")
-    yield Text(f"{figures.error_rate:.1%}", "bold red" if figures.error_rate > _FAILING else "green")
-    for seconds in (figures.completion.p50, figures.completion.p90, figures.completion.p99):
-        yield Text(latency(seconds))
-    yield Text(latency(figures.first_token.p50))
-    if wide:
-        yield Text(latency(figures.first_token.p99))
+@dataclass(frozen=True, slots=True)
+class _Column:
+    title: str
+    cell: Callable[[ArmFigures], Text]
+    only_wide: bool = False
+
+
+def _failed(figures: ArmFigures) -> Text:
+    return Text(f"{figures.errors:,}", "red" if figures.errors else "")
+
+
+def _failing_now(figures: ArmFigures) -> Text:
+    return Text(f"{figures.error_rate:.1%}", "bold red" if figures.error_rate > _FAILING else "green")
+
+
+_COLUMNS = (
+    _Column("users", lambda figures: Text(f"{figures.users}"), only_wide=True),
+    _Column("requests", lambda figures: Text(f"{figures.requests:,}")),
+    _Column("share", lambda figures: Text(f"{figures.share:.1%}")),
+    _Column("req/s", lambda figures: Text(f"{figures.rate:.1f}")),
+    _Column("failed", _failed),
+    _Column("now", _failing_now),
+    _Column("p50", lambda figures: Text(latency(figures.completion.p50))),
+    _Column("p90", lambda figures: Text(latency(figures.completion.p90))),
+    _Column("p99", lambda figures: Text(latency(figures.completion.p99))),
+    _Column("token", lambda figures: Text(latency(figures.first_token.p50))),
+    _Column("token p99", lambda figures: Text(latency(figures.first_token.p99)), only_wide=True),
+)
+"""What the table shows of an arm. p50 to p99 are of whole completions, `token` is a stream's first."""
 
 
 def _curves(picture: Picture, width: int, rows: int) -> RenderableType:

@@ -112,7 +112,7 @@ async def test_a_gateway_that_is_gone_ends_the_traffic() -> None:
         url = f"http://127.0.0.1:{held.getsockname()[1]}/v1/generate"
     tally = Tally(asyncio.get_running_loop().time())
     with pytest.raises(NoAnswers, match="answered nothing"):
-        await Traffic(url, 50.0, tally, random.Random(3), patience=0.2).run()
+        await asyncio.wait_for(Traffic(url, 50.0, tally, random.Random(3), patience=0.2).run(), 10)
     assert {sample.ending for sample in tally.recent} == {Ending.NO_CONNECTION}
     assert tally.unanswered == len(tally.recent) > 0
 

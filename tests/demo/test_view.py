@@ -98,7 +98,7 @@ def draw(picture: Picture, width: int, height: int) -> list[str]:
     console = Console(
         record=True, width=width, height=height, file=io.StringIO(), force_terminal=True, legacy_windows=False
     )
-    console.print(Screen(picture), end="")
+    console.print(Screen(picture), end="", crop=False)
     return console.export_text(styles=False).splitlines()
 
 
@@ -129,13 +129,26 @@ def test_a_small_terminal_shows_what_matters(name: str) -> None:
     ]
 
 
-def test_figures_stand_in_the_arms_rows_uncut() -> None:
-    """Also millions of requests fit in a narrow table."""
-    row = next(line for line in draw(BUSY, 80, 24) if line.startswith(" control"))
-    assert row.split() == [
-        "control",
-        *["1,234,567", "74.8%", "29.9", "0", "0.0%", "182ms", "410ms", "1.20s", "95ms"],
-    ]
+@pytest.mark.parametrize("width", [80, 120])
+def test_figures_stand_under_their_titles_uncut(width: int) -> None:
+    """Also millions of requests fit in a narrow table; a wide one has two columns more."""
+    drawn = draw(BUSY, width, 24)
+    titles = next(line for line in drawn if line.startswith(" arm")).replace("token p99", "token_p99")
+    row = next(line for line in drawn if line.startswith(" control"))
+    narrow = {
+        "arm": "control",
+        "requests": "1,234,567",
+        "share": "74.8%",
+        "req/s": "29.9",
+        "failed": "0",
+        "now": "0.0%",
+        "p50": "182ms",
+        "p90": "410ms",
+        "p99": "1.20s",
+        "token": "95ms",
+    }
+    wide = {"users": "120", "token_p99": "200ms"}
+    assert dict(zip(titles.split(), row.split(), strict=True)) == narrow | (wide if width > 100 else {})
 
 
 def test_the_state_is_told_from_afar() -> None:
