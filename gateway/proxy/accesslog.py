@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import random
 import time
-from typing import TYPE_CHECKING
 
+from gateway.core.split import Decision
 from gateway.logs import LineWriter
 from gateway.model.observation import Outcome
-
-if TYPE_CHECKING:
-    from gateway.proxy.exchange import Exchange
-    from gateway.proxy.plan import Assignment
+from gateway.wire.request import Request
 
 _STDOUT = 1
 
@@ -34,8 +31,9 @@ class AccessLog:
 
     def write(
         self,
-        exchange: Exchange,
-        assignment: Assignment | None,
+        request: Request,
+        request_id: bytes,
+        decision: Decision | None,
         status: int,
         outcome: Outcome,
         duration: float,
@@ -44,10 +42,9 @@ class AccessLog:
         """Log one finished exchange, if it falls in the sample. Durations in seconds."""
         if random.random() >= self.sample:
             return
-        request = exchange.request
         line: dict[str, object] = {
             "time": round(time.time(), 3),
-            "request_id": exchange.request_id.decode("latin-1"),
+            "request_id": request_id.decode("latin-1"),
             "method": request.method.decode("latin-1"),
             "path": request.path.decode("latin-1"),
             "status": status,
@@ -55,8 +52,7 @@ class AccessLog:
             "duration": round(duration, 6),
             "time_to_first_byte": round(first_byte, 6) if first_byte >= 0 else None,
         }
-        if assignment is not None:
-            decision = assignment.decision
+        if decision is not None:
             line |= {
                 "route": decision.route.name,
                 "arm": decision.arm.label,

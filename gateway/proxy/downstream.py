@@ -10,20 +10,18 @@ import asyncio
 import enum
 import math
 from time import monotonic
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from gateway.model.observation import Outcome
 from gateway.model.snapshot import ClientLimits, HalfClose
+from gateway.proxy.context import Context
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.problem import problem
 from gateway.proxy.sockets import abort
+from gateway.proxy.tunnel import Tunnel
 from gateway.wire.chunked import ChunkedDecoder
 from gateway.wire.faults import Fault, WireError
 from gateway.wire.request import CHUNKED, check_partial_head
-
-if TYPE_CHECKING:
-    from gateway.proxy.tunnel import Tunnel
-    from gateway.proxy.worker import Worker
 
 MOST_PIPELINED = 65_536
 """Bytes behind a request that are kept while it is served; above that the client is not read."""
@@ -59,6 +57,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         "_body_limit",
         "_body_size",
         "_buffer",
+        "_context",
         "_decoder",
         "_discarded",
         "_exchange",
@@ -68,7 +67,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         "_sent_all",
         "_transport",
         "_tunnel",
-        "_worker",
         "closed",
         "congested",
         "deadline",
@@ -77,10 +75,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         "paused",
     )
 
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._buffer = worker.buffer
-        self._limits: ClientLimits = worker.plan.snapshot.limits
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._buffer = context.buffer
+        self._limits: ClientLimits = context.plan.snapshot.limits
         self._reading = _HEAD
         self._inbox = bytearray()
         self._exchange: Exchange | None = None
@@ -127,7 +125,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Answer with an error of the gateway's own and end the exchange."""
         if not complete:
             self.keep_alive = False
-        snapshot = self._worker.plan.snapshot
+        snapshot = self._context.plan.snapshot
         if snapshot.response_headers.request_id:
             fields += b"X-Request-Id: %b\r\n" % request_id
         self.write(
@@ -140,7 +138,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._exchange = None
         if self.closed:
             return
-        if not self.keep_alive or self._worker.draining or (self._sent_all and not self._inbox):
+        if not self.keep_alive or self._context.draining or (self._sent_all and not self._inbox):
             # Closing over unread bytes would reset the connection, and the reset may eat the answer.
             self._say_goodbye(request_complete and not self._inbox)
             return
@@ -150,7 +148,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self.pause_reading()  # no next request before the client has taken this answer
         elif self._inbox:
             # Not from here: a thousand pipelined requests would be a thousand frames of stack.
-            self._worker.loop.call_soon(self._next_pipelined)
+            self._context.loop.call_soon(self._next_pipelined)
 
     def pause_reading(self) -> None:
         """Let the client wait: its body comes faster than the upstream takes it."""
@@ -222,8 +220,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         if isinstance(peer, tuple):
             self.forwarded_for = str(peer[0]).encode()
         self.deadline = monotonic() + self._limits.header_timeout
-        if not self._worker.admit(self):
+        if not self._context.admit(self):
             self._refuse_head(WireError(Fault.UNAVAILABLE, "too many connections"))
+            if self._context.crowded:
+                self.close()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio.BufferedProtocol: all connections of a worker read into one buffer."""
@@ -338,16 +338,16 @@ class ClientConnection(asyncio.BufferedProtocol):
         return WireError(Fault.FIELDS_TOO_LARGE, "the request's head is too large")
 
     def _begin(self, head: bytes, rest: bytes) -> None:
-        worker = self._worker
-        self._limits = limits = worker.plan.snapshot.limits
+        context = self._context
+        self._limits = limits = context.plan.snapshot.limits
         started = monotonic()
         try:
-            request = worker.plan.reader.read(head)
+            request = context.plan.reader.read(head)
             if limits.body_bytes is not None:
                 self._body_limit = limits.body_bytes
                 if request.length > limits.body_bytes:
                     raise WireError(Fault.CONTENT_TOO_LARGE, "the request's body is too large")
-            self.keep_alive = request.keep_alive and not worker.draining
+            self.keep_alive = request.keep_alive and not context.draining
             length = request.length
             if length == 0:
                 self._reading = _AHEAD
@@ -362,7 +362,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         except WireError as error:
             self._refuse_head(error)
             return
-        self._exchange = exchange = Exchange(worker, self, request, started)
+        self._exchange = exchange = Exchange(context, self, request, started)
         exchange.begin(content, complete)
 
     def _read_body(self, data: bytes) -> None:
@@ -406,11 +406,11 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     def _refuse_head(self, error: WireError) -> None:
         """The bytes are no request that we serve: answer, and read no more requests from here."""
-        worker = self._worker
+        context = self._context
         self.keep_alive = False
         self._inbox.clear()
-        worker.plan.no_route.add(error.fault.status, Outcome.REJECTED, 0.0, -1.0)
-        self.refuse(error.fault, error.detail, worker.new_request_id(), b"", body=True, complete=False)
+        context.plan.no_route.add(error.fault.status, Outcome.REJECTED, 0.0, -1.0)
+        self.refuse(error.fault, error.detail, context.new_request_id(), b"", body=True, complete=False)
 
     def _say_goodbye(self, request_complete: bool) -> None:
         """Close; but a client in the middle of sending gets time to read the answer first."""
@@ -431,4 +431,4 @@ class ClientConnection(asyncio.BufferedProtocol):
     def _gone(self) -> None:
         if not self.closed:
             self.closed = True
-            self._worker.dismiss(self)
+            self._context.dismiss(self)

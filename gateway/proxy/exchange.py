@@ -7,29 +7,26 @@ It keeps the plan that it began with, whatever is published meanwhile; only the 
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import hmac
 import math
 import os
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gateway.model.observation import Outcome
 from gateway.model.snapshot import Anonymous, Arm, FailoverCause
+from gateway.proxy.context import Context
 from gateway.proxy.framing import ResponseBody
+from gateway.proxy.plan import Assignment
 from gateway.proxy.sockets import is_shortage
 from gateway.proxy.tunnel import Tunnel
+from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
 from gateway.wire.faults import Fault, WireError
 from gateway.wire.request import CHUNKED, Request
 from gateway.wire.response import Response
-
-if TYPE_CHECKING:
-    from gateway.proxy.downstream import ClientConnection
-    from gateway.proxy.plan import Assignment
-    from gateway.proxy.pool import Endpoint
-    from gateway.proxy.upstream import UpstreamConnection
-    from gateway.proxy.worker import Worker
 
 STATUS_CLIENT_CLOSED = 499
 MOST_UNSENT_BODY = 65_536
@@ -55,12 +52,52 @@ _OK = Outcome.OK
 _RANDOM = Anonymous.RANDOM
 
 
+class Client(Protocol):
+    """The client's connection as its exchange sees it. `deadline` is monotonic seconds."""
+
+    deadline: float
+    keep_alive: bool
+    paused: bool
+    forwarded_for: bytes
+
+    @property
+    def congested(self) -> bool:
+        """True while the client takes bytes slower than they are written."""
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """For a tunnel."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer."""
+
+    def abort(self) -> None:
+        """End so that the client sees an answer cut short."""
+
+    def refuse(
+        self, fault: Fault, detail: str, request_id: bytes, fields: bytes, *, body: bool, complete: bool
+    ) -> None:
+        """Answer with an error of the gateway's own and end the exchange."""
+
+    def exchange_finished(self, request_complete: bool, now: float) -> None:
+        """The answer was sent whole."""
+
+    def pause_reading(self) -> None:
+        """Let the client wait."""
+
+    def resume_reading(self) -> None:
+        """Let it go on."""
+
+    def start_tunnel(self, tunnel: Tunnel) -> None:
+        """From now on bytes go to the tunnel."""
+
+
 class Exchange:
     """See the module. Times are `time.monotonic` seconds."""
 
     # What most exchanges never need is a default of the class: setting it each time costs more.
     _assignment: Assignment | None = None
-    _avoid: Endpoint | None = None
+    _avoid: UpstreamEndpoint | None = None
     _body: ResponseBody | None = None
     _connection: UpstreamConnection | None = None
     _failover: str | None = None
@@ -75,13 +112,13 @@ class Exchange:
     _unsent = b""
     cancelled = False
 
-    def __init__(self, worker: Worker, client: ClientConnection, request: Request, started: float) -> None:
-        self._worker = worker
-        self._plan = worker.plan
+    def __init__(self, context: Context, client: Client, request: Request, started: float) -> None:
+        self._context = context
+        self._plan = context.plan
         self._started = self._sent_at = started
         self.client = client
         self.request = request
-        self.request_id = request.request_id or worker.new_request_id()
+        self.request_id = request.request_id or context.new_request_id()
 
     def __repr__(self) -> str:
         return f"<Exchange {self._phase.name} {self.request!r} {self._assignment!r}>"
@@ -108,7 +145,7 @@ class Exchange:
         draw = b""
         if user is None and plan.snapshot.identity.anonymous is _RANDOM:
             draw = os.urandom(8)
-        words = self._worker.latch_words
+        words = self._context.latch_words
         decision = table.decide(route, words[1] != words[2], plan.available, user, override, draw)
         assignment = plan.assignments[decision.index]
         self._assign(assignment)
@@ -182,7 +219,7 @@ class Exchange:
         """See pool.Waiter. The latch is looked at again: it may have engaged in the queue."""
         assignment = self._assignment
         assert assignment is not None
-        words = self._worker.latch_words
+        words = self._context.latch_words
         if assignment.treatment and words[1] != words[2]:
             connection.pool.release(connection)
             self._assign(assignment.latched)
@@ -210,7 +247,7 @@ class Exchange:
         timeout = self._assignment.pool.upstream.timeouts.connect
         self.client.deadline = min(monotonic() + (timeout or math.inf), self._latest)
 
-    def connect_failed(self, endpoint: Endpoint, error: Exception) -> None:
+    def connect_failed(self, endpoint: UpstreamEndpoint, error: Exception) -> None:
         """See pool.Waiter: nothing was sent, so another endpoint, or control, may answer."""
         assignment = self._assignment
         assert assignment is not None
@@ -238,6 +275,14 @@ class Exchange:
 
     # From the upstream.
 
+    def pause_client(self) -> None:
+        """The upstream takes the request's body slower than it comes."""
+        self.client.pause_reading()
+
+    def resume_client(self) -> None:
+        """The upstream takes more of it."""
+        self.client.resume_reading()
+
     def interim(self, response: Response) -> None:
         """A 1xx: passed on, but for HTTP/1.0 clients, who know none (RFC 9110 section 15.2)."""
         if not self.request.http10:
@@ -254,14 +299,14 @@ class Exchange:
         self._response = response
         self._phase = _ANSWERING
         request = self.request
-        if not self._request_complete or self._worker.draining:
+        if not self._request_complete or self._context.draining:
             # Whether the rest of the request will ever come is not known: no next one on this line.
             self.client.keep_alive = False
         self._body = body = ResponseBody(response, request)
         if body.closes:
             self.client.keep_alive = False
         overhead = self._sent_at - self._started + monotonic() - now
-        self._worker.recorder.add_overhead(overhead)
+        self._context.recorder.add_overhead(overhead)
         self._relay(body, self._response_head(response, body, overhead), data)
 
     def response_data(self, data: bytes) -> None:
@@ -296,7 +341,7 @@ class Exchange:
     # How it goes on.
 
     def _assign(self, assignment: Assignment) -> None:
-        inflight = self._worker.recorder.inflight
+        inflight = self._context.recorder.inflight
         if self._assignment is not None:
             inflight[self._assignment.treatment] -= 1
         inflight[assignment.treatment] += 1
@@ -311,7 +356,7 @@ class Exchange:
         self._phase = _CONNECTING
         assignment = self._assignment
         assert assignment is not None
-        words = self._worker.latch_words
+        words = self._context.latch_words
         if assignment.treatment and words[1] != words[2]:
             assignment = assignment.latched
             self._assign(assignment)
@@ -387,7 +432,7 @@ class Exchange:
         now = monotonic()
         self._phase = _OVER
         self.cancelled = True
-        recorder, assignment = self._worker.recorder, self._assignment
+        recorder, assignment = self._context.recorder, self._assignment
         cell = self._plan.no_route
         if assignment is not None:
             recorder.inflight[assignment.treatment] -= 1
@@ -398,8 +443,11 @@ class Exchange:
         if connection is not None:
             self._connection = None
             connection.finish(reusable, now)
-        if self._worker.access_log is not None:
-            self._worker.access_log.write(self, assignment, status, outcome, now - self._started, first_byte)
+        if self._context.access_log is not None:
+            decision = None if assignment is None else assignment.decision
+            self._context.access_log.write(
+                self.request, self.request_id, decision, status, outcome, now - self._started, first_byte
+            )
         return now
 
     def _upgrade(self, response: Response, data: bytes) -> None:
@@ -459,7 +507,7 @@ class Exchange:
         if body.fields:
             parts.append(body.fields)
         if not response.has_date:
-            parts.append(self._worker.date_field)
+            parts.append(self._context.date_field)
         if not self.client.keep_alive:
             parts.append(b"Connection: close")
         parts.append(self._own_fields(overhead))
@@ -491,7 +539,7 @@ class Exchange:
     def _note_failover(self, reason: str) -> None:
         assert self._assignment is not None
         self._failover = reason
-        self._worker.recorder.add_failover(self._assignment.decision.route.name, reason)
+        self._context.recorder.add_failover(self._assignment.decision.route.name, reason)
 
     def _blame_endpoint(self) -> None:
         if self._connection is not None:

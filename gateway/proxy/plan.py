@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from gateway.core.split import Decision, Reason, Table
 from gateway.model.snapshot import Arm, FailoverCause, Snapshot, Upstream
 from gateway.proxy.identity import compile_identity, noted_fields
-from gateway.proxy.pool import Pool
 from gateway.proxy.recorder import Cell, Recorder
+from gateway.proxy.upstream import UpstreamPool
 from gateway.wire.request import RequestReader
 
 
@@ -39,7 +39,7 @@ class Assignment:
         "treatment",
     )
 
-    def __init__(self, decision: Decision, pool: Pool, cell: Cell, snapshot: Snapshot) -> None:
+    def __init__(self, decision: Decision, pool: UpstreamPool, cell: Cell, snapshot: Snapshot) -> None:
         self.decision = decision
         self.pool = pool
         self.cell = cell
@@ -69,8 +69,8 @@ class Plan:
         self,
         snapshot: Snapshot,
         recorder: Recorder,
-        pools: Mapping[Upstream, Pool],
-        make_pool: Callable[[Upstream], Pool],
+        pools: Mapping[Upstream, UpstreamPool],
+        make_pool: Callable[[Upstream], UpstreamPool],
     ) -> None:
         self.snapshot = snapshot
         self.table = Table(snapshot)
@@ -109,7 +109,7 @@ class Plan:
             if decision.fallback is not None:
                 assignment.stand_in = self.assignments[decision.fallback.index]
 
-    def _tracker(self, index: int, pool: Pool) -> Callable[[], None]:
+    def _tracker(self, index: int, pool: UpstreamPool) -> Callable[[], None]:
         fails_over = FailoverCause.NO_HEALTHY_ENDPOINT in self.snapshot.failover
 
         def track() -> None:

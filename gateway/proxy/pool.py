@@ -12,15 +12,12 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.model.observation import EndpointReport
 from gateway.model.snapshot import Upstream
 from gateway.proxy.resolver import Resolver
 from gateway.proxy.sockets import is_shortage
-
-if TYPE_CHECKING:
-    from gateway.proxy.upstream import UpstreamConnection
 
 PANIC_SHARE = 0.5
 """With fewer usable endpoints than this share, load goes to all: some of a crowd may still answer."""
@@ -32,15 +29,40 @@ IDLE_SECONDS = 60.0
 """An idle connection is closed after this long, as nginx does by default."""
 
 
-class Waiter(Protocol):
+class Connection(asyncio.BaseProtocol):
+    """What a pool needs to know of a connection."""
+
+    endpoint: Endpoint[Any]
+    idle_since: float
+    """Monotonic seconds."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the connection is known to have ended."""
+        raise NotImplementedError
+
+    @property
+    def outdated(self) -> bool:
+        """True once its address is none of the endpoint's any more."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """End it now."""
+        raise NotImplementedError
+
+
+C = TypeVar("C", bound=Connection)
+
+
+class Waiter(Protocol[C]):
     """Who wants a connection."""
 
     cancelled: bool
 
-    def connected(self, connection: UpstreamConnection, reused: bool) -> None:
+    def connected(self, connection: C, reused: bool) -> None:
         """Here is one."""
 
-    def connect_failed(self, endpoint: Endpoint, error: Exception) -> None:
+    def connect_failed(self, endpoint: Endpoint[C], error: Exception) -> None:
         """The endpoint could not be reached; nothing was sent."""
 
     def queued(self) -> None:
@@ -50,7 +72,7 @@ class Waiter(Protocol):
         """Too many are waiting already."""
 
 
-class Endpoint:
+class Endpoint(Generic[C]):
     """One address of an upstream and what this worker knows of it."""
 
     __slots__ = (
@@ -66,7 +88,7 @@ class Endpoint:
 
     def __init__(self, resolver: Resolver) -> None:
         self.resolver = resolver
-        self.idle: list[UpstreamConnection] = []
+        self.idle: list[C] = []
         self.inflight = 0
         self.checked_healthy = True
         self.failures = 0
@@ -88,13 +110,13 @@ class Endpoint:
         return self.checked_healthy and not self.ejected_until
 
 
-class Pool:
+class Pool(Generic[C]):
     """All connections of this worker to one upstream."""
 
     def __init__(
         self,
         upstream: Upstream,
-        connection_factory: Callable[[Pool, Endpoint], UpstreamConnection],
+        connection_factory: Callable[[Pool[C], Endpoint[C]], C],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.upstream = upstream
@@ -103,8 +125,10 @@ class Pool:
         self.on_availability: Callable[[], None] = lambda: None
         self._loop = loop
         self._connection_factory = connection_factory
-        self.endpoints = [Endpoint(Resolver(address, loop)) for address in upstream.endpoints]
-        self._waiting: deque[Waiter] = deque()
+        self.endpoints: list[Endpoint[C]] = [
+            Endpoint(Resolver(address, loop)) for address in upstream.endpoints
+        ]
+        self._waiting: deque[Waiter[C]] = deque()
         self._open = 0
         self._dials: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -112,7 +136,7 @@ class Pool:
     def __repr__(self) -> str:
         return f"<Pool {self.upstream.name} open={self._open} waiting={len(self._waiting)}>"
 
-    def acquire(self, waiter: Waiter, *, fresh: bool = False, avoid: Endpoint | None = None) -> None:
+    def acquire(self, waiter: Waiter[C], *, fresh: bool = False, avoid: Endpoint[C] | None = None) -> None:
         """Give the waiter a connection: now, when one is ready, or not at all.
 
         `fresh` refuses an idle connection (after one turned out dead); `avoid` is an endpoint that
@@ -133,7 +157,7 @@ class Pool:
         else:
             waiter.overloaded()
 
-    def release(self, connection: UpstreamConnection) -> None:
+    def release(self, connection: C) -> None:
         """Take back a connection that can carry another request."""
         if connection.outdated:
             connection.close()
@@ -148,18 +172,18 @@ class Pool:
             return
         connection.endpoint.idle.append(connection)
 
-    def lost(self, connection: UpstreamConnection) -> None:
+    def lost(self, connection: C) -> None:
         """A connection of this pool is gone."""
         self._open -= 1
         if connection in connection.endpoint.idle:
             connection.endpoint.idle.remove(connection)
         self._serve_waiting()
 
-    def succeeded(self, endpoint: Endpoint) -> None:
+    def succeeded(self, endpoint: Endpoint[C]) -> None:
         """The endpoint answered."""
         endpoint.failures = 0
 
-    def failed(self, endpoint: Endpoint) -> None:
+    def failed(self, endpoint: Endpoint[C]) -> None:
         """Count a connect error, reset or time-out towards passive ejection."""
         detection = self.upstream.outlier_detection
         if detection is None:
@@ -204,7 +228,7 @@ class Pool:
             while endpoint.idle:
                 endpoint.idle.pop().close()
 
-    def _choose(self, avoid: Endpoint | None) -> Endpoint:
+    def _choose(self, avoid: Endpoint[C] | None) -> Endpoint[C]:
         endpoints = self.endpoints
         if len(endpoints) == 1:
             return endpoints[0]
@@ -237,13 +261,13 @@ class Pool:
             if not waiter.cancelled:
                 self._dial(self._choose(None), waiter)
 
-    def _dial(self, endpoint: Endpoint, waiter: Waiter) -> None:
+    def _dial(self, endpoint: Endpoint[C], waiter: Waiter[C]) -> None:
         self._open += 1
         task = self._loop.create_task(self._connect(endpoint, waiter))
         self._dials.add(task)
         task.add_done_callback(self._dials.discard)
 
-    async def _connect(self, endpoint: Endpoint, waiter: Waiter) -> None:
+    async def _connect(self, endpoint: Endpoint[C], waiter: Waiter[C]) -> None:
         try:
             async with asyncio.timeout(self.upstream.timeouts.connect):
                 connection = await endpoint.resolver.connect(lambda: self._connection_factory(self, endpoint))
@@ -260,7 +284,7 @@ class Pool:
         else:
             waiter.connected(connection, reused=False)
 
-    def _fail(self, endpoint: Endpoint, waiter: Waiter, error: Exception) -> None:
+    def _fail(self, endpoint: Endpoint[C], waiter: Waiter[C], error: Exception) -> None:
         if not is_shortage(error):
             self.failed(endpoint)
         if not waiter.cancelled:

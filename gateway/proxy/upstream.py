@@ -6,22 +6,44 @@ It frames heads only; how long a body is depends on the request, so the exchange
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, TypeAlias, cast
 
+from gateway.proxy import pool
 from gateway.proxy.sockets import receive_rest
+from gateway.proxy.tunnel import Tunnel
 from gateway.wire.faults import Fault, WireError
-
-if TYPE_CHECKING:
-    from gateway.proxy.exchange import Exchange
-    from gateway.proxy.pool import Endpoint, Pool
-    from gateway.proxy.tunnel import Tunnel
-    from gateway.proxy.worker import Worker
+from gateway.wire.response import Response, ResponseReader
 
 LARGEST_HEAD = 65_536
 MOST_INTERIM_RESPONSES = 16
 
 
-class UpstreamConnection(asyncio.BufferedProtocol):
+class Carried(Protocol):
+    """Whoever a connection carries: what it is told."""
+
+    def interim(self, response: Response) -> None:
+        """A 1xx came; the answer is still to come."""
+
+    def response_head(self, response: Response, data: bytes) -> None:
+        """The final head, and what came with it."""
+
+    def response_data(self, data: bytes) -> None:
+        """More of the answer's body, as it came."""
+
+    def bad_response(self, detail: str) -> None:
+        """What came is no HTTP."""
+
+    def upstream_closed(self, error: Exception | None) -> None:
+        """The connection ended, cleanly if `error` is None."""
+
+    def pause_client(self) -> None:
+        """The upstream takes the body slower than it comes."""
+
+    def resume_client(self) -> None:
+        """The upstream takes more."""
+
+
+class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
     """One connection, idle in its pool or carrying one exchange."""
 
     __slots__ = (
@@ -31,9 +53,9 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "_interim",
         "_outdated",
         "_paused",
+        "_reader",
         "_reading_head",
         "_transport",
-        "_worker",
         "closed",
         "endpoint",
         "exchange",
@@ -42,12 +64,14 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         "tunnel",
     )
 
-    def __init__(self, worker: Worker, pool: Pool, endpoint: Endpoint) -> None:
-        self._worker = worker
-        self._buffer = worker.buffer
+    def __init__(
+        self, buffer: memoryview, reader: ResponseReader, pool: UpstreamPool, endpoint: UpstreamEndpoint
+    ) -> None:
+        self._buffer = buffer
+        self._reader = reader
         self.pool = pool
         self.endpoint = endpoint
-        self.exchange: Exchange | None = None
+        self.exchange: Carried | None = None
         self.tunnel: Tunnel | None = None
         self.idle_since = 0.0
         self.closed = False
@@ -64,7 +88,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
 
     # The exchange's side.
 
-    def send(self, exchange: Exchange, data: bytes) -> None:
+    def send(self, exchange: Carried, data: bytes) -> None:
         """Begin an exchange with the bytes of its head, and of its body as far as they are there."""
         self.exchange = exchange
         self.endpoint.inflight += 1
@@ -153,7 +177,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
             # Nobody asked: bytes behind a complete answer must never reach the next client.
             self.close()
 
-    def _read_head(self, exchange: Exchange, data: bytes) -> None:
+    def _read_head(self, exchange: Carried, data: bytes) -> None:
         if self._inbox:
             data = self._inbox + data
             self._inbox = b""
@@ -166,7 +190,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
                     self._inbox = data
                 return
             try:
-                response = self._worker.response_reader.read(data[:end])
+                response = self._reader.read(data[:end])
                 if end > LARGEST_HEAD:
                     raise WireError(Fault.BAD_GATEWAY, "the head of the upstream's answer is too large")
             except WireError as error:
@@ -221,11 +245,15 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         if self.tunnel is not None:
             self.tunnel.pause_client()
         elif self.exchange is not None:
-            self.exchange.client.pause_reading()
+            self.exchange.pause_client()
 
     def resume_writing(self) -> None:
         """See asyncio.BaseProtocol."""
         if self.tunnel is not None:
             self.tunnel.resume_client()
         elif self.exchange is not None:
-            self.exchange.client.resume_reading()
+            self.exchange.resume_client()
+
+
+UpstreamPool: TypeAlias = pool.Pool[UpstreamConnection]
+UpstreamEndpoint: TypeAlias = pool.Endpoint[UpstreamConnection]

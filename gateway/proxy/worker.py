@@ -8,10 +8,10 @@ needs a timer of its own.
 from __future__ import annotations
 
 import asyncio
-import os
+import math
+import resource
 import socket
 from collections.abc import Callable, Sequence
-from email.utils import formatdate
 from time import monotonic
 
 from gateway import logs
@@ -19,27 +19,23 @@ from gateway.latch import LatchPage
 from gateway.link.api import EndpointHealth, WorkerEnd
 from gateway.model.snapshot import Snapshot, Upstream
 from gateway.proxy.accesslog import AccessLog
+from gateway.proxy.context import Context
 from gateway.proxy.downstream import ClientConnection
 from gateway.proxy.plan import Plan
-from gateway.proxy.pool import Endpoint, Pool
 from gateway.proxy.probes import ProbeConnection
-from gateway.proxy.recorder import Recorder
-from gateway.proxy.upstream import UpstreamConnection
+from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint, UpstreamPool
 from gateway.wire.response import ResponseReader
 
 SWEEP_SECONDS = 0.1
 SLOW_SWEEP_EVERY = 10
 """Sweeps between two reports and looks at the pools: once a second."""
-READ_BUFFER = 65_536
 BACKLOG = 4096
+RESERVED_DESCRIPTORS = 64
+"""For what is neither a client nor an upstream: listeners, link, latch page, probes, name servers."""
 
 
 class Worker:
-    """Serves clients on `listeners` and probes on `probes` until drained or aborted.
-
-    The attributes that are not methods are for the connections of this worker: `plan`, `buffer`,
-    `latch_words`, `recorder`, `response_reader`, `date_field`, `access_log`, `draining`, `loop`.
-    """
+    """Serves clients on `listeners` and probes on `probes` until drained or aborted."""
 
     def __init__(
         self,
@@ -50,31 +46,23 @@ class Worker:
         listeners: Sequence[socket.socket],
         probes: Sequence[socket.socket] = (),
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._link = link
         self._latch = latch
         self._slot = slot
         self._listeners = listeners
         self._probes = probes
         self._servers: list[asyncio.Server] = []
-        self._clients: set[ClientConnection] = set()
         self._closed = asyncio.Event()
-        self._deadline = float("inf")
+        self._deadline = math.inf
         self._sweeps = 0
         self._sweeper: asyncio.TimerHandle | None = None
-        self._request_prefix = os.urandom(8).hex().encode()
-        self._request_count = 0
-        self.latch_words = latch.words
-        self.buffer = memoryview(bytearray(READ_BUFFER))
-        self.recorder = Recorder()
-        self.response_reader = ResponseReader()
-        self.access_log: AccessLog | None = None
-        self.draining = False
-        self.date_field = b""
-        self.plan = self._make_plan(link.current, {})
+        self._response_reader = ResponseReader()
+        self._context = Context(self._loop, latch)
+        self._context.plan = self._make_plan(link.current, {})
 
     def __repr__(self) -> str:
-        return f"<Worker {self._slot} clients={len(self._clients)} {self.plan!r}>"
+        return f"<Worker {self._slot} clients={len(self._context.clients)} {self._context.plan!r}>"
 
     # Life.
 
@@ -84,28 +72,28 @@ class Worker:
         self._adopt(self._link.current)
         self._apply_health(self._link.health)
         for listener in self._listeners:
-            await self._listen(listener, lambda: ClientConnection(self))
+            await self._listen(listener, lambda: ClientConnection(self._context))
         for listener in self._probes:
-            await self._listen(listener, lambda: ProbeConnection(self._ready, self.loop))
+            await self._listen(listener, lambda: ProbeConnection(self._ready, self._loop))
         self._sweep()
 
     def drain(self) -> None:
         """Stop accepting, finish what runs up to the snapshot's drain time-out, then end."""
-        if self.draining:
+        if self._context.draining:
             return
-        self.draining = True
-        self._deadline = monotonic() + self.plan.snapshot.drain_timeout
+        self._context.draining = True
+        self._deadline = monotonic() + self._context.plan.snapshot.drain_timeout
         for server in self._servers:
             server.close()
-        for client in list(self._clients):
+        for client in list(self._context.clients):
             client.drain()
 
     def abort(self) -> None:
         """End at once."""
-        self.draining = True
+        self._context.draining = True
         for server in self._servers:
             server.close()
-        for client in list(self._clients):
+        for client in list(self._context.clients):
             client.abort_now()
         self._end()
 
@@ -117,71 +105,56 @@ class Worker:
         if self._sweeper is not None:
             self._sweeper.cancel()
         self._report()
-        for pool in self.plan.pools.values():
+        for pool in self._context.plan.pools.values():
             pool.close()
         self._closed.set()
 
     async def _listen(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
         if listener.family == socket.AF_UNIX:
-            server = await self.loop.create_unix_server(make, sock=listener, backlog=BACKLOG)
+            server = await self._loop.create_unix_server(make, sock=listener, backlog=BACKLOG)
         else:
-            server = await self.loop.create_server(make, sock=listener, backlog=BACKLOG)
+            server = await self._loop.create_server(make, sock=listener, backlog=BACKLOG)
         self._servers.append(server)
-
-    # For the connections.
-
-    def admit(self, client: ClientConnection) -> bool:
-        """Count a new connection; False if there are too many."""
-        self._clients.add(client)
-        return len(self._clients) <= self.plan.snapshot.limits.connections
-
-    def dismiss(self, client: ClientConnection) -> None:
-        """A client's connection is gone."""
-        self._clients.discard(client)
-
-    def new_request_id(self) -> bytes:
-        """32 hexadecimal digits, unique to this worker and, by its random half, among all."""
-        self._request_count += 1
-        return b"%b%016x" % (self._request_prefix, self._request_count)
 
     # Snapshots and health.
 
     def _adopt(self, snapshot: Snapshot) -> None:
         """Serve the next requests by this snapshot; those that run keep the one that they began with."""
-        if snapshot.version == self.plan.snapshot.version:
+        if snapshot.version == self._context.plan.snapshot.version:
             return
-        before = self.plan.pools
-        self.plan = self._make_plan(snapshot, before)
+        before = self._context.plan.pools
+        self._context.plan = self._make_plan(snapshot, before)
         self._apply_health(self._link.health)
         for upstream, pool in before.items():
-            if upstream not in self.plan.pools:
+            if upstream not in self._context.plan.pools:
                 pool.close()
         self._report()
 
-    def _make_plan(self, snapshot: Snapshot, pools: dict[Upstream, Pool]) -> Plan:
+    def _make_plan(self, snapshot: Snapshot, pools: dict[Upstream, UpstreamPool]) -> Plan:
         logs.set_level(snapshot.log_level)
         if snapshot.access_log_sample == 0:
-            self.access_log = None
-        elif self.access_log is None:
-            self.access_log = AccessLog.to_stdout(snapshot.access_log_sample)
+            self._context.access_log = None
+        elif self._context.access_log is None:
+            self._context.access_log = AccessLog.to_stdout(snapshot.access_log_sample)
         else:
-            self.access_log.sample = snapshot.access_log_sample
-        return Plan(snapshot, self.recorder, pools, self._make_pool)
+            self._context.access_log.sample = snapshot.access_log_sample
+        self._context.most_clients = _most_clients(snapshot)
+        return Plan(snapshot, self._context.recorder, pools, self._make_pool)
 
-    def _make_pool(self, upstream: Upstream) -> Pool:
-        return Pool(upstream, self._make_connection, self.loop)
+    def _make_pool(self, upstream: Upstream) -> UpstreamPool:
+        return UpstreamPool(upstream, self._make_connection, self._loop)
 
-    def _make_connection(self, pool: Pool, endpoint: Endpoint) -> UpstreamConnection:
-        return UpstreamConnection(self, pool, endpoint)
+    def _make_connection(self, pool: UpstreamPool, endpoint: UpstreamEndpoint) -> UpstreamConnection:
+        return UpstreamConnection(self._context.buffer, self._response_reader, pool, endpoint)
 
     def _apply_health(self, health: EndpointHealth) -> None:
-        for upstream, pool in self.plan.pools.items():
+        for upstream, pool in self._context.plan.pools.items():
             pool.apply_health(
                 {address: health.get((upstream.name, address), True) for address in upstream.endpoints}
             )
 
     def _ready(self) -> tuple[bool, str]:
-        if self._latch.draining or self.draining:
+        if self._latch.draining or self._context.draining:
             return False, "draining"
         return True, "ready"
 
@@ -190,21 +163,34 @@ class Worker:
     def _sweep(self) -> None:
         now = monotonic()
         self._latch.beat(self._slot + 1)
-        self.date_field = b"Date: " + formatdate(usegmt=True).encode()
-        for client in [client for client in self._clients if client.deadline < now]:
+        self._context.tell_the_time()
+        for client in [client for client in self._context.clients if client.deadline < now]:
             client.expire()
         if self._sweeps % SLOW_SWEEP_EVERY == 0:
-            for pool in self.plan.pools.values():
+            for pool in self._context.plan.pools.values():
                 pool.sweep(now)
             self._report()
         self._sweeps += 1
-        if self.draining and (not self._clients or now > self._deadline):
+        if self._context.draining and (not self._context.clients or now > self._deadline):
             self.abort()
             return
-        self._sweeper = self.loop.call_later(SWEEP_SECONDS, self._sweep)
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _report(self) -> None:
-        endpoints = [report for pool in self.plan.pools.values() for report in pool.report()]
-        self.recorder.dropped = logs.dropped() + (self.access_log.dropped if self.access_log else 0)
-        version = self.plan.snapshot.version
-        self._link.record(self.recorder.observe(version, endpoints, len(self._clients)))
+        endpoints = [report for pool in self._context.plan.pools.values() for report in pool.report()]
+        self._context.recorder.dropped = logs.dropped() + (
+            self._context.access_log.dropped if self._context.access_log else 0
+        )
+        version = self._context.plan.snapshot.version
+        self._link.record(self._context.recorder.observe(version, endpoints, len(self._context.clients)))
+
+
+def _most_clients(snapshot: Snapshot) -> int:
+    """As many as configured, unless the process may not have the descriptors for them and their upstreams."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_DESCRIPTORS
+    upstreams = sum(upstream.limits.connections for upstream in snapshot.upstreams)
+    configured = snapshot.limits.connections
+    possible = max(1, descriptors - min(upstreams, descriptors // 2))
+    if possible < configured:
+        logs.warn("fewer connections than configured", configured=configured, possible=possible)
+    return min(configured, possible)

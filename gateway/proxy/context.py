@@ -1,0 +1,88 @@
+"""What all connections of one worker share: the plan, the buffers, the counters, the clock's by-products.
+
+The worker keeps it up to date; connections and exchanges read it. It is the only thing that they know
+of their worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from email.utils import formatdate
+from typing import Protocol
+
+from gateway.latch import LatchPage
+from gateway.proxy.accesslog import AccessLog
+from gateway.proxy.plan import Plan
+from gateway.proxy.recorder import Recorder
+
+READ_BUFFER = 65_536
+"""One read takes at most this many bytes, so that one stream cannot fill the memory in one go."""
+
+MOST_REFUSED = 32
+"""Connections above the limit that get the time to read why they were refused."""
+
+
+class Swept(Protocol):
+    """A client's connection as the worker's sweep sees it. `deadline` is monotonic seconds."""
+
+    deadline: float
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+
+    def drain(self) -> None:
+        """Finish what runs, then end."""
+
+    def abort_now(self) -> None:
+        """End at once."""
+
+
+class Context:
+    """See the module. All of a worker's connections live on one loop: nothing here needs a lock.
+
+    `buffer` is the one read buffer, valid until the next read; `latch_words[1] != latch_words[2]`
+    means that the latch is engaged.
+    """
+
+    plan: Plan
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, latch: LatchPage) -> None:
+        self.loop = loop
+        self.latch_words = latch.words
+        self.buffer = memoryview(bytearray(READ_BUFFER))
+        self.recorder = Recorder()
+        self.access_log: AccessLog | None = None
+        self.clients: set[Swept] = set()
+        self.most_clients = 0
+        self.draining = False
+        self.date_field = b""
+        self.tell_the_time()
+        self._request_prefix = os.urandom(8).hex().encode()
+        self._request_count = 0
+
+    def __repr__(self) -> str:
+        return f"<Context of {len(self.clients)} clients>"
+
+    def admit(self, client: Swept) -> bool:
+        """Count a new connection; False if there are too many."""
+        self.clients.add(client)
+        return len(self.clients) <= self.most_clients
+
+    @property
+    def crowded(self) -> bool:
+        """True if even saying why a connection is refused would take too much."""
+        return len(self.clients) > self.most_clients + MOST_REFUSED
+
+    def dismiss(self, client: Swept) -> None:
+        """A client's connection is gone."""
+        self.clients.discard(client)
+
+    def new_request_id(self) -> bytes:
+        """32 hexadecimal digits, unique to this worker and, by its random half, among all."""
+        self._request_count += 1
+        return b"%b%016x" % (self._request_prefix, self._request_count)
+
+    def tell_the_time(self) -> None:
+        """Renew the Date line that answers without one get (RFC 9110 section 6.6.1)."""
+        self.date_field = b"Date: " + formatdate(usegmt=True).encode()
