@@ -1,5 +1,6 @@
 """`gateway demo` as its user starts it."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -101,6 +102,9 @@ def start(tmp_path: Path) -> Iterator[Start]:
         if demo.process.poll() is None:
             demo.process.terminate()
             demo.process.communicate(timeout=30)
+        for pid in demo.children():  # none, unless the test failed
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.process
