@@ -14,8 +14,25 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "gateway"
 PURE = ("model", "core", "wire")
 INPUT_OUTPUT = frozenset(
-    "aiohttp asyncio http os random secrets select selectors signal socket sqlite3 ssl subprocess"
-    " threading time urllib.request uvloop".split()
+    [
+        "aiohttp",
+        "asyncio",
+        "http",
+        "os",
+        "random",
+        "secrets",
+        "select",
+        "selectors",
+        "signal",
+        "socket",
+        "sqlite3",
+        "ssl",
+        "subprocess",
+        "threading",
+        "time",
+        "urllib.request",
+        "uvloop",
+    ]
 )
 WORKER_DOES_WITHOUT = ("aiohttp", "prometheus_client", "pydantic", "rich", "sqlite3", "yaml")
 SUPERVISOR_DOES_WITHOUT = (*WORKER_DOES_WITHOUT, "asyncio", "httptools", "uvloop", "xxhash")
