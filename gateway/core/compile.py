@@ -96,6 +96,8 @@ def compile_snapshot(config: Config, position: Position, *, digest: str, version
         limits=_mirror(ClientLimits, config.limits),
         access_log_sample=config.access_log.sample,
         drain_timeout=config.drain_timeout,
+        tick=deployment.monitoring.interval,
+        settle=deployment.rollback.settle,
     )
 
 

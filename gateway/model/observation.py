@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from gateway.model.ticks import Series
+
 LATENCY_BOUNDS: tuple[float, ...] = (
     0.005,
     0.01,
@@ -92,6 +94,37 @@ class EndpointReport:
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesReport:
+    """A series and the number that it goes by in one worker's ticks."""
+
+    number: int
+    series: Series
+
+
+@dataclass(frozen=True, slots=True)
+class TickReport:
+    """One tick: when it began (monotonic milliseconds) and its counts (`model.ticks.pack`, by spaces)."""
+
+    at: int
+    counts: str
+
+
+@dataclass(frozen=True, slots=True)
+class TickReports:
+    """All ticks that may still change or may have been missed.
+
+    No request starts any more in a tick before `through`, where the current one begins.
+    """
+
+    through: int
+    series: tuple[SeriesReport, ...]
+    ticks: tuple[TickReport, ...]
+
+
+NO_TICKS = TickReports(0, (), ())
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """One worker's whole report. `incarnation` is unique per worker process ever started."""
 
@@ -109,3 +142,4 @@ class Observation:
     endpoints: tuple[EndpointReport, ...]
     connections: int
     records_dropped: int
+    ticks: TickReports = NO_TICKS

@@ -233,3 +233,7 @@ class Snapshot:
     limits: ClientLimits
     access_log_sample: float
     drain_timeout: float
+    tick: float = 1.0
+    """Seconds: requests are counted for judgement by the tick of their start."""
+    settle: float = 300.0
+    """Seconds after which a stream that is still open was not cut short."""

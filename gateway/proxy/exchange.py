@@ -21,6 +21,7 @@ from gateway.proxy.context import Context
 from gateway.proxy.framing import ResponseBody
 from gateway.proxy.plan import Assignment
 from gateway.proxy.sockets import is_shortage
+from gateway.proxy.ticks import Tally
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
@@ -108,6 +109,7 @@ class Exchange:
     _request_complete = False
     _response: Response | None = None
     _retried = False
+    _tally: Tally | None = None
     _reused = False
     _unsent = b""
     cancelled = False
@@ -149,6 +151,8 @@ class Exchange:
         decision = table.decide(route, words[1] != words[2], plan.available, user, override, draw)
         assignment = plan.assignments[decision.index]
         self._assign(assignment)
+        if assignment.series is not None and not request.websocket:
+            self._tally = assignment.series.start(self._started)
         if assignment.failover_reason is not None:
             self._outcome = Outcome.CONNECT_ERROR
             self._note_failover(assignment.failover_reason)
@@ -298,6 +302,8 @@ class Exchange:
             return
         self._response = response
         self._phase = _ANSWERING
+        if self._tally is not None:
+            self._tally.answer(response, self._failover is not None)
         request = self.request
         if not self._request_complete or self._context.draining:
             # Whether the rest of the request will ever come is not known: no next one on this line.
@@ -344,6 +350,9 @@ class Exchange:
         inflight = self._context.recorder.inflight
         if self._assignment is not None:
             inflight[self._assignment.treatment] -= 1
+            if self._tally is not None and assignment.series is None:
+                self._tally.withdraw()
+                self._tally = None
         inflight[assignment.treatment] += 1
         self._assignment = assignment
         self._latest = self.client.deadline = self._started + assignment.total_timeout
@@ -439,6 +448,8 @@ class Exchange:
             cell = assignment.cell
         first_byte = self._first_byte_at - self._started if self._first_byte_at >= 0 else -1.0
         cell.add(status, outcome, now - self._started, first_byte)
+        if self._tally is not None:
+            self._tally.end(self._response, outcome, self._failover is not None, now - self._started)
         connection = self._connection
         if connection is not None:
             self._connection = None

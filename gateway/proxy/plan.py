@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from gateway.core.split import Decision, Reason, Table
 from gateway.model.snapshot import Arm, FailoverCause, Snapshot, Upstream
 from gateway.proxy.identity import compile_identity, noted_fields
-from gateway.proxy.recorder import Cell, Recorder
+from gateway.proxy.recorder import Recorder
 from gateway.proxy.upstream import UpstreamPool
 from gateway.wire.request import RequestReader
 
@@ -21,7 +21,8 @@ class Assignment:
     """One decision, ready to be carried out.
 
     `request_fields` and `response_fields` are header lines for the upstream and for the client, each
-    with its CRLF. `stand_in` is control in treatment's place, after a failed connect.
+    with its CRLF. `stand_in` is control in treatment's place, after a failed connect. `series` is where
+    the comparison counts it, None where it stays out.
     """
 
     __slots__ = (
@@ -34,15 +35,19 @@ class Assignment:
         "pool",
         "request_fields",
         "response_fields",
+        "series",
         "stand_in",
         "total_timeout",
         "treatment",
     )
 
-    def __init__(self, decision: Decision, pool: UpstreamPool, cell: Cell, snapshot: Snapshot) -> None:
+    def __init__(
+        self, decision: Decision, pool: UpstreamPool, recorder: Recorder, snapshot: Snapshot
+    ) -> None:
         self.decision = decision
         self.pool = pool
-        self.cell = cell
+        self.cell = recorder.cell(decision.route.name, decision.assigned)
+        self.series = recorder.ticks.series(decision, snapshot.version)
         self.treatment = decision.arm is Arm.TREATMENT
         self.request_fields = _request_fields(decision, snapshot)
         self.response_fields = b""
@@ -76,6 +81,7 @@ class Plan:
         self.table = Table(snapshot)
         self.pools = {upstream: pools.get(upstream) or make_pool(upstream) for upstream in snapshot.upstreams}
         self.available = [True] * len(snapshot.upstreams)
+        recorder.ticks.follow(snapshot)
         self.assignments = [self._assignment(decision, recorder) for decision in self.table.decisions]
         self._link_assignments()
         self.no_route = recorder.cell("", Arm.CONTROL)
@@ -98,8 +104,7 @@ class Plan:
 
     def _assignment(self, decision: Decision, recorder: Recorder) -> Assignment:
         pool = self.pools[self.snapshot.upstreams[decision.upstream]]
-        cell = recorder.cell(decision.route.name, decision.assigned)
-        return Assignment(decision, pool, cell, self.snapshot)
+        return Assignment(decision, pool, recorder, self.snapshot)
 
     def _link_assignments(self) -> None:
         latched = {route.route.name: self.assignments[route.latched.index] for route in self.table.routes}

@@ -21,6 +21,7 @@ from gateway.model.observation import (
     RouteCounts,
 )
 from gateway.model.snapshot import Arm
+from gateway.proxy.ticks import Ticks
 
 
 class Cell:
@@ -70,6 +71,7 @@ class Recorder:
         self.inflight = [0, 0]
         self._failovers: dict[tuple[str, str], int] = {}
         self.dropped = 0
+        self.ticks = Ticks()
 
     def cell(self, route: str, arm: Arm) -> Cell:
         """The counters of a route and arm, made on first use."""
@@ -102,4 +104,5 @@ class Recorder:
             endpoints=tuple(endpoints),
             connections=connections,
             records_dropped=self.dropped,
+            ticks=self.ticks.report(),
         )

@@ -1,0 +1,136 @@
+"""What is counted per tick: requests by the time of their start, under what they were assigned to.
+
+A tick is a stretch of the monotonic clock, which all processes of a machine share: no step of the wall
+clock moves it. Every count is cumulative within its tick, and a tick travels as text that is made
+once and compared whole, for most ticks of a report are those of the report before.
+
+It knows no arm's outcome from another's, and judges nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gateway.model.snapshot import Snapshot
+
+LATENCY_BASE = 1.005
+"""Ratio of two neighbouring buckets of latency: a value is known to a quarter of a percent."""
+LEAST_LATENCY = 1e-6
+"""Seconds: where bucket 0 begins. What is faster counts in it."""
+MOST_TICKS = 3600
+"""Ticks that may be unsettled at a time, whatever the config asks for: the bound of a report."""
+NO_DEADLINE = 300.0
+"""Seconds after which a head is given up for judging where the upstream has no deadline for it."""
+
+_PER_NAT = 1.0 / math.log(LATENCY_BASE)
+_OFFSET = -math.log(LEAST_LATENCY) * _PER_NAT
+
+
+def bucket_of(seconds: float) -> int:
+    """The bucket of a latency, from 0 upwards."""
+    return int(math.log(seconds) * _PER_NAT + _OFFSET) if seconds > LEAST_LATENCY else 0
+
+
+def log_latency(bucket: float) -> float:
+    """Natural logarithm of the seconds in the middle of a bucket; a mean bucket gives a mean logarithm."""
+    return (bucket + 0.5 - _OFFSET) / _PER_NAT
+
+
+def log_latency_variance(variance: float) -> float:
+    """The variance of log latency that a variance of bucket numbers amounts to."""
+    return variance / _PER_NAT**2
+
+
+def tick_of(at: float, interval: float) -> int:
+    """Beginning in monotonic milliseconds of the tick that holds `at` (monotonic seconds)."""
+    length = round(interval * 1000)
+    return int(at * 1000) // length * length
+
+
+def head_limit(snapshot: Snapshot) -> float:
+    """Seconds from a request's start after which its outcome is no longer waited for.
+
+    Heads have come, or timed out, by then; it is the same for both arms.
+    """
+    return max(
+        (upstream.timeouts.connect or 0.0) + (upstream.timeouts.first_byte or NO_DEADLINE)
+        for upstream in snapshot.upstreams
+    )
+
+
+def settle_limit(snapshot: Snapshot) -> float:
+    """Seconds from a tick's start after which nothing that happens to its requests counts."""
+    wanted = max(snapshot.settle, head_limit(snapshot))
+    return min(wanted, MOST_TICKS * snapshot.tick)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What a request was assigned to, by name: the key of all counts.
+
+    `arm` is the assigned one (intention to treat); experiment and group are "" without one. The
+    snapshot's version says which phase and share it was drawn under.
+    """
+
+    snapshot: int
+    route: str
+    arm: str
+    experiment: str
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the requests of one series that started in one tick.
+
+    `answered` have an outcome of their head, `errors` of them a bad one, `client_errors` a 4xx.
+    `truncated` broke off after a head. `withdrawn` say nothing of the arm. `ended` are over, one way
+    or another. `latencies` counts successes by `bucket_of`.
+    """
+
+    started: int = 0
+    answered: int = 0
+    errors: int = 0
+    client_errors: int = 0
+    truncated: int = 0
+    withdrawn: int = 0
+    ended: int = 0
+    latencies: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def heads_known(self) -> bool:
+        """True once every request has an outcome or is out."""
+        return self.answered + self.withdrawn >= self.started
+
+    @property
+    def over(self) -> bool:
+        """True once nothing can change any more."""
+        return self.ended >= self.started
+
+
+def pack(series: int, counts: Counts) -> str:
+    """Counts under the number of their series, as text without a space."""
+    fixed = (
+        series,
+        counts.started,
+        counts.answered,
+        counts.errors,
+        counts.client_errors,
+        counts.truncated,
+        counts.withdrawn,
+        counts.ended,
+    )
+    buckets = (part for bucket in counts.latencies.items() for part in bucket)
+    return ",".join(map(str, (*fixed, *buckets)))
+
+
+def unpack(text: str) -> tuple[int, Counts]:
+    """Undo `pack`. Raises ValueError or TypeError on foreign text."""
+    series, started, answered, errors, client_errors, truncated, withdrawn, ended, *buckets = map(
+        int, text.split(",")
+    )
+    latencies = dict(zip(buckets[::2], buckets[1::2], strict=True))
+    counts = Counts(started, answered, errors, client_errors, truncated, withdrawn, ended, latencies)
+    return series, counts

@@ -1,0 +1,201 @@
+"""What a worker counts for those who judge: starts and outcomes per series and tick of start.
+
+On the hot path a request costs three calls on plain integers; everything else happens when a report is
+made. Intention to treat: a request counts where it was assigned to when it was decided, whoever
+answers. Only requests that take part in the comparison are counted, and no tunnels.
+
+It sends nothing and judges nothing; what a tick's numbers mean is said in `model.ticks`.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from gateway.core.split import Decision
+from gateway.model.observation import Outcome, SeriesReport, TickReport, TickReports
+from gateway.model.snapshot import Snapshot
+from gateway.model.ticks import Counts, Series, bucket_of, pack, settle_limit, tick_of
+from gateway.wire.response import Response
+
+SLACK = 40.0
+"""Seconds that a settled tick is still reported: a control process may be away for that long."""
+_OK = Outcome.OK
+_HEADLESS_FAILURES = frozenset((Outcome.CONNECT_ERROR, Outcome.RESET, Outcome.TIMEOUT))
+_CUTS = frozenset((Outcome.TRUNCATED, Outcome.RESET, Outcome.TIMEOUT))
+
+
+class Tally:
+    """Running counts of one series in one tick; see `model.ticks.Counts`."""
+
+    __slots__ = (
+        "_text",
+        "_text_of",
+        "answered",
+        "client_errors",
+        "ended",
+        "errors",
+        "latencies",
+        "number",
+        "started",
+        "truncated",
+        "withdrawn",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.started = self.answered = self.errors = self.client_errors = 0
+        self.truncated = self.withdrawn = self.ended = 0
+        self.latencies: dict[int, int] = {}
+        self._text = ""
+        self._text_of = -1
+
+    def __repr__(self) -> str:
+        return f"<Tally started={self.started} answered={self.answered} ended={self.ended}>"
+
+    def answer(self, response: Response, failed_over: bool) -> None:
+        """A final head came; `failed_over`: control's, in treatment's place."""
+        self.answered += 1
+        status = response.status
+        if failed_over or status >= 500 or status == 429 or reports_failure(response):
+            self.errors += 1
+        elif status >= 400:
+            self.client_errors += 1
+
+    def end(self, response: Response | None, outcome: Outcome, failed_over: bool, seconds: float) -> None:
+        """The request is over, `seconds` after its start; `response` is the head that was counted."""
+        self.ended += 1
+        if response is None:
+            if failed_over or outcome in _HEADLESS_FAILURES:
+                self.answered += 1
+                self.errors += 1
+            else:
+                self.withdrawn += 1
+        elif outcome is _OK:
+            if response.status < 400 and not reports_failure(response):
+                bucket = bucket_of(seconds)
+                self.latencies[bucket] = self.latencies.get(bucket, 0) + 1
+        elif outcome in _CUTS:
+            self.truncated += 1
+
+    def withdraw(self) -> None:
+        """The request leaves the comparison before it has a head: the latch engaged."""
+        self.withdrawn += 1
+        self.ended += 1
+
+    def text(self) -> str:
+        """The counts as they travel; made anew only if something happened."""
+        happened = self.started + self.answered + self.ended
+        if happened != self._text_of:
+            self._text_of = happened
+            self._text = pack(self.number, self._counts())
+        return self._text
+
+    def _counts(self) -> Counts:
+        return Counts(
+            self.started,
+            self.answered,
+            self.errors,
+            self.client_errors,
+            self.truncated,
+            self.withdrawn,
+            self.ended,
+            self.latencies,
+        )
+
+
+def reports_failure(response: Response) -> bool:
+    """True if the pipeline itself says `success=0` in `X-Gateway-Metric`."""
+    metric = response.metric
+    if metric is None:
+        return False
+    return any(part.replace(b" ", b"").strip(b"\t") == b"success=0" for part in metric.split(b","))
+
+
+class SeriesTicks:
+    """The ticks of one series, as a decision holds them."""
+
+    __slots__ = ("_ends", "_tally", "_ticks", "key", "number")
+
+    def __init__(self, ticks: Ticks, number: int, key: Series) -> None:
+        self.key = key
+        self.number = number
+        self._ticks = ticks
+        self._tally = Tally(number)
+        self._ends = 0.0
+
+    def start(self, at: float) -> Tally:
+        """Count a request that started at `at` (monotonic seconds); its tally, for how it goes on."""
+        if at >= self._ends:
+            self._ends, self._tally = self._ticks.turn(self.number, at)
+        tally = self._tally
+        tally.started += 1
+        return tally
+
+
+class Ticks:
+    """All ticks of one worker that are still to be reported."""
+
+    def __init__(self) -> None:
+        self._interval = 1.0
+        self._held_for = 0.0
+        self._version = 0
+        self._series: dict[Series, SeriesTicks] = {}
+        self._numbers = 0
+        self._tallies: dict[int, list[Tally]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Ticks held={len(self._tallies)} series={len(self._series)}>"
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Count by this snapshot's tick, and hold ticks until control has surely settled them."""
+        self._interval = snapshot.tick
+        self._held_for = settle_limit(snapshot) + SLACK
+        self._version = snapshot.version
+
+    def series(self, decision: Decision, version: int) -> SeriesTicks | None:
+        """Where requests of a decision under snapshot `version` count; None if they do not."""
+        if not decision.analysed:
+            return None
+        key = Series(
+            version,
+            decision.route.name,
+            decision.assigned.label,
+            decision.experiment or "",
+            decision.group or "",
+        )
+        found = self._series.get(key)
+        if found is None:
+            self._numbers += 1
+            found = self._series[key] = SeriesTicks(self, self._numbers, key)
+        return found
+
+    def turn(self, number: int, at: float) -> tuple[float, Tally]:
+        """A tally for the tick that holds `at`, and when that tick ends."""
+        tick = tick_of(at, self._interval)
+        tally = Tally(number)
+        self._tallies.setdefault(tick, []).append(tally)
+        return (tick + round(self._interval * 1000)) / 1000, tally
+
+    def report(self) -> TickReports:
+        """All ticks that are held; forgets those that are too old to matter."""
+        now = monotonic()
+        oldest = int((now - self._held_for) * 1000)
+        self._tallies = {at: tallies for at, tallies in self._tallies.items() if at >= oldest}
+        reported = {tally.number for tallies in self._tallies.values() for tally in tallies}
+        self._series = {
+            key: series
+            for key, series in self._series.items()
+            if series.number in reported or key.snapshot >= self._version
+        }
+        return TickReports(
+            through=tick_of(now, self._interval),
+            series=tuple(
+                SeriesReport(series.number, key)
+                for key, series in self._series.items()
+                if series.number in reported
+            ),
+            ticks=tuple(
+                TickReport(at, " ".join(tally.text() for tally in tallies))
+                for at, tallies in self._tallies.items()
+            ),
+        )
