@@ -14,7 +14,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "gateway"
 PURE = ("model", "core", "wire")
 INPUT_OUTPUT = frozenset(
-    [
+    (
         "aiohttp",
         "asyncio",
         "http",
@@ -32,7 +32,7 @@ INPUT_OUTPUT = frozenset(
         "time",
         "urllib.request",
         "uvloop",
-    ]
+    )
 )
 WORKER_DOES_WITHOUT = ("aiohttp", "prometheus_client", "pydantic", "rich", "sqlite3", "yaml")
 SUPERVISOR_DOES_WITHOUT = (*WORKER_DOES_WITHOUT, "asyncio", "httptools", "uvloop", "xxhash")

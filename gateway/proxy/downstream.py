@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
+import re
 from time import monotonic
 from typing import cast
 
@@ -23,6 +24,7 @@ from gateway.wire.chunked import ChunkedDecoder
 from gateway.wire.faults import Fault, WireError
 from gateway.wire.request import CHUNKED, check_partial_head
 
+_EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 MOST_PIPELINED = 65_536
 """Bytes behind a request that are kept while it is served; above that the client is not read."""
 WRITE_HIGH_WATER = 65_536
@@ -292,8 +294,9 @@ class ClientConnection(asyncio.BufferedProtocol):
     # Reading.
 
     def _read_head(self, data: bytes) -> None:
-        while data.startswith(b"\r\n"):
-            data = data[2:]  # RFC 9112 section 2.2: empty lines before a request are ignored
+        if data.startswith(b"\r\n"):
+            # RFC 9112 section 2.2: empty lines before a request are ignored.
+            data = data[_EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr]  # it matches anything
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             self._keep_partial_head(data, b"")
