@@ -43,7 +43,7 @@ class Scene:
 
     @property
     def admin(self) -> str:
-        """URL of the admin API and the dashboard."""
+        """URL of the admin API."""
         return f"http://{HOST}:{self.admin_port}"
 
     @property

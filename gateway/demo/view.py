@@ -91,7 +91,10 @@ def _guide(picture: Picture, width: int) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=room)
     grid.add_row("send", Text(guide.request, "bold"))
-    grid.add_row("look", Text.assemble((guide.admin, "bold underline"), ("  dashboard and API", "dim")))
+    grid.add_row(
+        "look",
+        Text.assemble((f"{guide.admin}/api/v1/status", "bold underline"), ("  its state, by API", "dim")),
+    )
     grid.add_row("edit", Text.assemble((guide.config, "bold"), ("  reloads when saved", "dim")))
     if picture.is_latched:
         grid.add_row("undo", Text(guide.line("release"), "bold green"))
