@@ -56,7 +56,9 @@ class Tally:
         """A final head came; `failed_over`: control's, in treatment's place."""
         self.answered += 1
         status = response.status
-        if failed_over or status >= 500 or status == 429 or reports_failure(response):
+        if failed_over or status >= 500 or status == 429:
+            self.errors += 1
+        elif response.metric is not None and reports_failure(response.metric):
             self.errors += 1
         elif status >= 400:
             self.client_errors += 1
@@ -71,7 +73,7 @@ class Tally:
             else:
                 self.withdrawn += 1
         elif outcome is _OK:
-            if response.status < 400 and not reports_failure(response):
+            if response.status < 400 and (response.metric is None or not reports_failure(response.metric)):
                 bucket = bucket_of(seconds)
                 self.latencies[bucket] = self.latencies.get(bucket, 0) + 1
         elif outcome in _CUTS:
@@ -103,11 +105,8 @@ class Tally:
         )
 
 
-def reports_failure(response: Response) -> bool:
-    """True if the pipeline itself says `success=0` in `X-Gateway-Metric`."""
-    metric = response.metric
-    if metric is None:
-        return False
+def reports_failure(metric: bytes) -> bool:
+    """True if the pipeline itself says `success=0` in `X-Gateway-Metric`, whose value `metric` is."""
     return any(part.replace(b" ", b"").strip(b"\t") == b"success=0" for part in metric.split(b","))
 
 
