@@ -56,9 +56,12 @@ class Tally:
         """A final head came; `failed_over`: control's, in treatment's place."""
         self.answered += 1
         status = response.status
-        if failed_over or status >= 500 or status == 429:
-            self.errors += 1
-        elif response.metric is not None and reports_failure(response.metric):
+        if (
+            failed_over
+            or status >= 500
+            or status == 429
+            or (response.metric is not None and reports_failure(response.metric))
+        ):
             self.errors += 1
         elif status >= 400:
             self.client_errors += 1
