@@ -363,7 +363,7 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._decoder = ChunkedDecoder(Fault.BAD_REQUEST) if length == CHUNKED else None
                 content, complete = self._decode_body(rest)
         except WireError as error:
-            self._refuse_head(error)
+            self._refuse_head(error, body=not head.startswith(b"HEAD "))
             return
         self._exchange = exchange = Exchange(context, self, request, started)
         exchange.begin(content, complete)
@@ -407,13 +407,13 @@ class ClientConnection(asyncio.BufferedProtocol):
 
     # Ending.
 
-    def _refuse_head(self, error: WireError) -> None:
+    def _refuse_head(self, error: WireError, *, body: bool = True) -> None:
         """The bytes are no request that we serve: answer, and read no more requests from here."""
         context = self._context
         self.keep_alive = False
         self._inbox.clear()
         context.plan.no_route.add(error.fault.status, Outcome.REJECTED, 0.0, -1.0)
-        self.refuse(error.fault, error.detail, context.new_request_id(), b"", body=True, complete=False)
+        self.refuse(error.fault, error.detail, context.new_request_id(), b"", body=body, complete=False)
 
     def _say_goodbye(self, request_complete: bool) -> None:
         """Close; but a client in the middle of sending gets time to read the answer first."""

@@ -218,6 +218,8 @@ def _start_line(line: bytes) -> Request:
     if len(parts) != 3:
         raise WireError(Fault.BAD_REQUEST, "malformed request line")
     method, target, version = parts
+    if method.startswith((b"\r", b"\n")):
+        raise WireError(Fault.BAD_REQUEST, "a bare CR or LF before the request line")  # llhttp skips it
     request = Request(method, target, version == b"HTTP/1.0")
     if not request.http10 and version != b"HTTP/1.1":
         raise WireError(Fault.VERSION_NOT_SUPPORTED, "expected HTTP/1.1 or HTTP/1.0")
