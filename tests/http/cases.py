@@ -188,7 +188,7 @@ def _check_answered(client: Client, forwarded: Forwarded, way: Way) -> None:
         assert transcript.ending is Ending.FIN, transcript
         responses = transcript.responses
     else:
-        responses = [client.response(method) for method in methods]
+        responses = client.responses(*methods)
     assert [response.status for response in responses] == [200] * len(methods), responses
     for method, target, response in zip(methods, targets, responses, strict=True):
         assert response.complete, response
