@@ -16,6 +16,8 @@ import stat
 from enum import Enum, auto
 
 BACKLOG = 4096  # the kernel caps it by net.core.somaxconn
+UNSENT_BYTES = 262_144
+"""What the kernel takes for a client that does not read, beyond what is on its way; else it takes megabytes."""
 _UNIX = "unix:"
 
 
@@ -75,6 +77,9 @@ def _listen_tcp(address: str, sharing: Sharing) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sharing is Sharing.BESIDE_ORPHANS:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
+        )  # accepted sockets inherit it
         listener.bind(target)
         listener.listen(BACKLOG)
         # Only now: set before the bind, it would let a second gateway take half the connections.

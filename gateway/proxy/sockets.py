@@ -11,6 +11,7 @@ from collections.abc import Iterator
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM})
 _LARGEST_READ = 65_536
+_RECEIVE_BUFFER = 262_144  # the kernel doubles it for its own bookkeeping
 _MOST_READS = 64
 
 
@@ -26,6 +27,13 @@ def abort(transport: asyncio.Transport) -> None:
         except OSError:
             pass  # the socket is gone already, and with it the peer's hope
     transport.abort()
+
+
+def bound_receive_buffer(transport: asyncio.BaseTransport) -> None:
+    """Keep the kernel from buffering megabytes of an answer that a slow client does not take."""
+    raw = transport.get_extra_info("socket")
+    if raw is not None:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
 
 
 def is_shortage(error: Exception) -> bool:

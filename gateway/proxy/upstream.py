@@ -9,7 +9,7 @@ import asyncio
 from typing import Protocol, TypeAlias, cast
 
 from gateway.proxy import pool
-from gateway.proxy.sockets import receive_rest
+from gateway.proxy.sockets import bound_receive_buffer, receive_rest
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire.faults import Fault, WireError
 from gateway.wire.response import Response, ResponseReader
@@ -158,6 +158,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.BaseProtocol."""
         self._transport = cast(asyncio.Transport, transport)
+        bound_receive_buffer(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """See asyncio.BufferedProtocol: all connections of a worker read into one buffer."""

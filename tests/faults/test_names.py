@@ -15,8 +15,8 @@ import uvloop
 
 from gateway.proxy import resolver as resolver_module
 from gateway.proxy.resolver import Resolver
+from tests.faults.places import can_unshare, with_hosts
 from tests.support.control import eventually
-from tests.faults.places import can_unshare
 from tests.support.processes import Gateway, Load
 from tests.support.processes import eventually as eventually_outside
 from tests.support.raw import Upstream, answering
@@ -195,8 +195,7 @@ def test_a_busy_gateway_follows_a_name_that_moves(gateways: Callable[..., Gatewa
     old = Upstream(answering(body + b"1"))
     new = Upstream(answering(body + b"2"), address=(SECOND, old.port))
     gateway = gateways(upstreams={"traditional": old.port, "dspy": old.port}, upstream_host=NAME)
-    mount = ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts)]
-    gateway.start(prefix=mount)
+    gateway.start(prefix=with_hosts(hosts))
     try:
         with Load(gateway) as load:
             load.more(50)

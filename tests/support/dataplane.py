@@ -7,10 +7,12 @@ until the worker's loop has dealt with everything that had arrived.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import socket
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import uvloop
@@ -87,6 +89,31 @@ class DataPlane:
         """Return once the loop has read whatever had arrived: two whole turns later."""
         self.call(int)
         self.call(int)
+
+    @contextlib.contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The loop is busy for the time of a `with`: what comes meanwhile is seen in one turn."""
+        busy, over = threading.Event(), threading.Event()
+
+        def block() -> None:
+            busy.set()
+            over.wait(PATIENCE)
+
+        self._loop.call_soon_threadsafe(block)
+        assert busy.wait(PATIENCE), "the worker's loop does not turn"
+        try:
+            yield
+        finally:
+            time.sleep(0.02)  # the kernel may still be handing over what was sent last
+            over.set()
+
+    def unsent(self) -> int:
+        """Bytes of answers that clients have not taken from the worker yet."""
+        return self.call(self._unsent)
+
+    def _unsent(self) -> int:
+        clients = self.worker._context.clients
+        return sum(client.transport.get_write_buffer_size() for client in clients)
 
     def publish(self, newer: Snapshot) -> None:
         """Publish another snapshot."""

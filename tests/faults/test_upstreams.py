@@ -1,0 +1,401 @@
+"""Faults 28, 29, 31 and 37: upstreams that refuse, reset, vanish, crawl, die and come back."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from gateway.model.snapshot import Timeouts
+from tests.faults.counting import counted
+from tests.support.dataplane import DataPlane, Rig
+from tests.support.raw import Client, Exchange, Response, Upstream, echo, reset
+from tests.support.serving import serving
+
+GET = b"GET /x HTTP/1.1\r\nHost: pipeline.example\r\n\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: pipeline.example\r\nContent-Length: 3\r\n\r\nabc"
+TREATMENT = 100
+QUICK = Timeouts(connect=0.3, first_byte=0.5, idle=0.5, total=None)
+SWEEP = 0.2
+"""Deadlines are looked at ten times a second."""
+
+Handle = Callable[[socket.socket], None]
+
+
+class Manual:
+    """A listener whose connections are handled by the test's own function, and counted."""
+
+    def __init__(self, handle: Handle, port: int = 0) -> None:
+        self.accepted = 0
+        self._handle = handle
+        self._open: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self._open.append(connection)
+            with contextlib.suppress(OSError):
+                self._handle(connection)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+        for connection in self._open:
+            connection.close()
+
+
+def read_request(connection: socket.socket) -> None:
+    connection.settimeout(2)
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += connection.recv(65536)
+
+
+def reset_after_head(connection: socket.socket) -> None:
+    read_request(connection)
+    reset(connection)
+
+
+@contextlib.contextmanager
+def beside(treatment: str, **options: object) -> Iterator[tuple[DataPlane, Upstream]]:
+    """Everybody assigned to this treatment; a healthy control stands beside it."""
+    control = Upstream(echo)
+    plane = DataPlane(serving([control.url], [treatment], TREATMENT, **options))  # type: ignore[arg-type]
+    try:
+        yield plane, control
+        assert plane.faults == []
+    finally:
+        plane.close()
+        control.close()
+
+
+def ask(plane: DataPlane, request: bytes = GET) -> tuple[Response, float]:
+    """The answer to one request on a connection of its own, and how many seconds it took."""
+    began = time.monotonic()
+    with plane.connect() as client:
+        client.send(request)
+        return client.response(request.split()[0]), time.monotonic() - began
+
+
+@contextlib.contextmanager
+def blackhole() -> Iterator[str]:
+    """An endpoint whose backlog is full: the kernel drops every further SYN."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[str]:
+    with socket.socket() as bound:  # bound, so that nobody else gets the port, but not listening
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("request_", [GET, POST], ids=["GET", "POST"])
+@pytest.mark.parametrize(("endpoint", "limit"), [(refusing, 0.1), (blackhole, QUICK.connect or 0)])
+def test_control_answers_where_treatment_cannot_be_reached(
+    request_: bytes, endpoint: Callable[[], contextlib.AbstractContextManager[str]], limit: float
+):
+    """Refused, or every SYN lost: control's answer within the connect time-out, and treatment's blame."""
+    with endpoint() as url, beside(url, timeouts=QUICK) as (plane, control):
+        response, seconds = ask(plane, request_)
+        assert (response.status, response.value(b"x-gateway-failover")) == (200, b"connect_error")
+        assert seconds < limit + SWEEP
+        assert len(control.heads) == 1
+        assert counted(plane, 1) == {("treatment", 200, "connect_error"): 1}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "status"), [(refusing, 502), (blackhole, 504)], ids=["refused", "blackholed"]
+)
+def test_without_failover_the_fault_is_told_in_time(
+    endpoint: Callable[[], contextlib.AbstractContextManager[str]], status: int
+):
+    """`failover: {when: []}`: 502 or 504 within the connect time-out."""
+    with endpoint() as url, beside(url, timeouts=QUICK, failover=()) as (plane, control):
+        response, seconds = ask(plane)
+        assert response.status == status
+        assert seconds < (QUICK.connect or 0) + SWEEP
+        assert not control.heads
+
+
+@pytest.mark.parametrize("end", [reset, socket.socket.close], ids=["RST", "FIN"])
+def test_an_upstream_that_accepts_and_ends_at_once_never_hangs_a_request(end: Handle):
+    """Whether the end is seen before or after the request was written: an answer, at once, sent once."""
+    treatment = Manual(end)
+    with beside(treatment.url) as (plane, control):
+        for count, request in enumerate([GET, POST] * 10, 1):
+            response, seconds = ask(plane, request)
+            assert response.status in (200, 502)
+            assert seconds < 1.0
+            assert treatment.accepted == count
+        # Whoever was answered by control has not been sent to treatment: its connection was dead before.
+        outcomes = counted(plane, 20)
+        assert outcomes["treatment", 200, "connect_error"] == len(control.heads)
+        assert outcomes["treatment", 502, "reset"] == 20 - len(control.heads)
+    treatment.close()
+
+
+@pytest.mark.parametrize("request_", [GET, POST], ids=["GET", "POST"])
+def test_a_reset_after_the_request_is_told_and_nothing_is_sent_twice(request_: bytes):
+    """RST after the head on a fresh connection: 502; treatment may have acted, so control is not asked."""
+    treatment = Manual(reset_after_head)
+    with beside(treatment.url) as (plane, control):
+        response, _ = ask(plane, request_)
+        assert response.status == 502
+        assert treatment.accepted == 1
+        assert not control.heads
+        assert counted(plane, 1) == {("treatment", 502, "reset"): 1}
+    treatment.close()
+
+
+HEADS = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    "until close": b"HTTP/1.1 200 OK\r\n\r\nhalf",
+}
+
+
+# A FIN is how a body that lasts until the close ends: there it is no cut.
+@pytest.mark.parametrize(
+    ("framing", "how"),
+    [
+        (framing, how)
+        for framing in HEADS
+        for how in ("RST", "FIN")
+        if (framing, how) != ("until close", "FIN")
+    ],
+)
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_body_cut_short_never_looks_whole(framing: str, how: str, version: bytes):
+    """An end inside the body, for clients of HTTP/1.1 and 1.0: the client can always tell."""
+    sent = threading.Event()
+
+    def handle(connection: socket.socket) -> None:
+        read_request(connection)
+        connection.sendall(HEADS[framing])
+        sent.wait(2)
+        reset(connection) if how == "RST" else connection.close()
+
+    treatment = Manual(handle)
+    with beside(treatment.url) as (plane, _), plane.connect() as client:
+        client.send(GET.replace(b"1.1", version))
+        response = client.head()
+        sent.set()
+        client.finish(response)
+        assert not response.complete
+        assert counted(plane, 1) == {("treatment", 200, "truncated"): 1}
+    treatment.close()
+
+
+def drip(head: bytes, body: bytes) -> Callable[[Exchange], None]:
+    """A script that sends `head` at once and a byte of `body` every 50 ms."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        if exchange.head.target == b"/quick":
+            exchange.answer(b"quick")
+            return
+        exchange.send(head)
+        for byte in body:
+            time.sleep(0.05)
+            exchange.send(bytes([byte]))
+
+    return script
+
+
+def test_a_head_that_crawls_is_a_time_out():
+    """A byte every 50 ms for ever: 504 at the first-byte deadline, and others are served meanwhile."""
+    with Rig(script=drip(b"", b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100), timeouts=QUICK) as rig:
+        with rig.connect() as slow:
+            began = time.monotonic()
+            slow.send(GET)
+            for _ in range(5):
+                response, seconds = ask(rig.plane, GET.replace(b"/x", b"/quick"))
+                assert (response.status, seconds < 0.1) == (200, True)
+            assert slow.response().status == 504
+            assert abs(time.monotonic() - began - (QUICK.first_byte or 0)) < SWEEP
+        assert counted(rig.plane, 6)["control", 504, "timeout"] == 1
+
+
+def test_a_body_that_stalls_is_cut_and_one_that_crawls_is_not():
+    """Silence inside a body ends at the idle deadline; a byte now and then goes through, whole."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
+    with Rig(script=drip(head, b"y" * 20), timeouts=QUICK) as rig, rig.connect() as client:
+        client.send(GET)
+        assert client.response().body == b"y" * 20
+        rig.upstream.script = drip(head + b"half", b"")
+        began = time.monotonic()
+        client.send(GET)
+        response = client.head()
+        client.finish(response)
+        assert not response.complete
+        assert abs(time.monotonic() - began - (QUICK.idle or 0)) < SWEEP
+
+
+def test_with_both_arms_down_the_answer_is_quick_and_recovery_is_too():
+    """Nobody listens on either side: 502 at once, a dial for each arm a request; then both are back."""
+    with refusing() as control_url, refusing() as treatment_url:
+        plane = DataPlane(serving([control_url], [treatment_url], TREATMENT))
+        try:
+            for _ in range(20):
+                response, seconds = ask(plane)
+                assert response.status in (502, 503)
+                assert seconds < 0.05
+            outcomes = counted(plane, 20)
+            assert outcomes == {("treatment", 502, "connect_error"): 20}
+        except BaseException:
+            plane.close()
+            raise
+    back = [
+        Upstream(echo, address=("127.0.0.1", int(url.rpartition(":")[2])))
+        for url in (control_url, treatment_url)
+    ]
+    try:
+        began = time.monotonic()
+        while ask(plane)[0].status != 200:
+            assert time.monotonic() - began < 1.0
+        response, _ = ask(plane)
+        assert response.value(b"x-gateway-failover") is None
+        assert not back[0].heads or back[1].heads
+    finally:
+        plane.close()
+        for upstream in back:
+            upstream.close()
+
+
+class Restarting:
+    """An upstream that is restarted: its connections end with FIN when idle, and a new one takes the port."""
+
+    def __init__(self) -> None:
+        self.upstream = Upstream(echo)
+        self.ids: list[bytes] = []
+
+    @property
+    def port(self) -> int:
+        return self.upstream.port
+
+    def restart(self) -> None:
+        port = self.upstream.port
+        self._remember()
+        self.upstream.close()
+        self.upstream = Upstream(echo, address=("127.0.0.1", port))
+
+    def _remember(self) -> None:
+        assert self.upstream.violations == []
+        self.ids += [head.target for head in self.upstream.heads]
+
+    def close(self) -> list[bytes]:
+        """Every target that was ever asked for, in order."""
+        self._remember()
+        self.upstream.close()
+        return self.ids
+
+
+def test_a_restart_between_requests_costs_none_and_doubles_none():
+    """20 restarts; the FIN of each kept connection came before the next request: no failure, GET or POST."""
+    restarting = Restarting()
+    plane = DataPlane(serving([restarting.upstream.url], ["http://127.0.0.1:9"], 0))
+    asked = []
+    try:
+        with plane.connect() as client:
+            for number in range(80):
+                method = (b"GET", b"POST")[number % 2]
+                asked.append(b"/%d" % number)
+                length = b"Content-Length: 0\r\n" if method == b"POST" else b""
+                client.send(b"%b /%d HTTP/1.1\r\nHost: a.example\r\n%b\r\n" % (method, number, length))
+                assert client.response(method).status == 200
+                if number % 4 == 3:
+                    restarting.restart()
+                    plane.settle()
+    finally:
+        plane.close()
+        seen = restarting.close()
+    assert seen == asked
+
+
+def test_an_end_and_a_request_in_one_turn_of_the_loop():
+    """The loop was busy while a kept connection ended and then a POST came: FIN or RST, it is not lost."""
+    for end in (reset, socket.socket.close):
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.settimeout(2)
+        plane = DataPlane(
+            serving([f"http://127.0.0.1:{listener.getsockname()[1]}"], ["http://127.0.0.1:9"], 0)
+        )
+        try:
+            with plane.connect() as client:
+                client.send(GET)
+                kept, _ = listener.accept()
+                answer_by_hand(kept)
+                assert client.response().status == 200
+                with plane.standing_still():
+                    end(kept)
+                    client.send(POST)
+                fresh, _ = listener.accept()
+                answer_by_hand(fresh)
+                assert client.response(b"POST").status == 200
+                fresh.close()
+        finally:
+            plane.close()
+            listener.close()
+
+
+def answer_by_hand(connection: socket.socket) -> None:
+    read_request(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+
+def test_idempotent_requests_outlive_restarts_under_load():
+    """20 restarts under 8 clients that never pause: a kept connection that dies in use costs no GET."""
+    restarting = Restarting()
+    plane = DataPlane(serving([restarting.upstream.url], ["http://127.0.0.1:9"], 0))
+    failures: list[object] = []
+    served = [0] * 8
+    over = threading.Event()
+
+    def use(index: int) -> None:
+        with Client(plane.address) as client:
+            while not over.is_set():
+                client.send(GET)
+                response = client.response()
+                served[index] += response.status == 200
+                if response.status != 200 and b"cannot be reached" not in response.body:
+                    failures.append((response.status, response.body))
+
+    threads = [threading.Thread(target=use, args=(index,)) for index in range(len(served))]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            goal = sum(served) + 40
+            while sum(served) < goal:
+                time.sleep(0.001)
+            restarting.restart()
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+        plane.close()
+        restarting.close()
+    assert failures == []
