@@ -86,7 +86,7 @@ class Counts:
     """What became of the requests of one series that started in one tick.
 
     `answered` have an outcome of their head, `errors` of them a bad one, `client_errors` a 4xx.
-    `truncated` broke off after a head. `withdrawn` say nothing of the arm. `ended` are over, one way
+    `truncated` broke off after a good head. `withdrawn` say nothing of the arm. `ended` are over, one way
     or another. `latencies` counts successes by `bucket_of`.
     """
 

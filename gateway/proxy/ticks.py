@@ -9,6 +9,7 @@ It sends nothing and judges nothing; what a tick's numbers mean is said in `mode
 
 from __future__ import annotations
 
+import re
 from time import monotonic
 
 from gateway.core.split import Decision
@@ -19,6 +20,7 @@ from gateway.wire.response import Response
 
 SLACK = 40.0
 """Seconds that a settled tick is still reported: a control process may be away for that long."""
+_FAILED = re.compile(rb"[ \t]*success[ \t]*=[ \t]*0(\.0*)?[ \t]*")
 _OK = Outcome.OK
 _HEADLESS_FAILURES = frozenset((Outcome.CONNECT_ERROR, Outcome.RESET, Outcome.TIMEOUT))
 _CUTS = frozenset((Outcome.TRUNCATED, Outcome.RESET, Outcome.TIMEOUT))
@@ -55,15 +57,9 @@ class Tally:
     def answer(self, response: Response, failed_over: bool) -> None:
         """A final head came; `failed_over`: control's, in treatment's place."""
         self.answered += 1
-        status = response.status
-        if (
-            failed_over
-            or status >= 500
-            or status == 429
-            or (response.metric is not None and reports_failure(response.metric))
-        ):
+        if failed_over or is_error(response):
             self.errors += 1
-        elif status >= 400:
+        elif response.status >= 400:
             self.client_errors += 1
 
     def end(self, response: Response | None, outcome: Outcome, failed_over: bool, seconds: float) -> None:
@@ -76,10 +72,10 @@ class Tally:
             else:
                 self.withdrawn += 1
         elif outcome is _OK:
-            if response.status < 400 and (response.metric is None or not reports_failure(response.metric)):
+            if response.status < 400 and (response.metric is None or not is_error(response)):
                 bucket = bucket_of(seconds)
                 self.latencies[bucket] = self.latencies.get(bucket, 0) + 1
-        elif outcome in _CUTS:
+        elif outcome in _CUTS and not (failed_over or is_error(response)):
             self.truncated += 1
 
     def withdraw(self) -> None:
@@ -108,9 +104,12 @@ class Tally:
         )
 
 
-def reports_failure(metric: bytes) -> bool:
-    """True if the pipeline itself says `success=0` in `X-Gateway-Metric`, whose value `metric` is."""
-    return any(part.replace(b" ", b"").strip(b"\t") == b"success=0" for part in metric.split(b","))
+def is_error(response: Response) -> bool:
+    """True if the upstream failed by its status, or says so itself (`success=0`)."""
+    if response.status >= 500 or response.status == 429:
+        return True
+    metric = response.metric
+    return metric is not None and any(_FAILED.fullmatch(part) for part in metric.split(b","))
 
 
 class SeriesTicks:

@@ -1,0 +1,377 @@
+"""What gates judge by: counts since the windows last began, kept over restarts; and each phase's metrics.
+
+The tick loop of the rollout uses it so, once a second:
+
+    progress = windows.take(ledger.reports, live_pids, publisher.current)   # closed ticks: for evidence
+    for look in due_looks(state, rules):
+        judgement = judge(look.gate, look.number, windows.evidence(look.gate), ...)
+
+`await Windows.restore(...)` makes it, from the store and from what the control process before handed
+on; then `resume(phase, epoch, snapshot)` with what the rollout's state says. `begin(phase, epoch,
+snapshot)` follows every `RestartEvidence` and `RestartWindows`, after the snapshot was published.
+
+Traffic between two such beginnings is a *period*. Sums of settled ticks go to the store every ten
+seconds in one transaction with the period's totals, so whatever the process dies of, what the store
+holds is whole; the workers, and the ledger for dead ones, still have all that is not in it.
+
+It does not decide when to look, nor what a number is worth; see `core.gates` and `core.judging`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
+
+from gateway import logs
+from gateway.control.store.api import Store, StoreError
+from gateway.control.store.api import Tick as Row
+from gateway.core.folding import Fold, Progress, Sums, Tick
+from gateway.model.gates import Contrast, Evidence, Exceedance, MetricsThreshold, Proportion, Sample, Stratum
+from gateway.model.observation import Observation
+from gateway.model.snapshot import Arm, Snapshot
+from gateway.model.ticks import Series, head_limit, log_latency, log_latency_variance, settle_limit
+
+ROW_SECONDS = 10
+"""Settled sums are stored for so many seconds at a time."""
+STRATUM_SECONDS = 600
+"""Latency is compared within so many seconds: what drifts slower drifts for both arms."""
+PERIOD_SPAN = 86_400
+"""Stored as the span of a period's rows; above what the store merges."""
+MOST_RECENT = 3600
+"""Seconds that `recent` can look back on at most."""
+_CONTROL, _TREATMENT = Arm.CONTROL.label, Arm.TREATMENT.label
+_RESPONSE_TIME_SHARE = 0.1  # response_time is the 90th percentile
+_SUMS, _TOTALS, _PERIOD = "sums", "totals", "period"
+
+Stream: TypeAlias = tuple[str, str, str, str]
+"""Route, arm, experiment, group: a series over all snapshots of a period."""
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Traffic that may be added up: one phase, one epoch of it, one share.
+
+    `begun` is Unix seconds. Requests belong to it from snapshot `version` and tick `first_tick` on.
+    """
+
+    number: int
+    phase: str
+    epoch: int
+    begun: float
+    version: int
+    first_tick: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMetrics:
+    """One arm over some time: counts of requests, rates in [0, 1], latencies of successes in seconds."""
+
+    requests: int
+    errors: int
+    client_errors: int
+    truncated: int
+    error_rate: float | None
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseMetrics:
+    """Both arms over one stay in a phase, by the arm's name; `since` is Unix seconds."""
+
+    phase: str
+    epoch: int
+    since: float
+    arms: Mapping[str, ArmMetrics]
+
+
+class Windows:
+    """See the module. Make one with `restore`."""
+
+    def __init__(
+        self,
+        store: Store,
+        keep: Callable[[bytes], None],
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._keep = keep
+        self._now = now
+        self._monotonic = monotonic
+        self._anchor = round((now() - monotonic()) * 1000)
+        self._fold = Fold(round(monotonic() * 1000) - MOST_RECENT * 1000)
+        self._periods: list[Period] = []
+        self._totals: dict[int, dict[Stream, Sums]] = {}
+        self._strata: dict[tuple[int, str], dict[str, Sums]] = {}
+        self._row_at = 0
+        self._rows: dict[tuple[int, Stream], Sums] = {}
+        self._recent: deque[Tick] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Windows {self._periods[-1] if self._periods else None} {self._fold!r}>"
+
+    # --- what is kept -----------------------------------------------------------------------
+
+    @classmethod
+    async def restore(
+        cls,
+        store: Store,
+        kept: bytes | None,
+        keep: Callable[[bytes], None],
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> Windows:
+        """Go on with what the store has.
+
+        `kept` is what `keep` was called with last in this gateway, by an earlier control process: the
+        workers of its time run on. None at the gateway's start. A store that cannot be read, or holds
+        foreign rows, is logged, and the windows begin afresh.
+        """
+        windows = cls(store, keep, now=now, monotonic=monotonic)
+        try:
+            rows = await store.ticks(0, int(now()) + PERIOD_SPAN)
+            windows._load(rows, kept)
+        except (StoreError, ValueError, TypeError, KeyError, IndexError) as error:
+            logs.error("stored counts are not usable", error=repr(error), consequence="windows begin afresh")
+            return cls(store, keep, now=now, monotonic=monotonic)
+        return windows
+
+    def _load(self, rows: Iterable[Row], kept: bytes | None) -> None:
+        keys = [(json.loads(row.key), row) for row in rows]
+        for (kind, number, *rest), row in keys:
+            if kind == _PERIOD:
+                phase, epoch = rest
+                self._periods.append(Period(number, phase, epoch, row.sums["begun"], 0, 0))
+            elif kind == _TOTALS:
+                self._totals.setdefault(number, {})[_stream(rest)] = Sums.restore(row.sums)
+        self._periods.sort(key=lambda period: period.number)
+        stored_to = 0
+        for (kind, number, *rest), row in keys:
+            if kind == _SUMS:
+                stored_to = max(stored_to, row.at + row.span)
+                if number == self._periods[-1].number:
+                    self._stratum(row.at, _stream(rest)).add(Sums.restore(row.sums))
+        if kept is not None:
+            self._continue(kept, stored_to)
+
+    def _continue(self, kept: bytes, stored_to: int) -> None:
+        state = json.loads(kept)
+        self._anchor = state["anchor"]
+        periods = {period.number: period for period in self._periods}
+        periods |= {period["number"]: Period(**period) for period in state["periods"]}
+        self._periods = [periods[number] for number in sorted(periods)]
+        if stored_to:
+            self._fold = Fold(stored_to * 1000 - self._anchor)
+
+    # --- periods ----------------------------------------------------------------------------
+
+    def resume(self, phase: str, epoch: int, snapshot: Snapshot) -> None:
+        """Go on with the period that was current, if it is one of this stay in the phase."""
+        current = self._periods[-1] if self._periods else None
+        if current is None or (current.phase, current.epoch) != (phase, epoch):
+            self.begin(phase, epoch, snapshot)
+
+    def begin(self, phase: str, epoch: int, snapshot: Snapshot) -> None:
+        """Begin the windows afresh, with the requests that are decided by `snapshot`.
+
+        Where that one is no newer than the period's before, with the requests of the next tick.
+        """
+        now = self._now()
+        first_tick = 0
+        if self._periods and snapshot.version <= self._periods[-1].version:
+            first_tick = round((self._monotonic() + snapshot.tick) * 1000)
+        number = self._periods[-1].number + 1 if self._periods else 1
+        self._periods.append(Period(number, phase, epoch, now, snapshot.version, first_tick))
+        self._strata.clear()
+        self._store.add_ticks(
+            [Row(int(now), PERIOD_SPAN, _key(_PERIOD, number, (phase, epoch)), {"begun": now})]
+        )
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        recent = [asdict(period) for period in self._periods[-MOST_KEPT_PERIODS:]]
+        self._keep(json.dumps({"anchor": self._anchor, "periods": recent}).encode())
+
+    def _period_of(self, series: Series, at: int) -> Period | None:
+        for period in reversed(self._periods):
+            if series.snapshot >= period.version and at >= period.first_tick:
+                return period
+        return None
+
+    # --- taking in --------------------------------------------------------------------------
+
+    def take(self, reports: Iterable[Observation], live: Collection[int], snapshot: Snapshot) -> Progress:
+        """Take in the newest reports of all workers; the ticks that closed and settled by that.
+
+        `live` are the process ids of the workers that still run, `snapshot` the one in force. After a
+        restart of the control process ticks that had closed before may come again.
+        """
+        now = round(self._monotonic() * 1000)
+        tick = snapshot.tick
+        settled = round((settle_limit(snapshot) + tick) * 1000)
+        self._fold.take(reports, live)
+        progress = self._fold.advance(now, min(settled, round((head_limit(snapshot) + tick) * 1000)), settled)
+        for done in progress.settled:
+            self._settle(done)
+        self._recent.extend(progress.settled)
+        while self._recent and self._recent[0].at < now - MOST_RECENT * 1000:
+            self._recent.popleft()
+        if self._wall(self._fold.settled_to) >= self._row_at + ROW_SECONDS:
+            self.flush()
+        return progress
+
+    def _settle(self, tick: Tick) -> None:
+        at = self._wall(tick.at)
+        row_at = at - at % ROW_SECONDS
+        if row_at != self._row_at:
+            self.flush()
+            self._row_at = row_at
+        for series, counts in tick.counts.items():
+            period = self._period_of(series, tick.at)
+            if period is None:
+                continue
+            stream = (series.route, series.arm, series.experiment, series.group)
+            self._rows.setdefault((period.number, stream), Sums()).count(counts)
+            self._totals.setdefault(period.number, {}).setdefault(stream, Sums()).count(counts)
+            if period is self._periods[-1]:
+                self._stratum(at, stream).count(counts)
+
+    def flush(self) -> None:
+        """Store what is settled and not yet stored. Called at the end of the process as well."""
+        rows: list[Row] = []
+        begun = {period.number: int(period.begun) for period in self._periods}
+        for (number, stream), sums in self._rows.items():
+            rows.append(Row(self._row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers()))
+            total = self._totals[number][stream]
+            rows.append(
+                Row(
+                    begun[number],
+                    PERIOD_SPAN,
+                    _key(_TOTALS, number, stream),
+                    total.numbers() | total.buckets(),
+                )
+            )
+        self._rows.clear()
+        if rows:
+            self._store.add_ticks(rows)
+
+    def _wall(self, at: int) -> int:
+        return (at + self._anchor) // 1000
+
+    def _stratum(self, at: int, stream: Stream) -> Sums:
+        route, arm, _, _ = stream
+        return self._strata.setdefault((at // STRATUM_SECONDS, route), {}).setdefault(arm, Sums())
+
+    # --- what it amounts to -----------------------------------------------------------------
+
+    def evidence(self, gate: MetricsThreshold) -> Evidence:
+        """What a gate is judged by: settled traffic since the windows last began.
+
+        Ratings, accuracy and cost are absent: nothing here counts them.
+        """
+        treatment = self._settled().get(_TREATMENT, Sums())
+        samples: dict[str, Sample] = {
+            "error_rate": Proportion(treatment.answered, treatment.failures),
+            "performance_degradation": Contrast(
+                tuple(
+                    _contrast(arms[_TREATMENT], arms[_CONTROL])
+                    for arms in self._strata.values()
+                    if min(arms.get(arm, _EMPTY).successes for arm in (_TREATMENT, _CONTROL)) > 1
+                )
+            ),
+        }
+        limit = next((one.comparison.value for one in gate.thresholds if one.metric == "response_time"), None)
+        quantile = treatment.quantile(1 - _RESPONSE_TIME_SHARE)
+        if limit is not None and quantile is not None:
+            beyond = treatment.beyond(limit)
+            samples["response_time"] = Exceedance(treatment.successes, beyond, _RESPONSE_TIME_SHARE, quantile)
+        return Evidence(treatment.answered, samples)
+
+    def _settled(self) -> dict[str, Sums]:
+        arms: dict[str, Sums] = {}
+        if self._periods:
+            for stream, sums in self._totals.get(self._periods[-1].number, {}).items():
+                arms.setdefault(stream[1], Sums()).add(sums)
+        return arms
+
+    def recent(self, seconds: float) -> Mapping[tuple[str, str], Sums]:
+        """Both arms by (route, arm) over the last so many seconds, open requests as they stand.
+
+        Of any period; at most `MOST_RECENT` seconds.
+        """
+        since = (self._monotonic() - seconds) * 1000
+        found: dict[tuple[str, str], Sums] = {}
+        for tick in (*self._recent, *self._fold.standing()):
+            if tick.at >= since:
+                for series, counts in tick.counts.items():
+                    found.setdefault((series.route, series.arm), Sums()).count(counts)
+        return found
+
+    def phases(self) -> tuple[PhaseMetrics, ...]:
+        """Every stay in a phase that the store still knows, oldest first, with what is open as it stands."""
+        stays: dict[tuple[str, int], dict[str, Sums]] = {}
+        since: dict[tuple[str, int], float] = {}
+        for period in self._periods:
+            stay = period.phase, period.epoch
+            since.setdefault(stay, period.begun)
+            arms = stays.setdefault(stay, {_CONTROL: Sums(), _TREATMENT: Sums()})
+            for stream, sums in self._totals.get(period.number, {}).items():
+                arms[stream[1]].add(sums)
+        for tick in self._fold.standing():
+            for series, counts in tick.counts.items():
+                if (owner := self._period_of(series, tick.at)) is not None:
+                    stays[owner.phase, owner.epoch][series.arm].count(counts)
+        return tuple(
+            PhaseMetrics(*stay, since[stay], {arm: arm_metrics(sums) for arm, sums in arms.items()})
+            for stay, arms in stays.items()
+        )
+
+
+MOST_KEPT_PERIODS = 64
+"""Periods handed on to the next control process: those that unsettled ticks may still belong to."""
+_EMPTY = Sums()
+
+
+def arm_metrics(sums: Sums) -> ArmMetrics:
+    """Sums as people read them."""
+    return ArmMetrics(
+        requests=sums.answered,
+        errors=sums.errors,
+        client_errors=sums.client_errors,
+        truncated=sums.truncated,
+        error_rate=sums.error_rate,
+        mean=sums.mean,
+        p50=sums.quantile(0.5),
+        p90=sums.quantile(0.9),
+        p99=sums.quantile(0.99),
+    )
+
+
+def _contrast(treatment: Sums, control: Sums) -> Stratum:
+    return Stratum(treatment.successes, *_log_moments(treatment), control.successes, *_log_moments(control))
+
+
+def _log_moments(sums: Sums) -> tuple[float, float]:
+    """Mean and sample variance of log latency, of at least two successes."""
+    n = sums.successes
+    mean = sums.total / n
+    variance = max(0.0, (sums.squares - sums.total * mean) / (n - 1))
+    return log_latency(mean), log_latency_variance(variance)
+
+
+def _key(kind: str, number: int, rest: Iterable[str | int]) -> str:
+    return json.dumps([kind, number, *rest], separators=(",", ":"))
+
+
+def _stream(rest: list[str]) -> Stream:
+    route, arm, experiment, group = rest
+    return route, arm, experiment, group

@@ -1,0 +1,258 @@
+"""Ticks of all workers folded into one: which are known, and what they add up to.
+
+A tick is *closed* once every request that started in it has an outcome of its head, and *settled* once
+every one of them is over; both at the latest after a limit, and in order. What is still open then, or
+was open in a worker that died, is withdrawn: it counts neither as good nor as bad, in either arm.
+
+Times are monotonic milliseconds and come from outside. It does not know what the sums are judged by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from gateway.model.observation import Observation, TickReports
+from gateway.model.ticks import Counts, Series, log_latency, unpack
+
+GRACE = 2000
+"""Milliseconds that a tick waits for reports: they come once a second, and somewhat late."""
+_COARSE = 4
+"""Neighbouring buckets that are stored as one: known to one percent then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick over all workers. `at` is when it began."""
+
+    at: int
+    counts: Mapping[Series, Counts]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The ticks that closed, and those that settled, since the last look; oldest first."""
+
+    closed: tuple[Tick, ...] = ()
+    settled: tuple[Tick, ...] = ()
+
+
+class _Worker:
+    """What one worker incarnation reported of ticks that are not settled."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.newest: TickReports | None = None
+        self.ticks: dict[int, tuple[str, Mapping[Series, Counts]]] = {}
+
+    def take(self, reports: TickReports, settled_to: int) -> None:
+        if reports is self.newest:
+            return
+        series = {report.number: report.series for report in reports.series}
+        for tick in reports.ticks:
+            held = self.ticks.get(tick.at)
+            if tick.at >= settled_to and (held is None or held[0] != tick.counts):
+                self.ticks[tick.at] = tick.counts, _parsed(tick.counts, series)
+        self.newest = reports
+
+    @property
+    def through(self) -> int:
+        return 0 if self.newest is None else self.newest.through
+
+
+def _parsed(text: str, series: Mapping[int, Series]) -> Mapping[Series, Counts]:
+    counts = map(unpack, text.split(" "))
+    return {series[number]: count for number, count in counts if number in series}
+
+
+class Fold:
+    """The ticks of all workers, from the oldest that is not settled on."""
+
+    def __init__(self, settled_to: int = 0) -> None:
+        """What is older than `settled_to` was folded before, and is not looked at again."""
+        self.closed_to = self.settled_to = settled_to
+        self._workers: dict[str, _Worker] = {}
+        self._live: frozenset[int] = frozenset()
+
+    def __repr__(self) -> str:
+        return f"<Fold workers={len(self._workers)} closed_to={self.closed_to} settled_to={self.settled_to}>"
+
+    def take(self, observations: Iterable[Observation], live: Collection[int]) -> None:
+        """Take newer reports in. `live` are the process ids that still run: the others say no more."""
+        self._live = frozenset(live)
+        for report in observations:
+            worker = self._workers.setdefault(report.incarnation, _Worker(report.pid))
+            worker.take(report.ticks, self.settled_to)
+
+    def advance(self, now: int, head_limit: int, settle_limit: int) -> Progress:
+        """Close and settle what can be; the limits count from a tick's beginning."""
+        closed, self.closed_to = self._next(
+            self.closed_to, now, head_limit, lambda counts: counts.heads_known
+        )
+        settled, self.settled_to = self._next(self.settled_to, now, settle_limit, lambda counts: counts.over)
+        self._forget()
+        return Progress(closed, settled)
+
+    def standing(self) -> Iterable[Tick]:
+        """Every tick that is not settled, as it stands now."""
+        return map(self._merged, self._beginnings(self.settled_to))
+
+    def _next(
+        self, begin: int, now: int, limit: int, done: Callable[[Counts], bool]
+    ) -> tuple[tuple[Tick, ...], int]:
+        """The ticks from `begin` on that are done, up to the first that is not, and where that is."""
+        live = [worker for worker in self._workers.values() if worker.pid in self._live]
+        known_to = min([worker.through for worker in live], default=now)
+        known_to = max(min(known_to, now - GRACE), now - limit, begin)
+        ready: list[Tick] = []
+        for at in self._beginnings(begin):
+            if at >= known_to:
+                break
+            if at >= now - limit and not all(done(counts) for worker in live for counts in _of(worker, at)):
+                return tuple(ready), at
+            ready.append(self._merged(at))
+        return tuple(ready), known_to
+
+    def _beginnings(self, begin: int) -> list[int]:
+        return sorted({at for worker in self._workers.values() for at in worker.ticks if at >= begin})
+
+    def _merged(self, at: int) -> Tick:
+        merged: dict[Series, Counts] = {}
+        for worker in self._workers.values():
+            for series, counts in worker.ticks.get(at, ("", {}))[1].items():
+                merged[series] = add(merged[series], counts) if series in merged else counts
+        return Tick(at, merged)
+
+    def _forget(self) -> None:
+        for worker in self._workers.values():
+            for at in [at for at in worker.ticks if at < self.settled_to]:
+                del worker.ticks[at]
+
+
+def _of(worker: _Worker, at: int) -> Iterable[Counts]:
+    held = worker.ticks.get(at)
+    return () if held is None else held[1].values()
+
+
+def add(one: Counts, other: Counts) -> Counts:
+    """The counts of both."""
+    latencies = dict(one.latencies)
+    for bucket, count in other.latencies.items():
+        latencies[bucket] = latencies.get(bucket, 0) + count
+    return Counts(
+        one.started + other.started,
+        one.answered + other.answered,
+        one.errors + other.errors,
+        one.client_errors + other.client_errors,
+        one.truncated + other.truncated,
+        one.withdrawn + other.withdrawn,
+        one.ended + other.ended,
+        latencies,
+    )
+
+
+class Sums:
+    """Counts added up; whole numbers, so that no order of adding matters.
+
+    `successes`, `total` and `squares` are number, sum and sum of squares of the buckets of latency.
+    """
+
+    def __init__(self) -> None:
+        self.started = self.answered = self.errors = self.client_errors = self.truncated = 0
+        self.successes = self.total = self.squares = 0
+        self.latencies: defaultdict[int, int] = defaultdict(int)
+
+    def __repr__(self) -> str:
+        return f"<Sums answered={self.answered} errors={self.errors} truncated={self.truncated}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sums) and vars(self) == vars(other)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
+
+    def count(self, counts: Counts) -> None:
+        """Add what one tick has."""
+        self.started += counts.started
+        self.answered += counts.answered
+        self.errors += counts.errors
+        self.client_errors += counts.client_errors
+        self.truncated += counts.truncated
+        for bucket, count in counts.latencies.items():
+            self.successes += count
+            self.total += bucket * count
+            self.squares += bucket * bucket * count
+            self.latencies[bucket] += count
+
+    def add(self, other: Sums) -> None:
+        """Add other sums."""
+        for name in _ADDED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for bucket, count in other.latencies.items():
+            self.latencies[bucket] += count
+
+    def numbers(self) -> dict[str, float]:
+        """The sums by name, without the single buckets."""
+        return {name: getattr(self, name) for name in _ADDED}
+
+    def buckets(self) -> dict[str, float]:
+        """The buckets by name, some neighbours taken together."""
+        coarse: defaultdict[str, float] = defaultdict(int)
+        for bucket, count in self.latencies.items():
+            coarse[str(bucket - bucket % _COARSE + _COARSE // 2)] += count
+        return coarse
+
+    @classmethod
+    def restore(cls, stored: Mapping[str, float]) -> Sums:
+        """Undo `numbers`, with or without `buckets`. Raises ValueError on foreign names."""
+        sums = cls()
+        for name, value in stored.items():
+            if name in _ADDED:
+                setattr(sums, name, int(value))
+            else:
+                sums.latencies[int(name)] = int(value)
+        return sums
+
+    @property
+    def error_rate(self) -> float | None:
+        """Share of the answers that failed, at their head or after it; None without any."""
+        return self.failures / self.answered if self.answered else None
+
+    @property
+    def failures(self) -> int:
+        """Requests with a bad head, or cut short after a good one."""
+        return self.errors + self.truncated
+
+    @property
+    def mean(self) -> float | None:
+        """Mean latency of the successes in seconds."""
+        total = sum(count * math.exp(log_latency(bucket)) for bucket, count in self.latencies.items())
+        return total / self.successes if self.successes else None
+
+    def quantile(self, share: float) -> float | None:
+        """The latency in seconds that `share` of the successes kept; None without any."""
+        rank = share * self.successes
+        below = 0
+        for bucket, count in sorted(self.latencies.items()):
+            below += count
+            if below >= rank:
+                return math.exp(log_latency(bucket))
+        return None
+
+    def beyond(self, seconds: float) -> int:
+        """How many successes took longer than so many seconds."""
+        limit = math.log(seconds)
+        return sum(count for bucket, count in self.latencies.items() if log_latency(bucket) > limit)
+
+
+_ADDED = (
+    "started",
+    "answered",
+    "errors",
+    "client_errors",
+    "truncated",
+    "successes",
+    "total",
+    "squares",
+)
