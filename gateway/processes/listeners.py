@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 BACKLOG = 4096  # the kernel caps it by net.core.somaxconn
 UNSENT_BYTES = 262_144
-"""What the kernel takes for a client that does not read, beyond what is on its way; else it takes megabytes."""
+"""What the kernel holds for a client that does not read, beyond what is on its way: else megabytes."""
 _UNIX = "unix:"
 
 
@@ -77,9 +77,8 @@ def _listen_tcp(address: str, sharing: Sharing) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sharing is Sharing.BESIDE_ORPHANS:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES
-        )  # accepted sockets inherit it
+        # Accepted sockets inherit it.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         listener.bind(target)
         listener.listen(BACKLOG)
         # Only now: set before the bind, it would let a second gateway take half the connections.

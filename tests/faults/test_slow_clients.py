@@ -192,7 +192,7 @@ KINDS = {
 
 @pytest.mark.process
 def test_slow_clients_cost_the_others_nothing_and_little_memory(big: Gateway):
-    """500 clients that trickle heads and bodies or say nothing: 64 KiB each at most, and no one else waits."""
+    """500 clients that trickle or say nothing: 64 KiB each at most, and no one else waits."""
     each = 125
     (worker,) = big.pids(Role.WORKER)
     alone = latencies(big, 200)
