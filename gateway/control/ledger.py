@@ -141,6 +141,11 @@ class Ledger:
             del self._reports[report.incarnation]
 
     @property
+    def reports(self) -> Collection[Observation]:
+        """The newest report of each worker, live or lately dead."""
+        return self._reports.values()
+
+    @property
     def live(self) -> Mapping[int, Observation]:
         """The newest report of each live worker, by process id."""
         return {report.pid: report for report in self._reports.values() if report.pid in self._live}

@@ -29,7 +29,7 @@ from typing import TypeAlias
 from gateway import logs
 from gateway.control.store.api import Store, StoreError
 from gateway.control.store.api import Tick as Row
-from gateway.core.folding import Fold, Progress, Sums, Tick
+from gateway.core.folding import Fold, Profile, Progress, Sums, Tick
 from gateway.model.gates import Contrast, Evidence, Exceedance, MetricsThreshold, Proportion, Sample, Stratum
 from gateway.model.observation import Observation
 from gateway.model.snapshot import Arm, Snapshot
@@ -39,8 +39,8 @@ ROW_SECONDS = 10
 """Settled sums are stored for so many seconds at a time."""
 STRATUM_SECONDS = 600
 """Latency is compared within so many seconds: what drifts slower drifts for both arms."""
-PERIOD_SPAN = 86_400
-"""Stored as the span of a period's rows; above what the store merges."""
+DAY = 86_400
+"""A period's totals are stored anew each day, so that a long one outlives the store's retention."""
 MOST_RECENT = 3600
 """Seconds that `recent` can look back on at most."""
 _CONTROL, _TREATMENT = Arm.CONTROL.label, Arm.TREATMENT.label
@@ -109,11 +109,13 @@ class Windows:
         self._anchor = round((now() - monotonic()) * 1000)
         self._fold = Fold(round(monotonic() * 1000) - MOST_RECENT * 1000)
         self._periods: list[Period] = []
-        self._totals: dict[int, dict[Stream, Sums]] = {}
+        self._totals: dict[int, dict[Stream, Profile]] = {}
         self._strata: dict[tuple[int, str], dict[str, Sums]] = {}
         self._row_at = 0
         self._rows: dict[tuple[int, Stream], Sums] = {}
-        self._recent: deque[Tick] = deque()
+        self._recent: deque[tuple[int, dict[tuple[str, str], Profile]]] = deque()
+        self.look_back = 300.0
+        """Seconds that `recent` covers: `monitoring.window`."""
 
     def __repr__(self) -> str:
         return f"<Windows {self._periods[-1] if self._periods else None} {self._fold!r}>"
@@ -127,18 +129,21 @@ class Windows:
         kept: bytes | None,
         keep: Callable[[bytes], None],
         *,
+        retention: float,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Windows:
         """Go on with what the store has.
 
         `kept` is what `keep` was called with last in this gateway, by an earlier control process: the
-        workers of its time run on. None at the gateway's start. A store that cannot be read, or holds
-        foreign rows, is logged, and the windows begin afresh.
+        workers of its time run on. None at the gateway's start. `retention` is the store's, in seconds.
+        A store that cannot be read, or holds foreign rows, is logged, and the windows begin afresh.
         """
         windows = cls(store, keep, now=now, monotonic=monotonic)
+        end = int(now()) + DAY
         try:
-            rows = await store.ticks(0, int(now()) + PERIOD_SPAN)
+            days = range(end - int(retention) - 2 * DAY, end, DAY)  # no read that the store would give up
+            rows = [row for day in days for row in await store.ticks(day, day + DAY)]
             windows._load(rows, kept)
         except (StoreError, ValueError, TypeError, KeyError, IndexError) as error:
             logs.error("stored counts are not usable", error=repr(error), consequence="windows begin afresh")
@@ -147,30 +152,39 @@ class Windows:
 
     def _load(self, rows: Iterable[Row], kept: bytes | None) -> None:
         keys = [(json.loads(row.key), row) for row in rows]
+        periods = {}
         for (kind, number, *rest), row in keys:
             if kind == _PERIOD:
                 phase, epoch = rest
-                self._periods.append(Period(number, phase, epoch, row.sums["begun"], 0, 0))
+                periods[number] = Period(number, phase, epoch, row.sums["begun"], 0, 0)
             elif kind == _TOTALS:
-                self._totals.setdefault(number, {})[_stream(rest)] = Sums.restore(row.sums)
-        self._periods.sort(key=lambda period: period.number)
-        stored_to = 0
+                profile = self._totals.setdefault(number, {})[_stream(rest)] = Profile()
+                profile.load(row.sums)
+        self._periods = [periods[number] for number in sorted(periods)]
         for (kind, number, *rest), row in keys:
             if kind == _SUMS:
-                stored_to = max(stored_to, row.at + row.span)
-                if number == self._periods[-1].number:
-                    self._stratum(row.at, _stream(rest)).add(Sums.restore(row.sums))
+                self._load_sums(number, _stream(rest), row)
         if kept is not None:
-            self._continue(kept, stored_to)
+            self._continue(kept)
 
-    def _continue(self, kept: bytes, stored_to: int) -> None:
+    def _load_sums(self, number: int, stream: Stream, row: Row) -> None:
+        if number == self._periods[-1].number:
+            self._stratum(row.at, stream).load(row.sums)
+        if row.at > self._row_at:
+            self._row_at = row.at
+            self._rows.clear()
+        if row.at == self._row_at and row.span == ROW_SECONDS:
+            # The newest row may go on: what comes is added to it.
+            self._rows.setdefault((number, stream), Sums()).load(row.sums)
+
+    def _continue(self, kept: bytes) -> None:
         state = json.loads(kept)
         self._anchor = state["anchor"]
         periods = {period.number: period for period in self._periods}
         periods |= {period["number"]: Period(**period) for period in state["periods"]}
         self._periods = [periods[number] for number in sorted(periods)]
-        if stored_to:
-            self._fold = Fold(stored_to * 1000 - self._anchor)
+        if self._row_at:
+            self._fold = Fold((self._row_at + ROW_SECONDS) * 1000 - self._anchor)
 
     # --- periods ----------------------------------------------------------------------------
 
@@ -179,6 +193,7 @@ class Windows:
         current = self._periods[-1] if self._periods else None
         if current is None or (current.phase, current.epoch) != (phase, epoch):
             self.begin(phase, epoch, snapshot)
+        self._hand_on()
 
     def begin(self, phase: str, epoch: int, snapshot: Snapshot) -> None:
         """Begin the windows afresh, with the requests that are decided by `snapshot`.
@@ -192,9 +207,7 @@ class Windows:
         number = self._periods[-1].number + 1 if self._periods else 1
         self._periods.append(Period(number, phase, epoch, now, snapshot.version, first_tick))
         self._strata.clear()
-        self._store.add_ticks(
-            [Row(int(now), PERIOD_SPAN, _key(_PERIOD, number, (phase, epoch)), {"begun": now})]
-        )
+        self._store.add_ticks([_period_row(self._periods[-1], _day(int(now)))])
         self._hand_on()
 
     def _hand_on(self) -> None:
@@ -222,9 +235,6 @@ class Windows:
         progress = self._fold.advance(now, min(settled, round((head_limit(snapshot) + tick) * 1000)), settled)
         for done in progress.settled:
             self._settle(done)
-        self._recent.extend(progress.settled)
-        while self._recent and self._recent[0].at < now - MOST_RECENT * 1000:
-            self._recent.popleft()
         if self._wall(self._fold.settled_to) >= self._row_at + ROW_SECONDS:
             self.flush()
         return progress
@@ -241,28 +251,38 @@ class Windows:
                 continue
             stream = (series.route, series.arm, series.experiment, series.group)
             self._rows.setdefault((period.number, stream), Sums()).count(counts)
-            self._totals.setdefault(period.number, {}).setdefault(stream, Sums()).count(counts)
+            self._totals.setdefault(period.number, {}).setdefault(stream, Profile()).count(counts)
             if period is self._periods[-1]:
                 self._stratum(at, stream).count(counts)
+        self._remember(row_at, tick)
+
+    def _remember(self, row_at: int, tick: Tick) -> None:
+        """Keep a settled tick for `recent`."""
+        if not self._recent or self._recent[-1][0] != row_at:
+            self._recent.append((row_at, {}))
+        for series, counts in tick.counts.items():
+            self._recent[-1][1].setdefault((series.route, series.arm), Profile()).count(counts)
+        while self._recent[0][0] + ROW_SECONDS < row_at - min(self.look_back, MOST_RECENT):
+            self._recent.popleft()
 
     def flush(self) -> None:
-        """Store what is settled and not yet stored. Called at the end of the process as well."""
-        rows: list[Row] = []
-        begun = {period.number: int(period.begun) for period in self._periods}
+        """Store what is settled and not yet stored."""
+        rows, day = [], _day(self._row_at)
         for (number, stream), sums in self._rows.items():
-            rows.append(Row(self._row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers()))
             total = self._totals[number][stream]
-            rows.append(
-                Row(
-                    begun[number],
-                    PERIOD_SPAN,
-                    _key(_TOTALS, number, stream),
-                    total.numbers() | total.buckets(),
-                )
-            )
+            rows.append(Row(self._row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers()))
+            rows.append(Row(day, DAY, _key(_TOTALS, number, stream), total.stored()))
+        touched = {number for number, _ in self._rows}
+        rows += [_period_row(period, day) for period in self._periods if period.number in touched]
         self._rows.clear()
         if rows:
             self._store.add_ticks(rows)
+
+    def close(self) -> None:
+        """The gateway ends: what is open counts as it stands. Then store everything."""
+        for tick in list(self._fold.standing()):
+            self._settle(tick)
+        self.flush()
 
     def _wall(self, at: int) -> int:
         return (at + self._anchor) // 1000
@@ -278,7 +298,7 @@ class Windows:
 
         Ratings, accuracy and cost are absent: nothing here counts them.
         """
-        treatment = self._settled().get(_TREATMENT, Sums())
+        treatment = self._settled_treatment()
         samples: dict[str, Sample] = {
             "error_rate": Proportion(treatment.answered, treatment.failures),
             "performance_degradation": Contrast(
@@ -296,34 +316,39 @@ class Windows:
             samples["response_time"] = Exceedance(treatment.successes, beyond, _RESPONSE_TIME_SHARE, quantile)
         return Evidence(treatment.answered, samples)
 
-    def _settled(self) -> dict[str, Sums]:
-        arms: dict[str, Sums] = {}
+    def _settled_treatment(self) -> Profile:
+        profile = Profile()
         if self._periods:
-            for stream, sums in self._totals.get(self._periods[-1].number, {}).items():
-                arms.setdefault(stream[1], Sums()).add(sums)
-        return arms
+            for stream, part in self._totals.get(self._periods[-1].number, {}).items():
+                if stream[1] == _TREATMENT:
+                    profile.add(part)
+        return profile
 
-    def recent(self, seconds: float) -> Mapping[tuple[str, str], Sums]:
-        """Both arms by (route, arm) over the last so many seconds, open requests as they stand.
+    def recent(self) -> Mapping[tuple[str, str], Profile]:
+        """Traffic by (route, arm) over the last `look_back` seconds, what is open as it stands.
 
-        Of any period; at most `MOST_RECENT` seconds.
+        Of any period; at most `MOST_RECENT` seconds, and to ten seconds.
         """
-        since = (self._monotonic() - seconds) * 1000
-        found: dict[tuple[str, str], Sums] = {}
-        for tick in (*self._recent, *self._fold.standing()):
+        since = self._monotonic() * 1000 - min(self.look_back, MOST_RECENT) * 1000
+        found: dict[tuple[str, str], Profile] = {}
+        for row_at, profiles in self._recent:
+            if row_at + ROW_SECONDS > self._wall(int(since)):
+                for key, profile in profiles.items():
+                    found.setdefault(key, Profile()).add(profile)
+        for tick in self._fold.standing():
             if tick.at >= since:
                 for series, counts in tick.counts.items():
-                    found.setdefault((series.route, series.arm), Sums()).count(counts)
+                    found.setdefault((series.route, series.arm), Profile()).count(counts)
         return found
 
     def phases(self) -> tuple[PhaseMetrics, ...]:
         """Every stay in a phase that the store still knows, oldest first, with what is open as it stands."""
-        stays: dict[tuple[str, int], dict[str, Sums]] = {}
+        stays: dict[tuple[str, int], dict[str, Profile]] = {}
         since: dict[tuple[str, int], float] = {}
         for period in self._periods:
             stay = period.phase, period.epoch
             since.setdefault(stay, period.begun)
-            arms = stays.setdefault(stay, {_CONTROL: Sums(), _TREATMENT: Sums()})
+            arms = stays.setdefault(stay, {_CONTROL: Profile(), _TREATMENT: Profile()})
             for stream, sums in self._totals.get(period.number, {}).items():
                 arms[stream[1]].add(sums)
         for tick in self._fold.standing():
@@ -341,8 +366,8 @@ MOST_KEPT_PERIODS = 64
 _EMPTY = Sums()
 
 
-def arm_metrics(sums: Sums) -> ArmMetrics:
-    """Sums as people read them."""
+def arm_metrics(sums: Profile) -> ArmMetrics:
+    """A profile as people read it."""
     return ArmMetrics(
         requests=sums.answered,
         errors=sums.errors,
@@ -366,6 +391,15 @@ def _log_moments(sums: Sums) -> tuple[float, float]:
     mean = sums.total / n
     variance = max(0.0, (sums.squares - sums.total * mean) / (n - 1))
     return log_latency(mean), log_latency_variance(variance)
+
+
+def _day(at: int) -> int:
+    return at - at % DAY
+
+
+def _period_row(period: Period, day: int) -> Row:
+    key = _key(_PERIOD, period.number, (period.phase, period.epoch))
+    return Row(day, DAY, key, {"begun": period.begun})
 
 
 def _key(kind: str, number: int, rest: Iterable[str | int]) -> str:

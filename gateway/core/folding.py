@@ -10,7 +10,6 @@ Times are monotonic milliseconds and come from outside. It does not know what th
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -159,18 +158,23 @@ class Sums:
     `successes`, `total` and `squares` are number, sum and sum of squares of the buckets of latency.
     """
 
+    __slots__ = (
+        "answered",
+        "client_errors",
+        "errors",
+        "squares",
+        "started",
+        "successes",
+        "total",
+        "truncated",
+    )
+
     def __init__(self) -> None:
         self.started = self.answered = self.errors = self.client_errors = self.truncated = 0
         self.successes = self.total = self.squares = 0
-        self.latencies: defaultdict[int, int] = defaultdict(int)
 
     def __repr__(self) -> str:
-        return f"<Sums answered={self.answered} errors={self.errors} truncated={self.truncated}>"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sums) and vars(self) == vars(other)
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
+        return f"<{type(self).__name__} {self.numbers()}>"
 
     def count(self, counts: Counts) -> None:
         """Add what one tick has."""
@@ -183,41 +187,15 @@ class Sums:
             self.successes += count
             self.total += bucket * count
             self.squares += bucket * bucket * count
-            self.latencies[bucket] += count
-
-    def add(self, other: Sums) -> None:
-        """Add other sums."""
-        for name in _ADDED:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for bucket, count in other.latencies.items():
-            self.latencies[bucket] += count
 
     def numbers(self) -> dict[str, float]:
-        """The sums by name, without the single buckets."""
-        return {name: getattr(self, name) for name in _ADDED}
+        """The sums by name."""
+        return {name: getattr(self, name) for name in Sums.__slots__}
 
-    def buckets(self) -> dict[str, float]:
-        """The buckets by name, some neighbours taken together."""
-        coarse: defaultdict[str, float] = defaultdict(int)
-        for bucket, count in self.latencies.items():
-            coarse[str(bucket - bucket % _COARSE + _COARSE // 2)] += count
-        return coarse
-
-    @classmethod
-    def restore(cls, stored: Mapping[str, float]) -> Sums:
-        """Undo `numbers`, with or without `buckets`. Raises ValueError on foreign names."""
-        sums = cls()
-        for name, value in stored.items():
-            if name in _ADDED:
-                setattr(sums, name, int(value))
-            else:
-                sums.latencies[int(name)] = int(value)
-        return sums
-
-    @property
-    def error_rate(self) -> float | None:
-        """Share of the answers that failed, at their head or after it; None without any."""
-        return self.failures / self.answered if self.answered else None
+    def load(self, stored: Mapping[str, float]) -> None:
+        """Add what `numbers` gave. Raises KeyError where a name is missing."""
+        for name in Sums.__slots__:
+            setattr(self, name, getattr(self, name) + int(stored[name]))
 
     @property
     def failures(self) -> int:
@@ -225,15 +203,57 @@ class Sums:
         return self.errors + self.truncated
 
     @property
+    def error_rate(self) -> float | None:
+        """Share of the answers that failed, at their head or after it; None without any."""
+        return self.failures / self.answered if self.answered else None
+
+
+class Profile(Sums):
+    """Sums, and the latencies of the successes one by one, to a quarter of a percent."""
+
+    __slots__ = ("latencies",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latencies: dict[int, int] = {}
+
+    def count(self, counts: Counts) -> None:
+        """See Sums."""
+        super().count(counts)
+        self._add_latencies(counts.latencies)
+
+    def add(self, other: Profile) -> None:
+        """Add what another profile has."""
+        super().load(other.numbers())
+        self._add_latencies(other.latencies)
+
+    def stored(self) -> dict[str, float]:
+        """Everything by name, some neighbouring buckets taken together."""
+        coarse: dict[str, float] = {}
+        for bucket, count in self.latencies.items():
+            name = str(bucket - bucket % _COARSE + _COARSE // 2)
+            coarse[name] = coarse.get(name, 0) + count
+        return self.numbers() | coarse
+
+    def load(self, stored: Mapping[str, float]) -> None:
+        """Add what `stored` gave. Raises KeyError or ValueError on foreign names."""
+        super().load(stored)
+        buckets = {name: count for name, count in stored.items() if name not in Sums.__slots__}
+        self._add_latencies({int(name): int(count) for name, count in buckets.items()})
+
+    def _add_latencies(self, latencies: Mapping[int, int]) -> None:
+        for bucket, count in latencies.items():
+            self.latencies[bucket] = self.latencies.get(bucket, 0) + count
+
+    @property
     def mean(self) -> float | None:
-        """Mean latency of the successes in seconds."""
+        """Mean latency of the successes in seconds; None without any."""
         total = sum(count * math.exp(log_latency(bucket)) for bucket, count in self.latencies.items())
         return total / self.successes if self.successes else None
 
     def quantile(self, share: float) -> float | None:
         """The latency in seconds that `share` of the successes kept; None without any."""
-        rank = share * self.successes
-        below = 0
+        rank, below = share * self.successes, 0
         for bucket, count in sorted(self.latencies.items()):
             below += count
             if below >= rank:
@@ -244,15 +264,3 @@ class Sums:
         """How many successes took longer than so many seconds."""
         limit = math.log(seconds)
         return sum(count for bucket, count in self.latencies.items() if log_latency(bucket) > limit)
-
-
-_ADDED = (
-    "started",
-    "answered",
-    "errors",
-    "client_errors",
-    "truncated",
-    "successes",
-    "total",
-    "squares",
-)

@@ -10,6 +10,8 @@ It sends nothing and judges nothing; what a tick's numbers mean is said in `mode
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from time import monotonic
 
 from gateway.core.split import Decision
@@ -91,6 +93,11 @@ class Tally:
             self._text = pack(self.number, self._counts())
         return self._text
 
+    @property
+    def over(self) -> bool:
+        """True once every request that started is over."""
+        return self.ended >= self.started
+
     def _counts(self) -> Counts:
         return Counts(
             self.started,
@@ -133,19 +140,35 @@ class SeriesTicks:
         return tally
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A tick as it is reported, and the numbers of the series in it."""
+
+    report: TickReport
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def of(cls, at: int, tallies: list[Tally]) -> _Held:
+        text = " ".join(tally.text() for tally in tallies)
+        return cls(TickReport(at, text), tuple(tally.number for tally in tallies))
+
+
 class Ticks:
     """All ticks of one worker that are still to be reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._interval = 1.0
         self._held_for = 0.0
         self._version = 0
         self._series: dict[Series, SeriesTicks] = {}
         self._numbers = 0
-        self._tallies: dict[int, list[Tally]] = {}
+        self._through = 0
+        self._open: dict[int, list[Tally]] = {}
+        self._over: dict[int, _Held] = {}
 
     def __repr__(self) -> str:
-        return f"<Ticks held={len(self._tallies)} series={len(self._series)}>"
+        return f"<Ticks open={len(self._open)} over={len(self._over)} series={len(self._series)}>"
 
     def follow(self, snapshot: Snapshot) -> None:
         """Count by this snapshot's tick, and hold ticks until control has surely settled them."""
@@ -174,29 +197,36 @@ class Ticks:
         """A tally for the tick that holds `at`, and when that tick ends."""
         tick = tick_of(at, self._interval)
         tally = Tally(number)
-        self._tallies.setdefault(tick, []).append(tally)
+        # A longer interval may begin before what was reported as complete: that stays as it is.
+        self._open.setdefault(max(tick, self._through), []).append(tally)
         return (tick + round(self._interval * 1000)) / 1000, tally
 
     def report(self) -> TickReports:
         """All ticks that are held; forgets those that are too old to matter."""
-        now = monotonic()
+        now = self._clock()
+        self._through = max(self._through, tick_of(now, self._interval))
         oldest = int((now - self._held_for) * 1000)
-        self._tallies = {at: tallies for at, tallies in self._tallies.items() if at >= oldest}
-        reported = {tally.number for tallies in self._tallies.values() for tally in tallies}
+        self._over = {at: over for at, over in self._over.items() if at >= oldest}
+        self._open = {at: tallies for at, tallies in self._open.items() if at >= oldest}
+        held = self._over | {at: _Held.of(at, tallies) for at, tallies in self._open.items()}
+        for at, tallies in list(self._open.items()):
+            if at < self._through and all(tally.over for tally in tallies):
+                self._over[at] = held[at]
+                del self._open[at]
+        return TickReports(
+            self._through, self._reported_series(held), tuple(one.report for one in held.values())
+        )
+
+    def _reported_series(self, held: Mapping[int, _Held]) -> tuple[SeriesReport, ...]:
+        """The series that occur; forgets those of former snapshots that do not."""
+        reported = {number for one in held.values() for number in one.numbers}
         self._series = {
             key: series
             for key, series in self._series.items()
             if series.number in reported or key.snapshot >= self._version
         }
-        return TickReports(
-            through=tick_of(now, self._interval),
-            series=tuple(
-                SeriesReport(series.number, key)
-                for key, series in self._series.items()
-                if series.number in reported
-            ),
-            ticks=tuple(
-                TickReport(at, " ".join(tally.text() for tally in tallies))
-                for at, tallies in self._tallies.items()
-            ),
+        return tuple(
+            SeriesReport(series.number, key)
+            for key, series in self._series.items()
+            if series.number in reported
         )
