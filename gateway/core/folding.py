@@ -104,6 +104,8 @@ class Fold:
         """The ticks from `begin` on that are done, up to the first that is not, and where that is."""
         live = [worker for worker in self._workers.values() if worker.pid in self._live]
         known_to = min([worker.through for worker in live], default=now)
+        if not self._live <= {worker.pid for worker in live}:
+            known_to = begin  # one has not spoken yet
         known_to = max(min(known_to, now - GRACE), now - limit, begin)
         ready: list[Tick] = []
         for at in self._beginnings(begin):
