@@ -21,16 +21,21 @@ from typing import TypeVar
 from gateway import logs
 from gateway.control.admin.server import Access, AdminServer
 from gateway.control.health import HealthChecks
-from gateway.control.history import Event, EventType, MemoryHistory
-from gateway.control.latching import LatchDesk, Operator, noted_at_start
+from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, read_back
+from gateway.control.latching import LatchDesk
 from gateway.control.ledger import Ledger
 from gateway.control.loading import Loaded, load
 from gateway.control.operations import Operations, Parts, directory_bytes
 from gateway.control.publishing import Publisher
 from gateway.control.reload import Applied, Reloader, ReloadRefused
+from gateway.control.rollout.desk import Refused, RolloutDesk, Surroundings
+from gateway.control.rollout.pace import Pace, Unmeasured
+from gateway.control.store.api import FaultKind, Store, StoreError, StoreFault
+from gateway.control.store.sqlite import STORE_FILE, SqliteStore
 from gateway.control.tasks import Lane, TaskKeeper
-from gateway.core.compile import initial_position
+from gateway.core.compile import Position, compile_snapshot, initial_position
 from gateway.core.reload_rules import reload_conflicts, restart_required
+from gateway.core.rollout import GATEWAY
 from gateway.latch import DurableLatch, LatchKind, LatchPage
 from gateway.link.api import ControlEnd, EndpointHealth
 from gateway.link.channel import decode_health, encode_health
@@ -45,6 +50,7 @@ from gateway.model.process import (
     WorkerStatus,
     pack_sources,
 )
+from gateway.model.rollout import Emergency
 from gateway.model.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -57,18 +63,19 @@ MEASURE_INTERVAL = 10.0
 """Seconds between two measurements of the state directory."""
 MEASURE_PATIENCE = 5.0
 
-_KEPT_HISTORY = "history"
 _KEPT_LEDGER = "ledger"
 _KEPT_HEALTH = "health"
-_KEPT_NOTED = "noted"
-_KEPT_PHASE = "phase"
+_KEPT_ROLLOUT = "rollout"
 _KEPT_APPLIED = "applied"
-GATEWAY = "gateway"
-"""The operator of what the gateway does by itself."""
 
 
 class Controller:
     """One control process at work. Build it, `run` it until cancelled."""
+
+    _parts: Parts
+    _operations: Operations
+    _admin: AdminServer
+    _publisher: Publisher
 
     def __init__(
         self,
@@ -85,56 +92,56 @@ class Controller:
         now: Callable[[], float] = time.time,
     ) -> None:
         """`loaded` is the config in force, `admin` a listening socket; times are Unix seconds of `now`."""
+        self._link = link
         self._keeper = keeper
+        self._workers = workers
+        self._listening = admin
         self._now = now
         self._state_directory = Path(boot.state_directory or loaded.config.state.directory)
-        history = _restored(
-            keeper, _KEPT_HISTORY, lambda kept: MemoryHistory(kept, self._keep_history), self._new_history
+        self._tasks = TaskKeeper()
+        self._latch = LatchDesk(latch, durable)
+        self._reloader = Reloader(
+            self._resumed(loaded), lambda: load(loaded.path, environ), self._apply, now=now
         )
-        last = _restored(keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
-        self._parts = Parts(
-            link=link,
-            keeper=keeper,
-            workers=workers,
-            publisher=Publisher(link, last, loaded, initial_position(loaded.config)),
-            reloader=Reloader(
-                self._resumed(loaded), lambda: load(loaded.path, environ), self._apply, now=now
-            ),
-            health=HealthChecks(self._publish_health, _restored(keeper, _KEPT_HEALTH, decode_health, dict)),
-            latch=LatchDesk(
-                latch,
-                durable,
-                history,
-                noted=_restored(keeper, _KEPT_NOTED, int, lambda: noted_at_start(latch)),
-                digest=lambda: self._parts.reloader.applied.loaded.digest,
-                keep_noted=lambda number: keeper.keep(_KEPT_NOTED, str(number).encode()),
-                now=now,
-            ),
-            history=history,
-            ledger=_restored(keeper, _KEPT_LEDGER, Ledger.restore, Ledger),
-            tasks=TaskKeeper(),
-        )
-        self._phase, self._phase_since = _restored(keeper, _KEPT_PHASE, _parse_since, lambda: ("", 0.0))
-        self._operations = Operations(self._parts, lambda: self._phase_since)
-        self._admin = AdminServer(self._operations, _access(loaded.config), admin)
         self._worker_restarts = keeper.standing.worker_restarts
 
     def __repr__(self) -> str:
-        return f"<Controller {self._parts.publisher!r} {self._parts.reloader!r}>"
+        return f"<Controller {self._reloader!r}>"
 
     def request_reload(self) -> None:
         """Read the config's files again soon (SIGHUP). Never waits and never fails."""
-        self._parts.reloader.request()
+        self._reloader.request()
 
     async def run(self) -> None:
         """Publish what is in force, serve the admin API and keep everything running until cancelled."""
-        parts = self._parts
+        self._tasks.start("heartbeat", self._latch.beat)
+        try:
+            loaded = self._reloader.applied.loaded
+            store = await SqliteStore.open(
+                self._state_directory / STORE_FILE,
+                loaded.config.state.retention,
+                on_fault=self._take_store_fault,
+                now=self._now,
+            )
+            try:
+                await self._serve(loaded, store)
+            finally:
+                await store.close()
+        finally:
+            await self._tasks.stop()
+
+    async def _serve(self, loaded: Loaded, store: Store) -> None:
+        self._parts = parts = await self._assemble(loaded, store)
+        self._operations = Operations(parts, self._now)
+        self._admin = AdminServer(self._operations, _access(loaded.config), self._listening)
+        await parts.desk.start()
         parts.publisher.publish_current()
-        self._put_in_force(parts.reloader.applied)
+        self._put_in_force(self._reloader.applied)
         await self._admin.start()
         background = {
-            "latch": parts.latch.watch,
+            "latch": parts.pace.watch_latch,
             "latch-copy": parts.latch.persist,
+            "rollout": parts.pace.run,
             "reload": parts.reloader.run,
             "health": parts.health.run,
             "admin": self._admin.run,
@@ -148,31 +155,69 @@ class Controller:
         finally:
             await parts.tasks.stop()
             await self._admin.close()
+            parts.desk.checkpoint()
             self._keep_ledger()
+
+    async def _assemble(self, loaded: Loaded, store: Store) -> Parts:
+        """Build the parts around what earlier control processes left, and connect them."""
+        keeper = self._keeper
+        unmeasured = Unmeasured()
+        history = History(store, await _newest(store))
+        around = Surroundings(store, history, self._latch, unmeasured, self._publish, self._keep_rollout)
+        desk = RolloutDesk.resume(loaded, around, keeper.kept.get(_KEPT_ROLLOUT), self._now)
+        last = _restored(keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
+        self._publisher = Publisher(self._link, last, loaded, desk.position)
+        pace = Pace(
+            desk,
+            store,
+            unmeasured,
+            treatment_healthy=self._treatment_healthy,
+            folder=loaded.path.parent,
+            now=self._now,
+        )
+        return Parts(
+            link=self._link,
+            keeper=keeper,
+            workers=self._workers,
+            publisher=self._publisher,
+            reloader=self._reloader,
+            health=HealthChecks(self._publish_health, _restored(keeper, _KEPT_HEALTH, decode_health, dict)),
+            latch=self._latch,
+            store=store,
+            history=history,
+            desk=desk,
+            pace=pace,
+            ledger=_restored(keeper, _KEPT_LEDGER, Ledger.restore, Ledger),
+            tasks=self._tasks,
+        )
+
+    def _publish(self, loaded: Loaded, position: Position) -> None:
+        logs.set_level(self._publisher.publish(loaded, position).log_level)
+
+    def _treatment_healthy(self) -> bool:
+        return self._operations.treatment_healthy()
+
+    def _take_store_fault(self, fault: StoreFault) -> None:
+        """A state that cannot be trusted sends everything to control; one that cannot be written is said."""
+        logs.error("store", kind=fault.kind, detail=fault.detail)
+        if fault.kind is FaultKind.CORRUPT and not self._latch.page.engaged:
+            self._latch.engage(LatchKind.STATE, f"the state file is corrupt: {fault.detail}", GATEWAY)
 
     async def _apply(self, applied: Applied) -> None:
         """Replace the config in force, whole; raise ReloadRefused and change nothing where it may not be."""
-        before, loaded = self._parts.reloader.applied.loaded, applied.loaded
-        _check_replaceable(before.config, loaded.config, self._parts.publisher.current.phase)
-        if loaded.config.emergency and not self._parts.latch.page.engaged:
-            await self._parts.latch.engage(
-                LatchKind.EMERGENCY, Operator(GATEWAY, "emergency: true in the config")
-            )
-        self._parts.publisher.publish(loaded, initial_position(loaded.config))
+        desk, loaded = self._parts.desk, applied.loaded
+        _check_replaceable(self._reloader.applied.loaded.config, loaded.config, desk.state.phase)
+        compile_snapshot(loaded.config, initial_position(loaded.config), digest=loaded.digest, version=0)
+        if loaded.config.emergency and not self._latch.page.engaged:
+            await desk.apply(Emergency(operator=GATEWAY, reason="emergency: true in the config"))
+        try:
+            await desk.reload(loaded)
+        except Refused as refused:
+            raise ReloadRefused(refused.refusal.reason) from refused
         self._put_in_force(applied)
-        event = Event(
-            self._now(),
-            EventType.RELOAD,
-            GATEWAY,
-            "",
-            loaded.digest,
-            origin=before.digest,
-            target=loaded.digest,
-        )
-        self._parts.history.append(event)
 
     def _put_in_force(self, applied: Applied) -> None:
-        """Tell every part that follows the config, but for the workers."""
+        """Tell every part that follows the config, but for the rollout and the workers."""
         loaded, config = applied.loaded, applied.loaded.config
         snapshot = self._parts.publisher.current
         logs.set_level(snapshot.log_level)
@@ -181,9 +226,6 @@ class Controller:
         self._keeper.keep(_KEPT_APPLIED, _since(loaded.digest, applied.at))
         self._keeper.keep(KEPT_SOURCES, pack_sources(loaded.sources))
         self._keeper.set_drain_times(DrainTimes(config.drain_delay, config.drain_timeout))
-        if snapshot.phase != self._phase:
-            self._phase, self._phase_since = snapshot.phase, self._now()
-            self._keeper.keep(_KEPT_PHASE, _since(self._phase, self._phase_since))
 
     async def _observe(self) -> None:
         """For ever: take in the workers' reports, note replaced workers, hand the ledger over."""
@@ -228,11 +270,17 @@ class Controller:
     def _keep_ledger(self) -> None:
         self._keeper.keep(_KEPT_LEDGER, self._parts.ledger.encoded())
 
-    def _keep_history(self, data: bytes) -> None:
-        self._keeper.keep(_KEPT_HISTORY, data)
+    def _keep_rollout(self, state: bytes) -> None:
+        self._keeper.keep(_KEPT_ROLLOUT, state)
 
-    def _new_history(self) -> MemoryHistory:
-        return MemoryHistory(None, self._keep_history)
+
+async def _newest(store: Store) -> list[Event]:
+    """The newest events of the store; none where it does not answer."""
+    try:
+        return read_back(await store.newest(MEMORY_EVENTS))
+    except StoreError as error:
+        logs.error("the history cannot be read", reason=str(error))
+        return []
 
 
 def _check_replaceable(old: Config, new: Config, phase: str) -> None:

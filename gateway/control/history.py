@@ -1,21 +1,26 @@
 """What happened, by whom and why: the audit trail as the rest of the control plane sees it.
 
-An `Event` is appended once and never changed; the number of the newest is the *state version* that
-`If-Match` speaks of. `MemoryHistory` is bounded, lives in the process and is handed over to the next
-control process as bytes; a durable store can stand in its place behind `History`.
+An `Event` is written once and never changed. `History` keeps the newest in memory, so that reading
+never waits for a disk, and hands every one to the store, which keeps them all. An event of the rollout
+carries the machine's own record with it, from which the state can be folded again.
 """
 
 from __future__ import annotations
 
 import enum
 import json
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-MEMORY_BYTES = 256 * 1024
-"""Bytes of encoded events that `MemoryHistory` holds: many hundred events as they usually are."""
+from gateway import logs
+from gateway.control.store.api import Entry, Store
+from gateway.control.store.encoding import to_json
+from gateway.model.rollout import Record
+
+MEMORY_EVENTS = 500
+"""Events that are held in memory, and read back at start: as many as the admin API shows."""
 
 
 class EventType(enum.StrEnum):
@@ -25,6 +30,11 @@ class EventType(enum.StrEnum):
     ROLLBACK = "rollback"
     EMERGENCY = "emergency"
     RELEASE = "release"
+    PAUSE = "pause"
+    RESUME = "resume"
+    DRAIN = "drain"
+    HOLD = "hold"
+    GATE = "gate"
     APPROVAL = "approval"
     REJECTION = "rejection"
     ALERT = "alert"
@@ -38,7 +48,7 @@ class EventType(enum.StrEnum):
 class Event:
     """One line of the audit trail. `at` is Unix time in seconds; `digest` names the config in force.
 
-    `origin` and `target` are what changed, where something did: phases, digests, states of the latch.
+    `origin` and `target` are what changed, where something did: phases, digests.
     """
 
     at: float
@@ -51,64 +61,57 @@ class Event:
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
-class History(Protocol):
-    """The audit trail."""
+class History:
+    """The newest events in memory, all of them in the store."""
 
-    @property
-    def version(self) -> int:
-        """The number of the newest event; 0 before the first. Never goes back."""
+    def __init__(self, store: Store, newest: Iterable[Event] = ()) -> None:
+        """`newest` is what the store held at the start, newest last."""
+        self.transitions: Counter[tuple[str, str, str]] = Counter()
+        """Phase transitions by (from, to, reason) among the events held at the start, and since."""
+        self.rollbacks: Counter[str] = Counter()
+        """Rollbacks and emergencies by reason, counted likewise."""
+        self._store = store
+        self._events: deque[Event] = deque(maxlen=MEMORY_EVENTS)
+        for event in newest:
+            self.note(event)
 
-    def append(self, event: Event) -> int:
-        """Add an event; the new version."""
+    def __repr__(self) -> str:
+        return f"<History events={len(self._events)}>"
+
+    def append(self, event: Event) -> None:
+        """Add an event that stands by itself."""
+        self._store.append(entry(event))
+        self.note(event)
+
+    def note(self, event: Event) -> None:
+        """Hold an event that the store has, or is given with the state that it led to."""
+        self._events.append(event)
+        cause = str(event.evidence.get("cause", event.type.value))
+        if event.type in (EventType.ROLLBACK, EventType.EMERGENCY) and not event.evidence.get("repeated"):
+            self.rollbacks[cause] += 1
+        if event.type is not EventType.RELOAD and event.target not in (None, event.origin):
+            self.transitions[event.origin or "", event.target or "", cause] += 1
 
     def recent(self, limit: int) -> list[Event]:
         """The newest `limit` events, newest last."""
-
-
-class MemoryHistory:
-    """A `History` in memory, bounded; `keep` is given the whole as bytes after every event."""
-
-    def __init__(self, kept: bytes | None, keep: Callable[[bytes], None]) -> None:
-        """Go on from `kept`, what `keep` was given last. Raises ValueError, KeyError or TypeError on junk."""
-        self._version = 0
-        self._events: deque[Event] = deque()
-        self._lines: deque[bytes] = deque()  # the same events, encoded once
-        self._size = 0
-        self._keep = keep
-        if kept is not None:
-            version, *lines = kept.splitlines()
-            for line in lines:
-                self._add(_decode(line), line)
-            self._version = int(version)
-
-    def __repr__(self) -> str:
-        return f"<MemoryHistory version={self._version} events={len(self._events)}>"
-
-    @property
-    def version(self) -> int:
-        """See `History`."""
-        return self._version
-
-    def append(self, event: Event) -> int:
-        """See `History`."""
-        self._version += 1
-        self._add(event, json.dumps(asdict(event)).encode())
-        self._keep(b"\n".join([b"%d" % self._version, *self._lines]))
-        return self._version
-
-    def recent(self, limit: int) -> list[Event]:
-        """See `History`."""
         return list(self._events)[-limit:] if limit > 0 else []
 
-    def _add(self, event: Event, line: bytes) -> None:
-        self._events.append(event)
-        self._lines.append(line)
-        self._size += len(line)
-        while self._size > MEMORY_BYTES and len(self._events) > 1:
-            self._events.popleft()
-            self._size -= len(self._lines.popleft())
+
+def entry(event: Event, record: Record | None = None) -> Entry:
+    """The event as the store keeps it; `record` is the machine's own word on it."""
+    document = asdict(event)
+    document["record"] = None if record is None else json.loads(to_json(record))
+    return Entry(event.at, event.type.value, json.dumps(document))
 
 
-def _decode(line: bytes) -> Event:
-    document = json.loads(line)
-    return Event(**{**document, "type": EventType(document["type"])})
+def read_back(entries: Iterable[tuple[int, Entry]]) -> list[Event]:
+    """The events that the store kept. One that cannot be read is left out, loudly."""
+    events = []
+    for number, kept in entries:
+        try:
+            document = json.loads(kept.body)
+            document.pop("record", None)
+            events.append(Event(**{**document, "type": EventType(document["type"])}))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            logs.error("an event of the history is not readable", number=number, error=repr(error))
+    return events

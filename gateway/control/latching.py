@@ -1,23 +1,20 @@
-"""The latch as the control process handles it: engage, release, notice, make durable, write down.
+"""The latch as the control process handles it: flip, release, make durable.
 
-Anybody may engage the shared page at any time: a signal, a worker, the admin API. The desk looks at
-the engagement number a few times a second, so whatever happened is on disk and in the history once,
-also when the control process was dead at the time. It is the only one that releases.
+Anybody may engage the shared page at any time: a signal, a worker, the admin API. Whoever did, the
+desk gets it onto the disk, again and again until the disk takes it. It is the only one that releases.
 
-What an engagement means for the rollout is not known here.
+What an engagement means for the rollout is not known here; see `control.rollout.desk`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import enum
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import logs
-from gateway.control.history import Event, EventType, History
 from gateway.control.tasks import Lane
 from gateway.latch import CONTROL_SLOT, DurableLatch, LatchKind, LatchPage
 
@@ -31,49 +28,25 @@ SAVE_AGAIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Who does something and why, for the audit trail. `metadata` is free."""
+    """Who does something and why, for the audit trail. `metadata` is free.
+
+    `named`: a token of the operator's own vouches for the name.
+    """
 
     name: str
     reason: str
     metadata: Mapping[str, Any] = field(default_factory=dict)
-
-
-_SOMEBODY = Operator("unknown", "engaged again while engaged")
-
-
-@dataclass(frozen=True, slots=True)
-class Engagement:
-    """An emergency that was carried out: its number, and whether it is on disk already."""
-
-    number: int
-    durable: bool
+    named: bool = False
 
 
 class ReleaseResult(enum.Enum):
-    """How a release ended."""
+    """How a release of the page ended."""
 
     RELEASED = "released"
-    WAS_NOT_ENGAGED = "was not engaged"
     OVERTAKEN = "overtaken"
     """Another engagement than the one that was named holds the latch."""
     NOT_DURABLE = "not durable"
     """The disk refused; nothing was released, or the next start would engage without a trace."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """The engagement that a release named and how it ended."""
-
-    number: int
-    result: ReleaseResult
-
-
-def noted_at_start(page: LatchPage) -> int:
-    """The engagement that counts as written down where no earlier control process left word.
-
-    An engaged latch is news once, whatever its number; a released one is not.
-    """
-    return page.number - 1 if page.engaged else page.number
 
 
 class LatchDesk:
@@ -83,110 +56,60 @@ class LatchDesk:
         self,
         page: LatchPage,
         durable: DurableLatch | None,
-        history: History,
         *,
-        noted: int,
-        digest: Callable[[], str],
-        keep_noted: Callable[[int], None],
-        now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """`noted` is the newest engagement that is in the history; `keep_noted` is told when it grows."""
         self.page = page
         self.fault = "" if durable is not None else "there is no state directory"
         """Why the newest state is not on disk; "" while it is."""
         self._durable = durable
-        self._history = history
-        self._noted = noted
-        self._digest = digest
-        self._keep_noted = keep_noted
-        self._now = now
         self._sleep = sleep
         self._saved = 0
-        # When the engagement began whose words on the page are in the history already.
-        self._described = page.state().since if page.engaged and noted > page.released else 0.0
         self._lane = Lane("latch")
 
     def __repr__(self) -> str:
-        return f"<LatchDesk {self.page!r} noted={self._noted} saved={self._saved}>"
+        return f"<LatchDesk {self.page!r} saved={self._saved}>"
 
     @property
     def durable(self) -> bool:
         """True while the newest engagement is known to be on disk (or there never was one)."""
         return self._saved >= self.page.number
 
-    async def engage(self, kind: LatchKind, by: Operator) -> Engagement:
-        """Everything to control, now; then durable, then written down."""
-        number = self.page.engage(kind, by.reason, by.name)
-        logs.audit("latch engaged", kind=kind, number=number, operator=by.name, reason=by.reason)
-        self._note(by)
-        await self._save()
-        return Engagement(number, self._saved >= number)
+    def engage(self, kind: LatchKind, reason: str, operator: str) -> int:
+        """Everything to control, now; the engagement's number. `save` or `persist` makes it durable."""
+        number = self.page.engage(kind, reason, operator)
+        logs.audit("latch engaged", kind=kind, number=number, operator=operator, reason=reason)
+        return number
 
-    async def release(self, by: Operator, number: int | None = None) -> Release:
-        """Lift engagement `number` (the newest, if None): on disk first, then in the page."""
-        self.note()
-        number = self.page.number if number is None else number
-        if not self.page.engaged:
-            return Release(number, ReleaseResult.WAS_NOT_ENGAGED)
+    async def release(self, number: int, operator: str, reason: str) -> ReleaseResult:
+        """Lift engagement `number`: on disk first, then in the page."""
         if number != self.page.number:
-            return Release(number, ReleaseResult.OVERTAKEN)
-        was = self.page.state()
+            return ReleaseResult.OVERTAKEN
         if self._durable is not None and not await self._write(released=number):
             self._saved = 0  # the disk may have taken it after all: write the truth again
-            return Release(number, ReleaseResult.NOT_DURABLE)
-        released = self.page.release(number)
+            return ReleaseResult.NOT_DURABLE
+        if not self.page.release(number):
+            self._saved = 0
+            return ReleaseResult.OVERTAKEN
         self._saved = max(self._saved, number)
-        if not released:
-            return Release(number, ReleaseResult.OVERTAKEN)
-        logs.audit("latch released", number=number, operator=by.name, reason=by.reason)
-        evidence: dict[str, Any] = {
-            "number": number,
-            "kind": was.kind.value,
-            "engaged_for": round(self._now() - was.since, 3),
-        }
-        self._append(EventType.RELEASE, by.name, by.reason, evidence | dict(by.metadata))
-        return Release(number, ReleaseResult.RELEASED)
+        logs.audit("latch released", number=number, operator=operator, reason=reason)
+        return ReleaseResult.RELEASED
 
-    async def watch(self) -> None:
-        """For ever: beat the control process's heart and note what is new on the page."""
+    async def beat(self) -> None:
+        """For ever: beat the control process's heart."""
         while True:
             self.page.beat(CONTROL_SLOT)
-            self.note()
             await self._sleep(LOOK_INTERVAL)
 
     async def persist(self) -> None:
         """For ever: write what is not on disk yet, whoever engaged, and again where the disk refused."""
         while True:
             if self._durable is not None and not self.durable:
-                await self._save()
+                await self.save()
             await self._sleep(SAVE_AGAIN if self.fault else LOOK_INTERVAL)
 
-    def note(self) -> None:
-        """Write an engagement down that somebody else made, once."""
-        if self.page.number > self._noted:
-            state = self.page.state()
-            # A repetition leaves the page's words as they are: they are not its own.
-            repeated = state.since == self._described
-            self._note(_SOMEBODY if repeated else Operator(state.operator, state.reason))
-
-    def _note(self, by: Operator) -> None:
-        state = self.page.state()
-        evidence: dict[str, Any] = {
-            "number": state.number,
-            "kind": state.kind.value,
-            "repeats": state.number - self._noted - 1,
-        }
-        self._noted = state.number
-        self._described = state.since
-        kind = EventType.ROLLBACK if state.kind is LatchKind.ROLLBACK else EventType.EMERGENCY
-        self._append(kind, by.name, by.reason, evidence | dict(by.metadata))
-        self._keep_noted(self._noted)
-
-    def _append(self, kind: EventType, operator: str, reason: str, evidence: Mapping[str, Any]) -> None:
-        self._history.append(Event(self._now(), kind, operator, reason, self._digest(), evidence=evidence))
-
-    async def _save(self) -> None:
+    async def save(self) -> None:
+        """Write the page's state now; a refusal shows in `fault` and `durable`."""
         number = self.page.number
         if await self._write(released=None):
             self._saved = max(self._saved, number)

@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.control.ledger import Ledger, Totals
+from gateway.model.gates import GateResult, Verdict
 from gateway.model.observation import LATENCY_BOUNDS, OVERHEAD_BOUNDS, Histogram, Observation
 from gateway.model.snapshot import Arm
 
@@ -29,6 +30,12 @@ class Gauges:
 
     phase: str
     user_percentage: float
+    transitions: Mapping[tuple[str, str, str], int]
+    """Phase transitions by (from, to, reason)."""
+    rollbacks: Mapping[str, int]
+    """Rollbacks and emergencies by reason."""
+    gates: Sequence[GateResult]
+    """What the gates ahead say now."""
     cutover_engaged: bool
     reload_successful: bool
     reload_success_at: float
@@ -68,7 +75,9 @@ class _Scrape(Collector):
         live = tuple(self._ledger.live.values())
         yield from _traffic(self._ledger.totals())
         yield from _workers(live)
-        yield from _control(self._gauges())
+        gauges = self._gauges()
+        yield from _rollout(gauges)
+        yield from _control(gauges)
 
 
 def _traffic(totals: Totals) -> Iterable[Metric]:
@@ -131,9 +140,35 @@ def _workers(live: Sequence[Observation]) -> Iterable[Metric]:
     return inflight, connections, endpoints, serving
 
 
-def _control(gauges: Gauges) -> Iterable[Metric]:
+_GATE_STATUS = {Verdict.PENDING: 0, Verdict.PASS: 1, Verdict.FAIL: 2, Verdict.INCONCLUSIVE: 3}
+
+
+def _rollout(gauges: Gauges) -> Iterable[Metric]:
     phase = GaugeMetricFamily("gateway_phase_info", "The current phase", labels=("phase",))
     phase.add_metric((gauges.phase,), 1)
+    transitions = CounterMetricFamily(
+        "gateway_phase_transitions", "Phases that were left for another", labels=("from", "to", "reason")
+    )
+    for labels, count in gauges.transitions.items():
+        transitions.add_metric(labels, count)
+    rollbacks = CounterMetricFamily("gateway_rollbacks", "Rollbacks and emergencies", labels=("reason",))
+    for reason, count in gauges.rollbacks.items():
+        rollbacks.add_metric((reason,), count)
+    status = GaugeMetricFamily(
+        "gateway_gate_status", "0 pending, 1 pass, 2 fail, 3 inconclusive", labels=("gate",)
+    )
+    value = GaugeMetricFamily("gateway_gate_value", "What a gate found", labels=("gate", "metric"))
+    threshold = GaugeMetricFamily("gateway_gate_threshold", "A gate's limit", labels=("gate", "metric"))
+    for gate in gauges.gates:
+        status.add_metric((gate.id,), _GATE_STATUS[gate.verdict])
+        for finding in gate.findings:
+            threshold.add_metric((gate.id, finding.metric), finding.threshold.value)
+            if finding.value is not None:
+                value.add_metric((gate.id, finding.metric), finding.value)
+    return phase, transitions, rollbacks, status, value, threshold
+
+
+def _control(gauges: Gauges) -> Iterable[Metric]:
     build = GaugeMetricFamily("gateway_build_info", "The gateway's version", labels=("version",))
     build.add_metric((__version__,), 1)
     reloads = CounterMetricFamily("gateway_config_reloads", "Reloads by result", labels=("result",))
@@ -144,7 +179,7 @@ def _control(gauges: Gauges) -> Iterable[Metric]:
     )
     for task, count in gauges.task_restarts.items():
         tasks.add_metric((task,), count)
-    yield from (phase, build, reloads, tasks)
+    yield from (build, reloads, tasks)
     yield CounterMetricFamily(
         "gateway_worker_restarts", "Workers that had to be started again", value=gauges.worker_restarts
     )

@@ -1,30 +1,45 @@
 """What operators, scrapers and probes get to see and do: the admin API's backend.
 
-It looks at the parts of the control process and puts together what they say; it holds nothing
-itself but the size of the state directory, which is measured now and then.
+It looks at the parts of the control process and puts together what they say, and hands what operators
+want to the rollout's desk; it holds nothing itself but the size of the state directory, which is
+measured now and then.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from gateway.control import views
 from gateway.control.health import HealthChecks
 from gateway.control.history import History
-from gateway.control.latching import Engagement, LatchDesk, Operator, Release
+from gateway.control.latching import LatchDesk, Operator
 from gateway.control.ledger import Ledger
 from gateway.control.metrics import Gauges, Metrics
 from gateway.control.publishing import Publisher
 from gateway.control.reload import Reloader
+from gateway.control.rollout.desk import Refused, RolloutDesk
+from gateway.control.rollout.pace import Pace
+from gateway.control.rollout.views import number as plain_number
+from gateway.control.rollout.views import standing as rollout_standing
+from gateway.control.store.api import Store
 from gateway.control.tasks import TaskKeeper
+from gateway.core import gates
 from gateway.core.explain import Question, explain
-from gateway.latch import LatchKind
+from gateway.core.percentage import effective_percentage
 from gateway.link.api import ControlEnd
+from gateway.model.gates import GateType, Verdict
 from gateway.model.process import Keeper, WorkerStatus
+from gateway.model.rollout import Advance, Approve, Emergency, Event, Reject, Release, Retest
+from gateway.model.snapshot import Arm
+
+ACKNOWLEDGE_PATIENCE = 2.0
+"""Seconds that a write waits for the workers to serve by what it changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +53,10 @@ class Parts:
     reloader: Reloader
     health: HealthChecks
     latch: LatchDesk
+    store: Store
     history: History
+    desk: RolloutDesk
+    pace: Pace
     ledger: Ledger
     tasks: TaskKeeper
 
@@ -46,12 +64,13 @@ class Parts:
 class Operations:
     """Answers the admin API (`admin.resources.Backend`) from the parts."""
 
-    def __init__(self, parts: Parts, phase_since: Callable[[], float]) -> None:
-        """`phase_since` is when the current phase began, in Unix seconds."""
+    def __init__(self, parts: Parts, now: Callable[[], float] = time.time) -> None:
         self.state_bytes = 0
         self._parts = parts
-        self._phase_since = phase_since
+        self._now = now
         self._metrics = Metrics(parts.ledger, self._gauges)
+
+    # --- what is seen -----------------------------------------------------------------------------
 
     def observe(self) -> None:
         """Take in what the workers reported since the last time."""
@@ -65,27 +84,25 @@ class Operations:
             return "the gateway is shutting down"
         return "" if self._parts.ledger.live else "no worker serves yet"
 
-    def state_version(self) -> int:
+    async def status(self) -> dict[str, Any]:
         """See `Backend`."""
-        self._parts.latch.note()
-        return self._parts.history.version
-
-    def status(self) -> dict[str, Any]:
-        """See `Backend`."""
+        await self._parts.desk.settle()
         self.observe()
         parts = self._parts
         standing = parts.keeper.standing
         applied = parts.reloader.applied
+        fault = parts.store.fault
         return views.status(
             views.StatusView(
-                version=self.state_version(),
-                phase=parts.publisher.current.phase,
-                phase_since=self._phase_since(),
-                user_percentage=parts.publisher.current.user_percentage,
+                at=self._now(),
+                state=parts.desk.state,
+                rules=parts.desk.rules,
+                running_tests=parts.pace.running_tests,
                 snapshot=parts.publisher.current.version,
                 latch=parts.latch.page.state(),
                 durable=parts.latch.durable,
                 state_fault=parts.latch.fault or standing.state_fault,
+                store_fault="" if fault is None else fault.detail,
                 config=views.ConfigView(
                     digest=applied.loaded.digest,
                     loaded_at=applied.at,
@@ -103,9 +120,9 @@ class Operations:
             )
         )
 
-    def history(self, limit: int) -> list[dict[str, Any]]:
+    async def history(self, limit: int) -> list[dict[str, Any]]:
         """See `Backend`."""
-        self._parts.latch.note()
+        await self._parts.desk.settle()
         return views.history(self._parts.history.recent(limit))
 
     def explain(self, question: Question) -> dict[str, Any]:
@@ -123,13 +140,76 @@ class Operations:
         self.observe()
         return self._metrics.render(accept)
 
-    async def engage(self, by: Operator) -> Engagement:
-        """See `Backend`."""
-        return await self._parts.latch.engage(LatchKind.EMERGENCY, by)
+    def treatment_healthy(self) -> bool:
+        """True if every upstream that serves treatment has an endpoint that the workers use."""
+        self.observe()
+        snapshot = self._parts.publisher.current
+        indices = {route.treatment for route in snapshot.routes}
+        indices |= {
+            group.upstream
+            for route in snapshot.routes
+            if route.experiment is not None
+            for group in route.experiment.groups
+            if group.arm is Arm.TREATMENT
+        }
+        upstreams = [snapshot.upstreams[index] for index in indices]
+        return all(self._available(upstream.name, upstream.endpoints) for upstream in upstreams)
 
-    async def release(self, by: Operator, number: int | None) -> Release:
+    # --- what is done -----------------------------------------------------------------------------
+
+    async def carry_out(self, event: Event, expected: Collection[int] | None) -> dict[str, Any]:
         """See `Backend`."""
-        return await self._parts.latch.release(by, number)
+        desk = self._parts.desk
+        await desk.settle()
+        if isinstance(event, Approve | Reject):
+            name = gates.resolve(event.gate, desk.state, desk.rules, self._now())
+            event = replace(event, gate=name or event.gate)
+        try:
+            await desk.apply(event, expected)
+        except Refused as refused:
+            if isinstance(event, Advance) and _waits_for_failed_tests(refused):
+                await desk.apply(Retest(operator=event.operator, reason="an advance was asked for"))
+            raise
+        return await self._stands()
+
+    async def engage(self, by: Operator) -> dict[str, Any]:
+        """See `Backend`."""
+        latch = self._parts.latch
+        taken = await self._parts.desk.apply(
+            Emergency(operator=by.name, reason=by.reason, metadata=by.metadata)
+        )
+        await latch.save()
+        return {"engaged": True, "number": taken.state.engagement, "durable": latch.durable}
+
+    async def release(
+        self, by: Operator, number: int | None, percentage: Fraction | None, expected: Collection[int] | None
+    ) -> dict[str, Any]:
+        """See `Backend`."""
+        desk, page = self._parts.desk, self._parts.latch.page
+        await desk.settle()
+        desk.check(expected)
+        number = page.number if number is None else number
+        released = page.engaged
+        if released or percentage is not None:
+            event = Release(
+                operator=by.name,
+                reason=by.reason,
+                metadata=by.metadata,
+                percentage=percentage,
+                engagement=number,
+            )
+            await desk.apply(event, expected)
+        return {"engaged": False, "released": released, "number": number, **await self._stands()}
+
+    async def _stands(self) -> dict[str, Any]:
+        """Where the rollout stands, once the workers serve by it."""
+        parts = self._parts
+        version = parts.publisher.current.version
+        acknowledged = await parts.link.acknowledged(version, ACKNOWLEDGE_PATIENCE)
+        latched = {"latched": parts.latch.page.engaged, "acknowledged": acknowledged}
+        return rollout_standing(parts.desk.state, parts.desk.rules) | latched
+
+    # --- helpers ----------------------------------------------------------------------------------
 
     def _available(self, upstream: str, endpoints: Sequence[str]) -> bool:
         """True if a worker uses one of the endpoints; before any reported, if a check found one good."""
@@ -143,10 +223,14 @@ class Operations:
 
     def _gauges(self) -> Gauges:
         parts = self._parts
+        desk = parts.desk
         results: Mapping[str, int] = {result.value: count for result, count in parts.reloader.results.items()}
         return Gauges(
-            phase=parts.publisher.current.phase,
-            user_percentage=parts.publisher.current.user_percentage,
+            phase=desk.state.phase,
+            user_percentage=float(plain_number(effective_percentage(desk.state, desk.rules))),
+            transitions=parts.history.transitions,
+            rollbacks=parts.history.rollbacks,
+            gates=gates.evaluate(desk.state, desk.rules, self._now()),
             cutover_engaged=parts.latch.page.engaged,
             reload_successful=parts.reloader.error is None,
             reload_success_at=parts.reloader.applied.at,
@@ -157,6 +241,13 @@ class Operations:
             state_bytes=self.state_bytes,
             snapshot=parts.publisher.current.version,
         )
+
+
+def _waits_for_failed_tests(refused: Refused) -> bool:
+    return any(
+        result.type is GateType.AUTOMATED_TEST and result.verdict is Verdict.FAIL
+        for result in refused.refusal.gates
+    )
 
 
 def directory_bytes(directory: Path) -> int:

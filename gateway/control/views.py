@@ -6,19 +6,18 @@ are shares in [0, 1], latencies seconds; None stands for "nothing to say yet", n
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, TypeAlias
 
 from gateway.control.history import Event
 from gateway.control.ledger import Totals, add_histograms, empty_histogram
+from gateway.control.rollout.views import Document, timestamp
+from gateway.control.rollout.views import rollout as rollout_view
 from gateway.latch import LatchState
 from gateway.model.observation import LATENCY_BOUNDS, Histogram, Observation, Outcome
 from gateway.model.process import WorkerStatus
+from gateway.model.rollout import Rollout, Rules
 from gateway.model.snapshot import Arm
-
-Document: TypeAlias = dict[str, Any]
 
 FAILURES = frozenset(
     outcome.label
@@ -50,16 +49,19 @@ class ConfigView:
 class StatusView:
     """What `status` is built from."""
 
-    version: int
-    """The state's version, as `If-Match` takes it."""
-    phase: str
-    phase_since: float
-    user_percentage: float
+    at: float
+    """Now, in Unix seconds."""
+    state: Rollout
+    rules: Rules
+    running_tests: Collection[str]
+    """Ids of the gates whose tests run now."""
     snapshot: int
     latch: LatchState
     durable: bool
     state_fault: str
     """Why the latch is not on disk; "" while it is."""
+    store_fault: str
+    """Why history and state are not on disk; "" while they are."""
     config: ConfigView
     totals: Totals
     live: Mapping[int, Observation]
@@ -71,22 +73,12 @@ class StatusView:
     pid: int
 
 
-def timestamp(at: float) -> str:
-    """Unix seconds as RFC 3339 in UTC with milliseconds."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def status(view: StatusView) -> Document:
     """The document of `GET /api/v1/status`."""
     return {
-        "version": view.version,
-        "phase": view.phase,
-        "phase_since": timestamp(view.phase_since),
-        "user_percentage": view.user_percentage,
+        **rollout_view(view.state, view.rules, view.at, view.running_tests),
         "latch": latch(view.latch, view.durable),
-        "gates": [],
         "arms": arms(view.totals, tuple(view.live.values())),
-        "ceiling": None,
         "alerts": _faults(view),
         "workers": [_worker(worker, view.live.get(worker.pid)) for worker in view.workers],
         "config": {
@@ -184,6 +176,7 @@ def _faults(view: StatusView) -> list[Document]:
     """The gateway's own troubles, in the shape of alerts."""
     faults = {
         "latch_not_durable": view.state_fault,
+        "state_not_durable": view.store_fault,
         "config_not_in_force": view.config.error or "",
         "no_worker": "" if view.workers else "no worker is running",
     }

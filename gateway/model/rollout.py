@@ -247,10 +247,11 @@ class Authority(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Event:
-    """Something that happened, by whose hand, and why."""
+    """Something that happened, by whose hand, and why; `metadata` is the operator's own, for the history."""
 
     operator: str
     reason: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +259,6 @@ class Advance(_Event):
     """Go to the next phase. FORCE skips gates and holds."""
 
     authority: Authority = Authority.GATES
-    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +323,6 @@ class Approve(_Event):
 
     gate: str
     named: bool = False
-    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

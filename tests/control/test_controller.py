@@ -18,7 +18,8 @@ from gateway.control.health import HealthChecks
 from gateway.control.latching import LatchDesk
 from gateway.control.operations import Operations
 from gateway.control.reload import Reloader
-from gateway.latch import LatchKind
+from gateway.control.rollout.pace import Pace
+from gateway.latch import LatchKind, LatchPage
 from gateway.model.observation import EndpointReport
 from tests.support.control import CONFIG, PATIENCE, Client, eventually, make_gateway, make_observation
 
@@ -49,8 +50,10 @@ async def ask_status(client: Client) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("task", "owner", "attribute"),
     [
-        ("latch", LatchDesk, "note"),
-        ("latch-copy", LatchDesk, "_save"),
+        ("heartbeat", LatchPage, "beat"),
+        ("latch", Pace, "watch_latch"),
+        ("latch-copy", LatchDesk, "save"),
+        ("rollout", Pace, "tick"),
         ("reload", Reloader, "check"),
         ("health", HealthChecks, "_watch"),
         ("admin", ConnectionGuard, "run"),
@@ -82,13 +85,13 @@ async def test_the_first_snapshot_is_published_and_the_config_is_kept(tmp_path: 
     assert gateway.link.current.phase == "canary"
     assert gateway.keeper.drain_times is not None
     assert gateway.keeper.drain_times.delay == 5
-    assert {"sources", "ledger", "phase"} <= set(gateway.keeper.kept)
+    assert {"sources", "ledger", "rollout"} <= set(gateway.keeper.kept)
 
 
 async def test_kept_junk_does_not_stop_the_start(tmp_path: Path) -> None:
     """What an older version left may not be readable: begin afresh, serve."""
     gateway = make_gateway(tmp_path)
-    for name in ("history", "ledger", "health", "noted", "phase", "snapshot"):
+    for name in ("ledger", "health", "rollout", "applied", "snapshot"):
         gateway.keeper.kept[name] = b"\xff{"
     async with gateway.control() as client:
         assert (await client.status())["phase"] == "canary"
@@ -100,8 +103,9 @@ async def test_a_replaced_worker_is_in_the_history(tmp_path: Path) -> None:
     async with gateway.control() as client:
         await client.status()
         gateway.keeper.standing = replace(gateway.keeper.standing, worker_restarts=2)
-        await eventually(lambda: b'"worker"' in gateway.keeper.kept.get("history", b""), PATIENCE)
-        _, history = await client.ask("GET", "/api/v1/history")
+        async with asyncio.timeout(PATIENCE):
+            while not (history := await client.history()):
+                await asyncio.sleep(0.01)
     assert [(event["type"], event["evidence"]["restarts"]) for event in history] == [("worker", 2)]
 
 

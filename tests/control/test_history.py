@@ -1,50 +1,62 @@
-"""The audit trail in memory: numbered, bounded, handed over."""
+"""The audit trail: the newest in memory, all of it in the store, and back again."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from gateway.control.history import MEMORY_BYTES, Event, EventType, MemoryHistory
+from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, read_back
+from gateway.control.store.api import Entry
+from gateway.control.store.sqlite import SqliteStore
 
 EVENT = Event(1.5, EventType.RELOAD, "gateway", "", "digest", origin="old", target="new", evidence={"a": 1})
 
 
-def test_versions_grow_by_one_and_the_newest_is_last() -> None:
-    """The version is what If-Match compares."""
-    history = MemoryHistory(None, lambda _: None)
-    assert history.version == 0
-    assert history.append(EVENT) == 1
-    assert history.append(replace(EVENT, at=2.5)) == 2
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[SqliteStore]:
+    opened = await SqliteStore.open(tmp_path / "state", 1e9)
+    yield opened
+    await opened.close()
+
+
+async def test_the_newest_is_last_and_the_next_control_process_reads_it_back(store: SqliteStore) -> None:
+    """What was appended comes back from the store as it was."""
+    history = History(store)
+    history.append(EVENT)
+    history.append(replace(EVENT, at=2.5))
     assert [event.at for event in history.recent(10)] == [1.5, 2.5]
     assert [event.at for event in history.recent(1)] == [2.5]
     assert history.recent(0) == []
+    again = History(store, read_back(await store.newest(10)))
+    assert again.recent(10) == history.recent(10)
 
 
-def test_the_next_control_process_goes_on_where_this_one_was() -> None:
-    """Events and version survive as bytes."""
-    kept: list[bytes] = []
-    MemoryHistory(None, kept.append).append(EVENT)
-    history = MemoryHistory(kept[-1], kept.append)
-    assert history.recent(10) == [EVENT]
-    assert history.append(EVENT) == 2
+async def test_the_memory_is_bounded_and_the_store_has_it_all(store: SqliteStore) -> None:
+    """Reading never waits for the disk, and costs a bounded memory."""
+    history = History(store)
+    for number in range(MEMORY_EVENTS + 20):
+        history.append(replace(EVENT, at=float(number)))
+    assert len(history.recent(10_000)) == MEMORY_EVENTS
+    assert len(await store.newest(10_000)) == MEMORY_EVENTS + 20
 
 
-def test_the_memory_is_bounded_and_the_version_is_not() -> None:
-    """Old events go; the number never goes back."""
-    kept: list[bytes] = []
-    history = MemoryHistory(None, kept.append)
-    large = replace(EVENT, evidence={"text": "x" * 50_000})
-    for _ in range(20):
-        history.append(large)
-    assert 1 < len(history.recent(100)) < 20
-    assert len(kept[-1]) < MEMORY_BYTES + 1000
-    assert history.version == 20
+async def test_transitions_and_rollbacks_are_counted_also_over_a_restart(store: SqliteStore) -> None:
+    """By cause; a repetition while latched is none, and a reload's digests are no phases."""
+    history = History(store)
+    moved = Event(1.0, EventType.PHASE_TRANSITION, "ann", "", "d", "a", "b", {"cause": "gates"})
+    fell = Event(2.0, EventType.ROLLBACK, "ann", "", "d", "b", "a", {"cause": "operator"})
+    for event in (EVENT, moved, fell, replace(fell, origin="a", evidence={"repeated": True})):
+        history.append(event)
+    again = History(store, read_back(await store.newest(10)))
+    for counted in (history, again):
+        assert counted.transitions == {("a", "b", "gates"): 1, ("b", "a", "operator"): 1}
+        assert counted.rollbacks == {"operator": 1}
 
 
-@pytest.mark.parametrize("junk", [b"", b"{", b"1\n{", b"1\n{}", b'1\n{"type": "none"}'])
-def test_junk_is_refused(junk: bytes) -> None:
-    """Foreign bytes raise what the controller catches."""
-    with pytest.raises((ValueError, KeyError, TypeError)):
-        MemoryHistory(junk, lambda _: None)
+@pytest.mark.parametrize("junk", ["", "{", "[]", "1", "{}", '{"type": "none"}'])
+def test_junk_is_left_out(junk: str) -> None:
+    """One line that an other version wrote does not hide the rest."""
+    assert read_back([(1, Entry(1.0, "reload", junk))]) == []

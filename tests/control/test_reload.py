@@ -366,9 +366,10 @@ async def test_a_reload_publishes_a_snapshot_and_is_in_the_history(tmp_path: Pat
         gateway.config.write_text(at(25))
         async with asyncio.timeout(2.0):
             await eventually(lambda: gateway.link.current.user_percentage == 25)
-        await eventually(lambda: b"reload" in gateway.keeper.kept.get("history", b""))
+        async with asyncio.timeout(2.0):
+            while not (history := await client.history()):
+                await asyncio.sleep(0.01)
         after = await client.status()
-        _, history = await client.ask("GET", "/api/v1/history")
     assert gateway.link.current.version == 2
     assert after["user_percentage"] == 25
     assert after["version"] == before["version"] + 1
@@ -432,8 +433,8 @@ async def test_emergency_in_a_reloaded_config_engages_and_false_releases_nothing
     async with gateway.control() as client:
         gateway.config.write_text(CONFIG + "emergency: true\n")
         await eventually(lambda: gateway.page.engaged)
-        await eventually(lambda: gateway.link.current.version == 2)
+        await eventually(lambda: gateway.link.current.version == 3)  # the emergency, then the reload
         gateway.config.write_text(CONFIG)
-        await eventually(lambda: gateway.link.current.version == 3)
+        await eventually(lambda: gateway.link.current.version == 4)
         assert gateway.page.engaged
         assert (await client.status())["latch"]["kind"] == "emergency"

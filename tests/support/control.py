@@ -172,6 +172,12 @@ class Client:
         assert status == 200, document
         return dict(document)
 
+    async def history(self, *, with_start: bool = False) -> list[dict[str, Any]]:
+        """What happened, newest last; without the line that every history begins with, unless asked for."""
+        status, events = await self.ask("GET", "/api/v1/history?limit=500")
+        assert status == 200, events
+        return [event for event in events if with_start or event["reason"] != "started"]
+
     async def metrics(self) -> str:
         """The metrics as text."""
         return str((await self.ask("GET", "/metrics"))[1])

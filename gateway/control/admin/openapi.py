@@ -34,6 +34,23 @@ def _get(summary: str, schema: dict[str, Any], *parameters: dict[str, Any]) -> d
     }
 
 
+_GATE_PARAMETER = {
+    "name": "gate",
+    "in": "path",
+    "required": True,
+    "description": "The gate's id as status shows it, or its type where only one is not passed",
+    "schema": {"type": "string"},
+}
+
+
+def _step(summary: str, order: str, *problems: int, gate: bool = False) -> dict[str, Any]:
+    """A write that has the rollout take a step."""
+    described = _write(summary, order, _STANDING, 409, 412, 503, *problems, conditional=True)
+    if gate:
+        described["post"]["parameters"].append(_GATE_PARAMETER)
+    return described
+
+
 def _write(
     summary: str, order: str, answer: dict[str, Any], *problems: int, conditional: bool = False
 ) -> dict[str, Any]:
@@ -96,15 +113,56 @@ _WORKER = _object(
     connections={"type": ["integer", "null"]},
     inflight={"type": ["integer", "null"]},
 )
+_VERDICT = {"type": "string", "enum": ["pending", "pass", "fail", "inconclusive"]}
+_FINDING = _object(
+    metric={"type": "string"},
+    verdict=_VERDICT,
+    value=_NUMBER,
+    threshold={"type": "number"},
+    comparison={"type": "string"},
+    reason={"type": "string"},
+)
+_GATE = _object(
+    id={"type": "string"},
+    transition={"type": "string"},
+    type={"type": "string"},
+    verdict=_VERDICT,
+    value=_NUMBER,
+    threshold={"type": "number"},
+    reason={"type": "string"},
+    findings=_list(_FINDING),
+)
+_STANDS: dict[str, Any] = {
+    "version": {"type": "integer"},
+    "phase": {"type": "string"},
+    "phase_since": _TIME,
+    "mode": {"type": "string", "enum": ["running", "paused", "draining", "latched"]},
+    "paused": {"type": "boolean"},
+    "user_percentage": {"type": "number"},
+    "ceiling": _NUMBER,
+}
+_ACKNOWLEDGED: dict[str, Any] = {
+    "latched": {"type": "boolean"},
+    "acknowledged": {
+        "type": "boolean",
+        "description": "Whether every worker serves by it already; those that do not will",
+    },
+}
+_STANDING = _object(**_STANDS, **_ACKNOWLEDGED)
 _STATUS = _object(
-    version={"type": "integer"},
-    phase={"type": "string"},
-    phase_since=_TIME,
-    user_percentage={"type": "number"},
+    **_STANDS,
+    next_phase=_TEXT,
+    previous_phase=_TEXT,
+    percentage_after_release=_NUMBER,
+    service_seconds={"type": "number"},
+    gates=_list(_GATE),
+    running_tests=_list({"type": "string"}),
+    holds=_list(_object(kind={"type": "string"}, reason={"type": "string"}, since=_TIME)),
+    drain={"type": ["object", "null"]},
+    automatic_off=_list({"type": "string"}),
+    schedule=_list(_object(transition={"type": "string"}, gate={"type": "string"}, earliest=_TIME)),
     latch=_LATCH,
-    gates=_list({"type": "object"}),
     arms=_object(control=_ARM, treatment=_ARM),
-    ceiling=_NUMBER,
     alerts=_list(_object(type={"type": "string"}, severity={"type": "string"}, message={"type": "string"})),
     workers=_list(_WORKER),
     config=_object(digest={"type": "string"}, loaded_at=_TIME, error=_TEXT, file_differs={"type": "boolean"}),
@@ -139,16 +197,33 @@ _ORDER_KEYS = {
         "description": "Where tokens are configured, the token's name stands in place of it",
     },
     "metadata": {"type": ["object", "null"], "description": "Free; kept in the history"},
-    "number": {
-        "type": ["integer", "null"],
-        "minimum": 0,
-        "description": "For release: the engagement that is lifted, as status shows it",
-    },
 }
+_NUMBER_KEY = {
+    "type": ["integer", "null"],
+    "minimum": 0,
+    "description": "The engagement that is lifted, as status shows it; none for the one that holds",
+}
+_PERCENTAGE_KEY = {
+    "type": ["number", "null"],
+    "minimum": 0,
+    "maximum": 100,
+    "description": "The ceiling of treatment's share; none for what was rolled back from",
+}
+
+
+def _order(**more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": _ORDER_KEYS | more, "additionalProperties": False}
+
+
+def _flag(description: str) -> dict[str, Any]:
+    return {"type": ["boolean", "null"], "description": description}
+
+
 _PROBLEMS = {
     400: "The request makes no sense",
     401: "A bearer token is needed",
     403: "The Host or Origin header names somebody else",
+    404: "There is no such gate",
     408: "The body did not arrive in time",
     409: "The state does not allow it",
     412: "The state moved since it was read",
@@ -190,25 +265,43 @@ DOCUMENT: dict[str, Any] = {
             _object(engaged={"type": "boolean"}, number={"type": "integer"}, durable={"type": "boolean"}),
         ),
         "/api/v1/release": _write(
-            "Lift the latch",
-            "Order",
-            _object(engaged={"type": "boolean"}, released={"type": "boolean"}, number={"type": "integer"}),
+            "Lift the latch, or move the ceiling",
+            "ReleaseOrder",
+            _object(
+                engaged={"type": "boolean"},
+                released={"type": "boolean"},
+                number={"type": "integer"},
+                **_STANDS,
+                **_ACKNOWLEDGED,
+            ),
             409,
             412,
             503,
             conditional=True,
         ),
+        "/api/v1/rollout/advance": _step("To the next phase", "AdvanceOrder"),
+        "/api/v1/rollout/rollback": _step("Everything to control and a step back", "RollbackOrder"),
+        "/api/v1/rollout/pause": _step("No advance from now on", "Order"),
+        "/api/v1/rollout/resume": _step("The pause ends", "Order"),
+        "/api/v1/gates/{gate}/approve": _step("A person's word for a gate", "Order", 404, gate=True),
+        "/api/v1/gates/{gate}/reject": _step("A person's word against a gate", "Order", 404, gate=True),
     },
     "components": {
         "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         "schemas": {
-            "Order": {"type": "object", "properties": _ORDER_KEYS, "additionalProperties": False},
-            "Problem": _object(
-                type={"type": "string"},
-                title={"type": "string"},
-                status={"type": "integer"},
-                detail={"type": "string"},
-            ),
+            "Order": _order(),
+            "ReleaseOrder": _order(number=_NUMBER_KEY, percentage=_PERCENTAGE_KEY),
+            "AdvanceOrder": _order(force=_flag("Skip the gates")),
+            "RollbackOrder": _order(graceful=_flag("Take the share down in steps first")),
+            "Problem": {
+                **_object(
+                    type={"type": "string"},
+                    title={"type": "string"},
+                    status={"type": "integer"},
+                    detail={"type": "string"},
+                ),
+                "description": "A refusal of the rollout's also has `code`, and `gates` as status has them",
+            },
         },
         "responses": {
             str(status): _answer(

@@ -6,6 +6,7 @@ import json
 import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 
@@ -17,8 +18,16 @@ CONTENT_TYPE = "application/problem+json"
 class Problem(Exception):
     """A request that cannot be granted: what is answered in place of a result."""
 
-    def __init__(self, status: HTTPStatus, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        extensions: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`extensions` are further members of the document (RFC 9457, section 3.2)."""
         super().__init__(detail)
+        self.extensions = extensions or {}
         self.status = status
         self.detail = detail
         self.headers = headers or {}
@@ -31,6 +40,7 @@ def problem_response(problem: Problem) -> web.Response:
         "title": problem.status.phrase,
         "status": problem.status.value,
         "detail": problem.detail,
+        **problem.extensions,
     }
     return web.Response(
         status=problem.status.value,

@@ -6,12 +6,14 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from http import HTTPStatus
 from typing import Any, NoReturn
 
 from aiohttp import hdrs, web
 
 from gateway.control.admin.problems import Problem
+from gateway.control.latching import Operator
 from gateway.core.explain import Question
 
 BODY_LIMIT = 64 * 1024
@@ -27,29 +29,61 @@ HISTORY_LIMIT = 500
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The body of a write: who wants it and why, free metadata, and what the write itself takes."""
+    """The body of a write: who wants it and why, and what the write itself takes."""
 
-    operator: str
-    reason: str
-    metadata: Mapping[str, Any]
-    number: int | None
+    by: Operator
+    number: int | None = None
     """The engagement that a release lifts; None for the one that holds."""
+    percentage: Fraction | None = None
+    """The share that a release comes back with at most, in percent; None for what the rollout says."""
+    force: bool = False
+    """True where an advance skips the gates."""
+    graceful: bool = False
+    """True where a rollback drains first."""
 
 
-async def read_order(request: web.Request, operator: str | None) -> Order:
-    """The body as an order. `operator` is whose token it was; it outranks the body's own claim."""
+async def read_order(request: web.Request, operator: str | None, *keys: str) -> Order:
+    """The body as an order; `keys` are those that this write takes beside who and why.
+
+    `operator` is whose token it was; it outranks the body's own claim.
+    """
     body = await _read_json(request)
-    known = {"operator", "reason", "metadata", "number"}
+    known = {"operator", "reason", "metadata", *keys}
     if unknown := sorted(set(body) - known):
         _refuse(f"unknown key {unknown[0]!r}; expected any of {', '.join(sorted(known))}")
     metadata = body.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         _refuse("metadata is not an object")
+    claimed = _text(body, "operator")
+    by = Operator(
+        operator or claimed or ANONYMOUS, _text(body, "reason"), metadata or {}, operator is not None
+    )
+    return Order(
+        by, _number(body), _percentage(body), force=_flag(body, "force"), graceful=_flag(body, "graceful")
+    )
+
+
+def _number(body: Mapping[str, Any]) -> int | None:
     number = body.get("number")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
         _refuse("number is not a whole number from 0 on")
-    claimed = _text(body, "operator")
-    return Order(operator or claimed or ANONYMOUS, _text(body, "reason"), metadata or {}, number)
+    return number
+
+
+def _percentage(body: Mapping[str, Any]) -> Fraction | None:
+    percentage = body.get("percentage")
+    if percentage is None:
+        return None
+    if isinstance(percentage, bool) or not isinstance(percentage, int | float) or not 0 <= percentage <= 100:
+        _refuse("percentage is not a number from 0 to 100")
+    return Fraction(str(percentage))  # what was written, not the binary number beside it
+
+
+def _flag(body: Mapping[str, Any], key: str) -> bool:
+    flag = body.get(key)
+    if flag is not None and not isinstance(flag, bool):
+        _refuse(f"{key} is neither true nor false")
+    return flag or False
 
 
 async def _read_json(request: web.Request) -> dict[str, Any]:
@@ -82,19 +116,17 @@ def _text(body: Mapping[str, Any], key: str) -> str:
     return text.encode(errors="replace").decode()  # JSON may smuggle in lone surrogates
 
 
-def check_precondition(request: web.Request, version: int) -> None:
-    """Raise Problem 412 if the request depends on another version of the state than `version`.
+def read_precondition(request: web.Request) -> frozenset[int] | None:
+    """The versions of the state that the request may meet; None where it depends on nothing.
 
     If-Match holds the `version` that `status` showed, as an entity tag or bare (RFC 9110, section
-    13.1.1); without the header the request depends on nothing.
+    13.1.1). A tag that is no version matches none.
     """
     wanted = request.headers.get(hdrs.IF_MATCH)
     if wanted is None or wanted.strip() == "*":
-        return
-    tags = {tag.strip().strip('"') for tag in wanted.split(",")}
-    if str(version) not in tags:
-        detail = f"the state moved: it is at version {version} now, the request depends on {wanted}"
-        raise Problem(HTTPStatus.PRECONDITION_FAILED, detail)
+        return None
+    tags = (tag.strip().strip('"') for tag in wanted.split(","))
+    return frozenset(int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 20)
 
 
 def read_limit(request: web.Request) -> int:

@@ -6,18 +6,30 @@ here. New paths are added to `routes`, and to the OpenAPI document beside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextvars import ContextVar
+from fractions import Fraction
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from aiohttp import hdrs, web
 
 from gateway.control.admin.openapi import DOCUMENT
-from gateway.control.admin.problems import Problem
-from gateway.control.admin.requests import check_precondition, read_limit, read_order, read_question
-from gateway.control.latching import Engagement, Operator, Release, ReleaseResult
+from gateway.control.admin.refusals import translated
+from gateway.control.admin.requests import Order, read_limit, read_order, read_precondition, read_question
+from gateway.control.latching import Operator
 from gateway.core.explain import Question
+from gateway.model.rollout import (
+    Advance,
+    Approve,
+    Authority,
+    BeginDrain,
+    Event,
+    Pause,
+    Reject,
+    Resume,
+    Rollback,
+)
 
 API = "/api/v1"
 OPERATOR: ContextVar[str | None] = ContextVar("operator", default=None)
@@ -25,18 +37,19 @@ OPERATOR: ContextVar[str | None] = ContextVar("operator", default=None)
 
 
 class Backend(Protocol):
-    """What the admin API asks of the control process. Documents are JSON-ready."""
+    """What the admin API asks of the control process. Documents are JSON-ready.
+
+    Writes raise what `refusals` translates. `expected` are the versions of the state that a write may
+    meet, None for any.
+    """
 
     def not_ready(self) -> str:
         """Why the gateway should get no traffic; "" while it is ready. Never speaks of treatment."""
 
-    def state_version(self) -> int:
-        """The version that `If-Match` is compared with; all that happened up to now is in it."""
+    async def status(self) -> dict[str, Any]:
+        """The gateway at a glance; all that happened up to now is in its version."""
 
-    def status(self) -> dict[str, Any]:
-        """The gateway at a glance."""
-
-    def history(self, limit: int) -> list[dict[str, Any]]:
+    async def history(self, limit: int) -> list[dict[str, Any]]:
         """The newest events, newest last."""
 
     def explain(self, question: Question) -> dict[str, Any]:
@@ -45,11 +58,19 @@ class Backend(Protocol):
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """The metrics and their content type."""
 
-    async def engage(self, by: Operator) -> Engagement:
+    async def engage(self, by: Operator) -> dict[str, Any]:
         """Everything to control, now."""
 
-    async def release(self, by: Operator, number: int | None) -> Release:
-        """Lift the latch."""
+    async def release(
+        self, by: Operator, number: int | None, percentage: Fraction | None, expected: Collection[int] | None
+    ) -> dict[str, Any]:
+        """Lift the latch, or move the ceiling."""
+
+    async def carry_out(self, event: Event, expected: Collection[int] | None) -> dict[str, Any]:
+        """Have the rollout take a step; where it stands then.
+
+        A gate goes by its id, or by its type where that says which.
+        """
 
 
 class Resources:
@@ -71,6 +92,12 @@ class Resources:
             web.get(f"{API}/explain", self.explain),
             web.post(f"{API}/emergency", self.emergency),
             web.post(f"{API}/release", self.release),
+            web.post(f"{API}/rollout/advance", self.advance),
+            web.post(f"{API}/rollout/rollback", self.rollback),
+            web.post(f"{API}/rollout/pause", self.pause),
+            web.post(f"{API}/rollout/resume", self.resume),
+            web.post(f"{API}/gates/{{gate}}/approve", self.approve),
+            web.post(f"{API}/gates/{{gate}}/reject", self.reject),
         )
 
     async def livez(self, _: web.Request) -> web.Response:
@@ -94,12 +121,12 @@ class Resources:
 
     async def status(self, _: web.Request) -> web.Response:
         """The gateway at a glance; its ETag is what If-Match takes."""
-        document = self._backend.status()
+        document = await self._backend.status()
         return _json(document, {hdrs.ETAG: f'"{document["version"]}"'})
 
     async def history(self, request: web.Request) -> web.Response:
         """What happened, newest last."""
-        return _json(self._backend.history(read_limit(request)))
+        return _json(await self._backend.history(read_limit(request)))
 
     async def explain(self, request: web.Request) -> web.Response:
         """Which arm serves a user, and why."""
@@ -108,27 +135,56 @@ class Resources:
     async def emergency(self, request: web.Request) -> web.Response:
         """Engage the latch. Depends on nothing that was read: If-Match is not looked at."""
         order = await read_order(request, OPERATOR.get())
-        engagement = await self._backend.engage(Operator(order.operator, order.reason, order.metadata))
-        return _json({"engaged": True, "number": engagement.number, "durable": engagement.durable})
+        return _json(await self._backend.engage(order.by))
 
     async def release(self, request: web.Request) -> web.Response:
         """Lift the latch, if it still is the engagement that the operator meant."""
+        order = await read_order(request, OPERATOR.get(), "number", "percentage")
+        expected = read_precondition(request)
+        with translated():
+            return _json(await self._backend.release(order.by, order.number, order.percentage, expected))
+
+    async def advance(self, request: web.Request) -> web.Response:
+        """To the next phase, if the gates allow it or by force."""
+        order = await read_order(request, OPERATOR.get(), "force")
+        authority = Authority.FORCE if order.force else Authority.GATES
+        return await self._carry_out(request, Advance(**_audit(order), authority=authority))
+
+    async def rollback(self, request: web.Request) -> web.Response:
+        """Everything to control and a step back: at once, or after a drain."""
+        order = await read_order(request, OPERATOR.get(), "graceful")
+        event = BeginDrain(**_audit(order)) if order.graceful else Rollback(**_audit(order))
+        return await self._carry_out(request, event)
+
+    async def pause(self, request: web.Request) -> web.Response:
+        """No advance from now on."""
         order = await read_order(request, OPERATOR.get())
-        check_precondition(request, self._backend.state_version())
-        by = Operator(order.operator, order.reason, order.metadata)
-        release = await self._backend.release(by, order.number)
-        match release.result:
-            case ReleaseResult.OVERTAKEN:
-                detail = (
-                    f"another engagement than number {release.number} holds the latch; nothing was released"
-                )
-                raise Problem(HTTPStatus.CONFLICT, detail)
-            case ReleaseResult.NOT_DURABLE:
-                detail = "the release could not be written to the state directory; nothing was released"
-                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail)
-            case ReleaseResult.RELEASED | ReleaseResult.WAS_NOT_ENGAGED:
-                released = release.result is ReleaseResult.RELEASED
-                return _json({"engaged": False, "released": released, "number": release.number})
+        return await self._carry_out(request, Pause(**_audit(order)))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """The pause ends."""
+        order = await read_order(request, OPERATOR.get())
+        return await self._carry_out(request, Resume(**_audit(order)))
+
+    async def approve(self, request: web.Request) -> web.Response:
+        """A person's word for a gate."""
+        order = await read_order(request, OPERATOR.get())
+        event = Approve(**_audit(order), gate=request.match_info["gate"], named=order.by.named)
+        return await self._carry_out(request, event)
+
+    async def reject(self, request: web.Request) -> web.Response:
+        """A person's word against a gate."""
+        order = await read_order(request, OPERATOR.get())
+        return await self._carry_out(request, Reject(**_audit(order), gate=request.match_info["gate"]))
+
+    async def _carry_out(self, request: web.Request, event: Event) -> web.Response:
+        with translated():
+            return _json(await self._backend.carry_out(event, read_precondition(request)))
+
+
+def _audit(order: Order) -> dict[str, Any]:
+    """Who and why, as every event takes it."""
+    return {"operator": order.by.name, "reason": order.by.reason, "metadata": order.by.metadata}
 
 
 def _json(document: Any, headers: dict[str, str] | None = None) -> web.Response:

@@ -1,0 +1,364 @@
+"""The desk that holds the rollout: one event at a time into the machine, its effects carried out in order.
+
+A step stands in the snapshot, on disk and in the history before the next one begins. One that lets more
+users in, or rests on a person's word, is on disk first; one towards control is done first and written
+down then, with the time that each part of it took. Only the flip of the latch waits for nobody: whatever
+is in progress, everything goes to control, and the step that follows from it takes its turn.
+
+It does not know when an event is due; see `pace` for the clock and `control.operations` for people.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gateway import logs
+from gateway.control.history import Event as HistoryEvent
+from gateway.control.history import History, entry
+from gateway.control.latching import LatchDesk, ReleaseResult
+from gateway.control.loading import Loaded
+from gateway.control.rollout.records import Digests, describe
+from gateway.control.store.api import Document, Opening, Store
+from gateway.control.store.encoding import from_json, to_json
+from gateway.core.compile import Position
+from gateway.core.percentage import effective_percentage
+from gateway.core.rollout import GATEWAY, begin, reconcile, step
+from gateway.core.rules import rollout_rules
+from gateway.model.latch import LatchKind, LatchView
+from gateway.model.rollout import (
+    Durability,
+    Effect,
+    EngageLatch,
+    Event,
+    Notify,
+    Persist,
+    Publish,
+    Refusal,
+    ReleaseLatch,
+    Reload,
+    RestartEvidence,
+    RestartWindows,
+    Rollout,
+    Rules,
+    RunHooks,
+    Step,
+)
+
+DOCUMENT = "rollout"
+"""Name of the rollout's state in the store and at the supervisor's."""
+MOST_CORRECTIONS = 8
+"""Events that one look at the latch may need until page and state agree; more would be a mistake of ours."""
+SOMEBODY = "unknown"
+"""The operator of a repeated engagement: the page keeps the words of the first."""
+
+
+class Refused(Exception):
+    """The machine did not take the step; `refusal` says why, gate by gate where gates are the reason."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+class Outdated(Exception):
+    """The step depended on another version of the state than `version`, which stands."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"the state is at version {version}")
+        self.version = version
+
+
+class NotReleased(Exception):
+    """The latch is engaged still; `result` says why."""
+
+    def __init__(self, result: ReleaseResult) -> None:
+        super().__init__(result.value)
+        self.result = result
+
+
+class Measurements(Protocol):
+    """What the gates and the monitors gather, as far as the rollout begins it afresh."""
+
+    def restart_evidence(self) -> None:
+        """Begin everything afresh: evidence, trials, windows."""
+
+    def restart_windows(self) -> None:
+        """Begin the gates' windows afresh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where the desk's effects go."""
+
+    store: Store
+    history: History
+    latch: LatchDesk
+    measurements: Measurements
+    publish: Callable[[Loaded, Position], object]
+    keep: Callable[[bytes], None]
+    """Has the supervisor remember the state, for a control process that starts while the disk refuses."""
+
+
+class RolloutDesk:
+    """Holds the state. Make one with `resume`, then `start` it."""
+
+    def __init__(
+        self, state: Rollout, loaded: Loaded, around: Surroundings, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self.state = state
+        self.loaded = loaded
+        self.rules: Rules = rollout_rules(loaded.config)
+        self._around = around
+        self._now = now
+        self._turn = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<RolloutDesk {self.state.phase} {self.state.mode} version={self.state.version}>"
+
+    # --- the start --------------------------------------------------------------------------------
+
+    @classmethod
+    def resume(
+        cls, loaded: Loaded, around: Surroundings, kept: bytes | None, now: Callable[[], float] = time.time
+    ) -> RolloutDesk:
+        """A desk with the state that was left: the newer of the store's and of `kept`, the supervisor's.
+
+        Without either, a rollout that begins. Where the store lost what went before, or holds what
+        cannot be read, the latch is engaged.
+        """
+        store, latch = around.store, around.latch
+        stored = store.document(DOCUMENT)
+        bodies = [body for body in (stored and stored.body, kept and kept.decode(errors="replace")) if body]
+        found = [state for state in map(_read, bodies) if state is not None]
+        trouble = _TROUBLES.get(store.opening, "")
+        if len(found) < len(bodies):
+            trouble = "the rollout's state cannot be read"
+        if trouble and not latch.page.engaged:
+            fault = store.fault
+            reason = f"{trouble}: {fault.detail}" if fault is not None else trouble
+            latch.engage(LatchKind.STATE, reason, GATEWAY)
+        newest = max(found, key=lambda state: state.version, default=None)
+        if newest is None:
+            state = begin(rollout_rules(loaded.config), now())
+        else:
+            state = _with_numbers_of(newest, latch.page.number, latch.page.engaged)
+        return cls(state, loaded, around, now=now)
+
+    async def start(self) -> None:
+        """Make state, config, latch and snapshot agree, and publish what holds."""
+        around = self._around
+        stored = around.store.document(DOCUMENT)
+        if self.state.version > (0 if stored is None else stored.version):
+            expected = None if stored is None else stored.version
+            await around.store.commit(DOCUMENT, expected, self._document(), [], Durability.BEST_EFFORT)
+        phase = self.rules.find(self.state.phase)
+        known = phase is not None and (phase.share, self.rules.binding) == (
+            self.state.share,
+            self.state.binding,
+        )
+        if self.state.version == 0 or (phase is not None and not known):
+            # The history begins with the rules; and goes on with others where they changed meanwhile.
+            await self.apply(Reload(operator=GATEWAY, reason="started", rules=self.rules))
+        await self.settle()
+        around.publish(self.loaded, self.position)
+
+    # --- events -----------------------------------------------------------------------------------
+
+    @property
+    def position(self) -> Position:
+        """What the workers serve by. A phase that the config has not is stood in for by the first, at 0 %."""
+        known = self.rules.find(self.state.phase) is not None
+        phase = self.state.phase if known else self.rules.initial_phase
+        return Position(phase, effective_percentage(self.state, self.rules))
+
+    async def apply(self, event: Event, expected: Collection[int] | None = None) -> Step:
+        """Take a step and carry out what follows from it.
+
+        `expected` are the versions of the state that the event may meet, None for any. Raises Refused,
+        Outdated, NotReleased, and NotDurableError where the step had to be on disk and is not; in each
+        case nothing stands but a latch that was flipped.
+        """
+        self.check(expected)
+        began = time.monotonic()
+        flipped = self._flip(event)
+        async with self._turn:
+            if flipped is event:
+                self.check(expected)
+            return await self._take(self._flip(flipped), self.loaded, began)
+
+    async def reload(self, loaded: Loaded) -> None:
+        """Put another config in force. Raises Refused where the rollout does not allow it."""
+        event = Reload(operator=GATEWAY, rules=rollout_rules(loaded.config))
+        async with self._turn:
+            await self._take(event, loaded, time.monotonic())
+
+    async def settle(self) -> None:
+        """Work off what the latch's page says and the state does not know yet."""
+        for _ in range(MOST_CORRECTIONS):
+            event = reconcile(self.state, self._view(), self.rules)
+            if event is None:
+                return
+            await self.apply(event)
+        logs.error("latch and rollout do not agree", page=repr(self._around.latch.page), state=repr(self))
+
+    def checkpoint(self) -> None:
+        """Keep the clocks, which move without an event."""
+        self._around.store.checkpoint(DOCUMENT, self._document())
+        self._around.keep(self._document().body.encode())
+
+    def check(self, expected: Collection[int] | None) -> None:
+        """Raise Outdated unless the state's version is one of those expected (None: any)."""
+        if expected is not None and self.state.version not in expected:
+            raise Outdated(self.state.version)
+
+    def _view(self) -> LatchView:
+        page = self._around.latch.page.state()
+        latched = self.state.latch
+        # A repetition leaves the page's words as they are, unless an emergency takes over.
+        if latched is not None and page.kind is latched.kind:
+            return LatchView(page.number, page.engaged, page.kind, "engaged again while engaged", SOMEBODY)
+        return LatchView(page.number, page.engaged, page.kind, page.reason, page.operator)
+
+    def _flip(self, event: Event) -> Event:
+        """Engage the latch where that is what the event asks for; the event that follows, else the same."""
+        match step(self.state, event, self._now(), self.rules).effects:
+            case (EngageLatch(kind, then),):
+                return replace(then, engagement=self._around.latch.engage(kind, then.reason, then.operator))
+            case _:
+                return event
+
+    # --- a step -----------------------------------------------------------------------------------
+
+    async def _take(self, event: Event, loaded: Loaded, began: float) -> Step:
+        before, digests = self.state, self._digests(loaded)
+        taken = step(before, event, self._now(), self.rules)
+        if taken.refusal is not None:
+            raise Refused(taken.refusal)
+        persist = next((effect for effect in taken.effects if isinstance(effect, Persist)), None)
+        stopwatch = _Stopwatch(began)
+        if persist is not None and persist.durability is Durability.REQUIRED:
+            await self._persist(taken.state, persist, describe(persist.record, digests))
+            self._stand(taken.state, loaded)
+            await self._carry_out_all(taken.effects, event, stopwatch)
+        else:
+            self._stand(taken.state, loaded)
+            await self._carry_out_all(taken.effects, event, stopwatch)
+            if persist is not None:
+                line = describe(persist.record, digests, repeated=before.latch is not None)
+                if before.latch is None and taken.state.latch is not None:
+                    line = replace(line, evidence={**line.evidence, "seconds": stopwatch.seconds})
+                await self._persist(taken.state, persist, line)
+        return taken
+
+    async def _carry_out_all(self, effects: Iterable[Effect], event: Event, stopwatch: _Stopwatch) -> None:
+        """Every effect in its order; one that fails is said and does not stop the others."""
+        failed: NotReleased | None = None
+        for effect in effects:
+            try:
+                failed = await self._carry_out(effect, event) or failed
+            except Exception as error:
+                logs.error("effect failed", effect=type(effect).__name__, error=repr(error))
+                stopwatch.note(f"{type(effect).__name__} failed")
+            else:
+                stopwatch.note(_STEPS.get(type(effect), ""))
+        if failed is not None:
+            raise failed
+
+    def _digests(self, loaded: Loaded) -> Digests:
+        return Digests(None if self.state.version == 0 else self.loaded.digest, loaded.digest)
+
+    def _stand(self, state: Rollout, loaded: Loaded) -> None:
+        self.state = state
+        if loaded is not self.loaded:
+            self.loaded, self.rules = loaded, rollout_rules(loaded.config)
+
+    async def _persist(self, state: Rollout, persist: Persist, event: HistoryEvent) -> None:
+        store = self._around.store
+        standing = store.document(DOCUMENT)
+        document = Document(state.version, to_json(state))
+        await store.commit(
+            DOCUMENT,
+            None if standing is None else standing.version,
+            document,
+            [entry(event, persist.record)],
+            persist.durability,
+        )
+        self._around.keep(document.body.encode())
+        self._around.history.note(event)
+        logs.audit(
+            event.type.value,
+            operator=event.operator,
+            reason=event.reason,
+            version=state.version,
+            phase=state.phase,
+        )
+
+    async def _carry_out(self, effect: Effect, event: Event) -> NotReleased | None:
+        around = self._around
+        match effect:
+            case Publish():
+                around.publish(self.loaded, self.position)
+            case RestartEvidence():
+                around.measurements.restart_evidence()
+            case RestartWindows():
+                around.measurements.restart_windows()
+            case ReleaseLatch(number):
+                result = await around.latch.release(number, event.operator, event.reason)
+                return None if result is ReleaseResult.RELEASED else NotReleased(result)
+            case Notify(severity, title, text):
+                logs.audit("notice", severity=severity.value, title=title, text=text)
+            case Persist() | EngageLatch() | RunHooks():
+                pass  # done by now, but for hooks, of which none can be configured to run
+        return None
+
+    def _document(self) -> Document:
+        return Document(self.state.version, to_json(self.state))
+
+
+class _Stopwatch:
+    """Seconds since the flip at which each step was done."""
+
+    def __init__(self, began: float) -> None:
+        self.seconds: dict[str, float] = {}
+        self._began = began
+
+    def note(self, done: str) -> None:
+        """A step is done now; "" is none."""
+        if done:
+            self.seconds[done] = round(time.monotonic() - self._began, 6)
+
+
+_STEPS: Mapping[type, str] = {
+    Publish: "publish",
+    RestartEvidence: "restart evidence",
+    ReleaseLatch: "release",
+    Notify: "notify",
+}
+
+_TROUBLES = {
+    Opening.CORRUPT: "the state file was corrupt",
+    Opening.UNREAD: "the state file cannot be used",
+}
+
+
+def _read(body: str) -> Rollout | None:
+    try:
+        return from_json(Rollout, body)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        logs.error("the rollout's state is not readable", error=repr(error))
+        return None
+
+
+def _with_numbers_of(state: Rollout, number: int, engaged: bool) -> Rollout:
+    """The state, with its engagements counted as the latch counts them.
+
+    A latch file that was lost begins at zero again; a state that knows higher numbers would take each
+    new engagement for one that it has worked off.
+    """
+    if number >= state.engagement:
+        return state
+    return replace(state, engagement=number - 1 if engaged else number)
