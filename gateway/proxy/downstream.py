@@ -30,6 +30,8 @@ MOST_PIPELINED = 65_536
 WRITE_HIGH_WATER = 65_536
 LINGER_SECONDS = 5.0
 """How long a client that is still sending may take to notice an early answer (RFC 9112 section 9.6)."""
+FIRST_REQUEST_SECONDS = 1.0
+"""How long a drain waits for the first request of a new connection."""
 MOST_PATIENCE_SECONDS = 60.0
 """How long a client may take nothing of the end of its last answer, as nginx's send_timeout."""
 MOST_LINGERED = 64 * 1024 * 1024
@@ -64,6 +66,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         "_discarded",
         "_exchange",
         "_inbox",
+        "_kept",
         "_limits",
         "_reading",
         "_sent_all",
@@ -83,6 +86,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._limits: ClientLimits = context.plan.snapshot.limits
         self._reading = _HEAD
         self._inbox = bytearray()
+        self._kept = False
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
         self._decoder: ChunkedDecoder | None = None
@@ -145,6 +149,7 @@ class ClientConnection(asyncio.BufferedProtocol):
             self._say_goodbye(request_complete and not self._inbox)
             return
         self._reading = _HEAD
+        self._kept = True
         self.deadline = now + self._limits.keepalive_timeout
         if self.congested:
             self.pause_reading()  # no next request before the client has taken this answer
@@ -193,7 +198,11 @@ class ClientConnection(asyncio.BufferedProtocol):
         """Finish what runs, then end: no next request on this connection."""
         self.keep_alive = False
         if self._exchange is None and self._reading is _HEAD and not self._inbox:
-            self.close()
+            if self._kept:
+                self.close()
+            else:
+                # It has only just come: what it came for is on its way.
+                self.deadline = min(self.deadline, monotonic() + FIRST_REQUEST_SECONDS)
 
     def abort_now(self) -> None:
         """The worker ends: so does everything."""
@@ -222,6 +231,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         if isinstance(peer, tuple):
             self.forwarded_for = str(peer[0]).encode()
         self.deadline = monotonic() + self._limits.header_timeout
+        if self._context.draining:
+            self.drain()
         if not self._context.admit(self):
             self._refuse_head(WireError(Fault.UNAVAILABLE, "too many connections"))
             if self._context.crowded:

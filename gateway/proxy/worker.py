@@ -53,6 +53,7 @@ class Worker:
         self._listeners = listeners
         self._probes = probes
         self._servers: list[asyncio.Server] = []
+        self._arrivals: list[asyncio.Task[object]] = []
         self._closed = asyncio.Event()
         self._deadline = math.inf
         self._sweeps = 0
@@ -83,6 +84,8 @@ class Worker:
             return
         self._context.draining = True
         self._deadline = monotonic() + self._context.plan.snapshot.drain_timeout
+        for listener in self._listeners:
+            self._accept_waiting(listener)
         for server in self._servers:
             server.close()
         for client in list(self._context.clients):
@@ -108,6 +111,16 @@ class Worker:
         for pool in self._context.plan.pools.values():
             pool.close()
         self._closed.set()
+
+    def _accept_waiting(self, listener: socket.socket) -> None:
+        """Let in who is in the kernel's queue: closing the socket would reset them."""
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            arrival = self._loop.connect_accepted_socket(lambda: ClientConnection(self._context), connection)
+            self._arrivals.append(self._loop.create_task(arrival))
 
     async def _listen(self, listener: socket.socket, make: Callable[[], asyncio.BaseProtocol]) -> None:
         if listener.family == socket.AF_UNIX:
