@@ -20,7 +20,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from tests.support.egress import Data, End, Fields, RequestHead, RequestParser, ResponseHead, ResponseParser, Violation
+from tests.support.egress import (
+    Data,
+    End,
+    Fields,
+    RequestHead,
+    RequestParser,
+    ResponseHead,
+    ResponseParser,
+    Violation,
+)
 
 PATIENCE = 5.0
 """Seconds after which a socket operation counts as hung."""
@@ -380,7 +389,16 @@ class Client:
 
     def response(self, method: bytes = b"GET") -> Response:
         """Read one final response to a request with this method. Raises if it is cut short."""
-        response = self.head(method)
+        return self.responses(method)[0]
+
+    def responses(self, *methods: bytes) -> list[Response]:
+        """Read one final response to each of several pipelined requests: they may come in one piece."""
+        for method in methods:
+            self.parser.expect(method)
+        return [self._whole_response() for _ in methods]
+
+    def _whole_response(self) -> Response:
+        response = self._head()
         self.finish(response)
         assert response.complete, f"{response} was cut short by {self.ending}"
         return response
@@ -388,6 +406,9 @@ class Client:
     def head(self, method: bytes = b"GET") -> Response:
         """Read up to the head of the next final response."""
         self.parser.expect(method)
+        return self._head()
+
+    def _head(self) -> Response:
         interim = []
         while True:
             event = self._event()
