@@ -111,7 +111,7 @@ class Windows:
         self._periods: list[Period] = []
         self._totals: dict[int, dict[Stream, Profile]] = {}
         self._strata: dict[tuple[int, str], dict[str, Sums]] = {}
-        self._row_at = 0
+        self._row_at = self._found_row = 0
         self._rows: dict[tuple[int, Stream], Sums] = {}
         self._recent: deque[tuple[int, dict[tuple[str, str], Profile]]] = deque()
         self.look_back = 300.0
@@ -164,6 +164,7 @@ class Windows:
         for (kind, number, *rest), row in keys:
             if kind == _SUMS:
                 self._load_sums(number, _stream(rest), row)
+        self._found_row = self._row_at
         if kept is not None:
             self._continue(kept)
 
@@ -183,7 +184,8 @@ class Windows:
         periods = {period.number: period for period in self._periods}
         periods |= {period["number"]: Period(**period) for period in state["periods"]}
         self._periods = [periods[number] for number in sorted(periods)]
-        if self._row_at:
+        self._found_row = state["found_row"]
+        if self._row_at > self._found_row:  # stored by this gateway, so it is complete
             self._fold = Fold((self._row_at + ROW_SECONDS) * 1000 - self._anchor)
 
     # --- periods ----------------------------------------------------------------------------
@@ -212,7 +214,8 @@ class Windows:
 
     def _hand_on(self) -> None:
         recent = [asdict(period) for period in self._periods[-MOST_KEPT_PERIODS:]]
-        self._keep(json.dumps({"anchor": self._anchor, "periods": recent}).encode())
+        kept = {"anchor": self._anchor, "found_row": self._found_row, "periods": recent}
+        self._keep(json.dumps(kept).encode())
 
     def _period_of(self, series: Series, at: int) -> Period | None:
         for period in reversed(self._periods):
