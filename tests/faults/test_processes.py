@@ -145,7 +145,7 @@ def stream(exchange: Exchange) -> None:
 
 
 def test_a_graceful_end_cuts_no_short_request_and_ends_streams_at_the_limit(gateways: Callable[..., Gateway]):
-    """SIGTERM with slow requests and a stream open: the requests are answered, the stream ends at the limit."""
+    """SIGTERM with slow requests and a stream open: those are answered, the stream ends at the limit."""
     upstream = Upstream(stream)
     gateway = gateways(
         upstreams={"traditional": upstream.port, "dspy": upstream.port},
@@ -169,8 +169,7 @@ def test_a_graceful_end_cuts_no_short_request_and_ends_streams_at_the_limit(gate
             response = client.response()
             assert response.status == 200
         with pytest.raises(ConnectionError):
-            while events.piece() is not None:
-                pass
+            read_to_the_end(events)
         assert 2.0 <= time.monotonic() - began < 3.5
         assert gateway.process is not None
         assert gateway.process.wait(5) == 0
@@ -179,6 +178,11 @@ def test_a_graceful_end_cuts_no_short_request_and_ends_streams_at_the_limit(gate
             client.close()
         gateway.close()
         upstream.close()
+
+
+def read_to_the_end(client: Client) -> None:
+    while client.piece() is not None:
+        pass
 
 
 def test_new_connections_until_the_end_are_served_or_refused(gateways: Callable[..., Gateway]):

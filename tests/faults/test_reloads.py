@@ -74,7 +74,7 @@ def settled(gateway: Gateway) -> set[int | None] | None:
 
 @pytest.mark.parametrize("bad", ["listen: [", "version: 1\nroutes: {}\n", ""])
 def test_a_bad_file_under_load_changes_nothing_and_is_told(running: Gateway, bad: str):
-    """By change of the file and by SIGHUP: no request fails, the snapshot stays, metrics and status say it."""
+    """By change of the file and by SIGHUP: no request fails, the snapshot stays, and all is told."""
     before = eventually("every worker has reported", lambda: settled(running))
     with Load(running) as load:
         load.more(50)
@@ -130,7 +130,7 @@ def test_configmap_swaps_under_load_are_each_followed_and_cost_nothing(gateways:
 
 
 def test_many_reloads_leave_no_trace(gateways: Callable[..., Gateway]):
-    """200 SIGHUP with a changing file, 40 contents: the last one wins, nothing fails, nothing is left behind."""
+    """200 SIGHUP and 40 contents of the file: the last one wins, nothing fails or is left behind."""
     gateway = gateways(extra={"deployment": deployment(100)})
     gateway.start()
     with Load(gateway) as load:
@@ -181,7 +181,7 @@ def test_users_stay_in_their_arm_whatever_is_restarted(gateways: Callable[..., G
 
 
 def test_nothing_but_release_unlatches(gateways: Callable[..., Gateway]):
-    """Reload, another config, dead workers, a dead control process, a restart: none of them lifts the latch."""
+    """Reload, another config, dead workers, dead control process, restart: none lifts the latch."""
     gateway = gateways(extra={"deployment": deployment(100)})
     gateway.start()
     os.kill(gateway.pid, signal.SIGUSR1)
