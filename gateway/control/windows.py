@@ -1,14 +1,11 @@
 """What gates judge by: counts since the windows last began, kept over restarts; and each phase's metrics.
 
-The tick loop of the rollout uses it so, once a second:
-
-    progress = windows.take(ledger.reports, live_pids, publisher.current)   # closed ticks: for evidence
-    for look in due_looks(state, rules):
-        judgement = judge(look.gate, look.number, windows.evidence(look.gate), ...)
-
-`await Windows.restore(...)` makes it, from the store and from what the control process before handed
-on; then `resume(phase, epoch, snapshot)` with what the rollout's state says. `begin(phase, epoch,
-snapshot)` follows every `RestartEvidence` and `RestartWindows`, after the snapshot was published.
+The control process uses it so. `await Windows.restore(...)` makes it, from the store and from what
+the control process before handed on; `resume(standing)` follows once the rollout's state is known and
+its snapshot published. Once a second `take(ledger.reports, live_pids)` gives the ticks that closed, for
+whoever gathers evidence. `restart_evidence` and `restart_windows` follow the rollout's effects, after
+the snapshot was published; `evidence(gate)` is what `core.judging.judge` wants at a look. `close()` comes
+last.
 
 Traffic between two such beginnings is a *period*. Sums of settled ticks go to the store every ten
 seconds in one transaction with the period's totals, so whatever the process dies of, what the store
@@ -91,8 +88,19 @@ class PhaseMetrics:
     arms: Mapping[str, ArmMetrics]
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where the rollout stands: its phase, the phase's epoch, the newest snapshot that was published."""
+
+    phase: str
+    epoch: int
+    snapshot: Snapshot
+
+
 class Windows:
     """See the module. Make one with `restore`."""
+
+    _standing: Callable[[], Standing]
 
     def __init__(
         self,
@@ -190,24 +198,38 @@ class Windows:
 
     # --- periods ----------------------------------------------------------------------------
 
-    def resume(self, phase: str, epoch: int, snapshot: Snapshot) -> None:
-        """Go on with the period that was current, if it is one of this stay in the phase."""
+    def resume(self, standing: Callable[[], Standing]) -> None:
+        """Go on with the period that was current, if it is one of this stay in the phase.
+
+        `standing` is asked from now on.
+        """
+        self._standing = standing
         current = self._periods[-1] if self._periods else None
-        if current is None or (current.phase, current.epoch) != (phase, epoch):
-            self.begin(phase, epoch, snapshot)
+        stands = standing()
+        if current is None or (current.phase, current.epoch) != (stands.phase, stands.epoch):
+            self._begin()
         self._hand_on()
 
-    def begin(self, phase: str, epoch: int, snapshot: Snapshot) -> None:
-        """Begin the windows afresh, with the requests that are decided by `snapshot`.
+    def restart_evidence(self) -> None:
+        """Begin everything afresh, as `restart_windows`."""
+        self._begin()
 
-        Where that one is no newer than the period's before, with the requests of the next tick.
+    def restart_windows(self) -> None:
+        """Begin the windows afresh, with the requests that are decided by the newest snapshot.
+
+        Where that one is no newer than at the last beginning, with the requests of the next tick.
         """
+        self._begin()
+
+    def _begin(self) -> None:
+        stands = self._standing()
+        snapshot = stands.snapshot
         now = self._now()
         first_tick = 0
         if self._periods and snapshot.version <= self._periods[-1].version:
             first_tick = round((self._monotonic() + snapshot.tick) * 1000)
         number = self._periods[-1].number + 1 if self._periods else 1
-        self._periods.append(Period(number, phase, epoch, now, snapshot.version, first_tick))
+        self._periods.append(Period(number, stands.phase, stands.epoch, now, snapshot.version, first_tick))
         self._strata.clear()
         self._store.add_ticks([_period_row(self._periods[-1], _day(int(now)))])
         self._hand_on()
@@ -225,12 +247,13 @@ class Windows:
 
     # --- taking in --------------------------------------------------------------------------
 
-    def take(self, reports: Iterable[Observation], live: Collection[int], snapshot: Snapshot) -> Progress:
+    def take(self, reports: Iterable[Observation], live: Collection[int]) -> Progress:
         """Take in the newest reports of all workers; the ticks that closed and settled by that.
 
-        `live` are the process ids of the workers that still run, `snapshot` the one in force. After a
-        restart of the control process ticks that had closed before may come again.
+        `live` are the process ids of the workers that still run. After a restart of the control process
+        ticks that had closed before may come again.
         """
+        snapshot = self._standing().snapshot
         now = round(self._monotonic() * 1000)
         tick = snapshot.tick
         settled = round((settle_limit(snapshot) + tick) * 1000)

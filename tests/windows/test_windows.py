@@ -13,7 +13,7 @@ import pytest
 
 from gateway.control.store.api import Tick as Row
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore
-from gateway.control.windows import ArmMetrics, Windows
+from gateway.control.windows import ArmMetrics, Standing, Windows
 from gateway.core.judging import judge
 from gateway.model.codec import decode, encode
 from gateway.model.gates import (
@@ -71,7 +71,8 @@ class Gateway:
         self.windows = await Windows.restore(
             self.store, self.kept, self.keep, retention=RETENTION, now=self.clock.wall, monotonic=self.clock
         )
-        self.windows.resume(phase, epoch, self.snapshot)
+        self.standing = phase, epoch
+        self.windows.resume(lambda: Standing(*self.standing, self.snapshot))
 
     async def die(self) -> None:
         """The control process is gone, without another word."""
@@ -80,7 +81,8 @@ class Gateway:
     def begin(self, phase: str, epoch: int, **changes: object) -> None:
         """A new snapshot is published, and the windows begin afresh."""
         self.publish(**changes)
-        self.windows.begin(phase, epoch, self.snapshot)
+        self.standing = phase, epoch
+        self.windows.restart_evidence()
 
     def publish(self, **changes: object) -> None:
         """A newer snapshot reaches the workers."""
@@ -102,7 +104,7 @@ class Gateway:
             self.look()
 
     def look(self) -> None:
-        self.windows.take(self.reports.values(), [worker.pid for worker in self.workers], self.snapshot)
+        self.windows.take(self.reports.values(), [worker.pid for worker in self.workers])
 
     def evidence(self) -> Evidence:
         return self.windows.evidence(GATE)
@@ -236,7 +238,8 @@ async def test_a_new_window_has_only_requests_of_its_own_snapshot(gateway: Gatew
 async def test_windows_that_begin_without_a_new_snapshot_begin_with_the_next_tick(gateway: Gateway) -> None:
     """There is nothing else to tell requests apart by."""
     gateway.worker.serve(TREATMENT, 5)
-    gateway.windows.begin("canary", 2, gateway.snapshot)
+    gateway.standing = "canary", 2
+    gateway.windows.restart_windows()
     gateway.later(2)
     gateway.worker.serve(TREATMENT, 2)
     gateway.later(4)
