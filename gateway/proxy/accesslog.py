@@ -31,7 +31,7 @@ class AccessLog:
 
     def write(
         self,
-        request: Request,
+        request: Request | None,
         request_id: bytes,
         decision: Decision | None,
         status: int,
@@ -39,14 +39,17 @@ class AccessLog:
         duration: float,
         first_byte: float,
     ) -> None:
-        """Log one finished exchange, if it falls in the sample. Durations in seconds."""
+        """Log one finished exchange, if it falls in the sample. Durations in seconds.
+
+        `request` is None where what came was refused before it was one.
+        """
         if random.random() >= self.sample:
             return
         line: dict[str, object] = {
             "time": round(time.time(), 3),
             "request_id": request_id.decode("latin-1"),
-            "method": request.method.decode("latin-1"),
-            "path": request.path.decode("latin-1"),
+            "method": None if request is None else request.method.decode("latin-1"),
+            "path": None if request is None else request.path.decode("latin-1"),
             "status": status,
             "outcome": outcome.label,
             "duration": round(duration, 6),

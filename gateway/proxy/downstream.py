@@ -156,6 +156,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         elif self._inbox:
             # Not from here: a thousand pipelined requests would be a thousand frames of stack.
             self._context.loop.call_soon(self._next_pipelined)
+        elif self.paused:
+            self.resume_reading()  # an upstream that answered early may not have taken the whole body
 
     def pause_reading(self) -> None:
         """Let the client wait: its body comes faster than the upstream takes it."""
@@ -207,6 +209,8 @@ class ClientConnection(asyncio.BufferedProtocol):
     def abort_now(self) -> None:
         """The worker ends: so does everything."""
         cut = self._exchange is not None or self._transport.get_write_buffer_size() > 0
+        if self._tunnel is not None:
+            self._tunnel.client_lost()
         self._leave()
         if cut:
             self.abort()
@@ -357,10 +361,8 @@ class ClientConnection(asyncio.BufferedProtocol):
         started = monotonic()
         try:
             request = context.plan.reader.read(head)
-            if limits.body_bytes is not None:
-                self._body_limit = limits.body_bytes
-                if request.length > limits.body_bytes:
-                    raise WireError(Fault.CONTENT_TOO_LARGE, "the request's body is too large")
+            if limits.body_bytes is not None and request.length > limits.body_bytes:
+                raise WireError(Fault.CONTENT_TOO_LARGE, "the request's body is too large")
             self.keep_alive = request.keep_alive and not context.draining
             length = request.length
             if length == 0:
@@ -371,6 +373,7 @@ class ClientConnection(asyncio.BufferedProtocol):
                 self._reading = _BODY
                 self._body_left = length
                 self._body_size = 0
+                self._body_limit = math.inf if limits.body_bytes is None else limits.body_bytes
                 self._decoder = ChunkedDecoder(Fault.BAD_REQUEST) if length == CHUNKED else None
                 content, complete = self._decode_body(rest)
         except WireError as error:
@@ -424,7 +427,10 @@ class ClientConnection(asyncio.BufferedProtocol):
         self.keep_alive = False
         self._inbox.clear()
         context.plan.no_route.add(error.fault.status, Outcome.REJECTED, 0.0, -1.0)
-        self.refuse(error.fault, error.detail, context.new_request_id(), b"", body=body, complete=False)
+        request_id = context.new_request_id()
+        if context.access_log is not None:
+            context.access_log.write(None, request_id, None, error.fault.status, Outcome.REJECTED, 0.0, -1.0)
+        self.refuse(error.fault, error.detail, request_id, b"", body=body, complete=False)
 
     def _say_goodbye(self, request_complete: bool) -> None:
         """Close; but a client in the middle of sending gets time to read the answer first."""

@@ -92,6 +92,9 @@ class Client(Protocol):
     def start_tunnel(self, tunnel: Tunnel) -> None:
         """From now on bytes go to the tunnel."""
 
+    def close(self) -> None:
+        """End after what was written has left, or after a while."""
+
 
 class Exchange:
     """See the module. Times are `time.monotonic` seconds."""
@@ -104,6 +107,8 @@ class Exchange:
     _failover: str | None = None
     _first_byte_at = -1.0
     _latest = math.inf
+    _others_took = 0.0
+    """Seconds that the client took for its body, or the upstream for an interim answer."""
     _outcome = _OK
     _phase = _CONNECTING
     _request_complete = False
@@ -187,6 +192,8 @@ class Exchange:
     def expire(self) -> None:
         """The deadline has passed."""
         if self._phase is _CONNECTING:
+            if self._left_the_queue():
+                return
             self._refuse(Fault.UNAVAILABLE, "no connection to the upstream became free in time",
                          Outcome.TIMEOUT)  # fmt: skip
         elif self._phase is _WAITING and not self._request_complete and not self.client.paused:
@@ -219,16 +226,15 @@ class Exchange:
 
     # From the pool.
 
-    def connected(self, connection: UpstreamConnection, reused: bool) -> None:
+    def connected(self, connection: UpstreamConnection, reused: bool) -> bool:
         """See pool.Waiter. The latch is looked at again: it may have engaged in the queue."""
         assignment = self._assignment
         assert assignment is not None
         words = self._context.latch_words
         if assignment.treatment and words[1] != words[2]:
-            connection.pool.release(connection)
             self._assign(assignment.latched)
             assignment.latched.pool.acquire(self)
-            return
+            return False
         self._connection = connection
         self._reused = reused
         self._phase = _WAITING
@@ -243,7 +249,9 @@ class Exchange:
             deadline = now + assignment.first_byte_timeout
             self.client.deadline = deadline if deadline < self._latest else self._latest
         else:
+            self._sent_at = monotonic()
             self._wait_for_answer()
+        return True
 
     def queued(self) -> None:
         """See pool.Waiter."""
@@ -311,7 +319,7 @@ class Exchange:
         self._body = body = ResponseBody(response, request)
         if body.closes:
             self.client.keep_alive = False
-        overhead = self._sent_at - self._started + monotonic() - now
+        overhead = self._sent_at - self._started - self._others_took + monotonic() - now
         self._context.recorder.add_overhead(overhead)
         self._relay(body, self._response_head(response, body, overhead), data)
 
@@ -371,10 +379,23 @@ class Exchange:
             self._assign(assignment)
         assignment.pool.acquire(self, fresh=fresh, avoid=self._avoid)
 
+    def _left_the_queue(self) -> bool:
+        """The wait for treatment is over and the latch engaged meanwhile: control's turn."""
+        assignment = self._assignment
+        assert assignment is not None
+        words = self._context.latch_words
+        if not assignment.treatment or words[1] == words[2] or not assignment.pool.forget(self):
+            return False
+        self._assign(assignment.latched)
+        assignment.latched.pool.acquire(self)
+        return True
+
     def _wait_for_answer(self) -> None:
         assignment = self._assignment
         assert assignment is not None
-        self._sent_at = now = monotonic()
+        now = monotonic()
+        self._others_took += now - self._sent_at
+        self._sent_at = now
         timeout = assignment.first_byte_timeout if self._request_complete else assignment.idle_timeout
         self.client.deadline = min(now + timeout, self._latest)
 
@@ -454,6 +475,8 @@ class Exchange:
         if connection is not None:
             self._connection = None
             connection.finish(reusable, now)
+        elif assignment is not None:
+            assignment.pool.forget(self)
         if self._context.access_log is not None:
             decision = None if assignment is None else assignment.decision
             self._context.access_log.write(
@@ -478,6 +501,7 @@ class Exchange:
 
     def _tunnel_ended(self, tunnel: Tunnel) -> None:
         self._end(101, _OK, reusable=False)
+        self.client.close()
 
     # Heads.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
@@ -59,8 +59,8 @@ class Waiter(Protocol[C]):
 
     cancelled: bool
 
-    def connected(self, connection: C, reused: bool) -> None:
-        """Here is one."""
+    def connected(self, connection: C, reused: bool) -> bool:
+        """Here is one. False: it goes elsewhere, and the pool has the connection back."""
 
     def connect_failed(self, endpoint: Endpoint[C], error: Exception) -> None:
         """The endpoint could not be reached; nothing was sent."""
@@ -128,7 +128,7 @@ class Pool(Generic[C]):
         self.endpoints: list[Endpoint[C]] = [
             Endpoint(Resolver(address, loop)) for address in upstream.endpoints
         ]
-        self._waiting: deque[Waiter[C]] = deque()
+        self._waiting: OrderedDict[Waiter[C], None] = OrderedDict()
         self._open = 0
         self._dials: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -146,16 +146,24 @@ class Pool(Generic[C]):
         while endpoint.idle and not fresh:
             connection = endpoint.idle.pop()
             if connection.alive:
-                waiter.connected(connection, reused=True)
+                if not waiter.connected(connection, reused=True):
+                    self.release(connection)
                 return
             connection.close()
         if self._open < self.upstream.limits.connections or self._evict_idle():
             self._dial(endpoint, waiter)
         elif len(self._waiting) < self.upstream.limits.pending:
-            self._waiting.append(waiter)
+            self._waiting[waiter] = None
             waiter.queued()
         else:
             waiter.overloaded()
+
+    def forget(self, waiter: Waiter[C]) -> bool:
+        """The waiter wants no connection any more. True if it stood in the queue, and so gets none."""
+        if waiter in self._waiting:
+            del self._waiting[waiter]
+            return True
+        return False
 
     def release(self, connection: C) -> None:
         """Take back a connection that can carry another request."""
@@ -163,9 +171,8 @@ class Pool(Generic[C]):
             connection.close()
             return
         while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.cancelled:
-                waiter.connected(connection, reused=True)
+            waiter, _ = self._waiting.popitem(last=False)
+            if waiter.connected(connection, reused=True):
                 return
         if self._closed:
             connection.close()
@@ -257,9 +264,8 @@ class Pool(Generic[C]):
 
     def _serve_waiting(self) -> None:
         while self._waiting and self._open < self.upstream.limits.connections:
-            waiter = self._waiting.popleft()
-            if not waiter.cancelled:
-                self._dial(self._choose(None), waiter)
+            waiter, _ = self._waiting.popitem(last=False)
+            self._dial(self._choose(None), waiter)
 
     def _dial(self, endpoint: Endpoint[C], waiter: Waiter[C]) -> None:
         self._open += 1
@@ -279,10 +285,8 @@ class Pool(Generic[C]):
         if not connection.alive:
             # Accepted, and ended before this task had its turn: nothing was sent on it.
             self._fail(endpoint, waiter, ConnectionResetError("closed as soon as it was open"))
-        elif waiter.cancelled:
+        elif waiter.cancelled or not waiter.connected(connection, reused=False):
             self.release(connection)
-        else:
-            waiter.connected(connection, reused=False)
 
     def _fail(self, endpoint: Endpoint[C], waiter: Waiter[C], error: Exception) -> None:
         if not is_shortage(error):

@@ -48,6 +48,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
 
     __slots__ = (
         "_buffer",
+        "_congested",
         "_departures",
         "_inbox",
         "_interim",
@@ -78,6 +79,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
         self._reading_head = True
         self._interim = 0
         self._paused = False
+        self._congested = False
         self._departures = endpoint.resolver.departures
         self._outdated = False
         self._inbox = b""
@@ -107,7 +109,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
         self.endpoint.inflight -= 1
         if self.closed:
             return
-        if reusable:
+        if reusable and not self._congested:  # an early answer may leave a body half taken
             self.idle_since = now
             self.resume_reading()  # the last client may have been slower than this upstream
             self.pool.release(self)
@@ -226,6 +228,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
             self.tunnel.upstream_lost()
         if self.closed:
             return
+        self.closed = True
         exchange = self.exchange
         if exchange is not None and exc is not None:
             # A write may fail while the answer lies unread in the socket: an early 413, say.
@@ -236,13 +239,13 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
                     self._read_head(exchange, data)
                 else:
                     exchange.response_data(data)
-        self.closed = True
         if self.exchange is not None:
             self.exchange.upstream_closed(exc)
         self.pool.lost(self)
 
     def pause_writing(self) -> None:
         """See asyncio.BaseProtocol: the upstream takes the body slower than the client sends it."""
+        self._congested = True
         if self.tunnel is not None:
             self.tunnel.pause_client()
         elif self.exchange is not None:
@@ -250,6 +253,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
 
     def resume_writing(self) -> None:
         """See asyncio.BaseProtocol."""
+        self._congested = False
         if self.tunnel is not None:
             self.tunnel.resume_client()
         elif self.exchange is not None:

@@ -229,7 +229,9 @@ def test_bytes_behind_the_last_request_do_not_cost_its_answer(own: Rig, size: in
 
 @pytest.mark.parametrize("status", [b"413 Content Too Large", b"401 Unauthorized"])
 @pytest.mark.parametrize("lingers", [True, False])
-def test_an_early_answer_reaches_a_client_that_is_still_sending(own: Rig, status: bytes, lingers: bool) -> None:
+def test_an_early_answer_reaches_a_client_that_is_still_sending(
+    own: Rig, status: bytes, lingers: bool
+) -> None:
     """Case 96: 20 of 20 clients get the answer, whether the upstream reads on or closes abruptly."""
 
     def script(exchange: Exchange) -> None:
@@ -266,6 +268,25 @@ def test_a_client_that_is_still_sending_gets_the_gateways_own_413() -> None:
                 answers += client.transcript(b"POST").statuses
         rig.check_alive()
     assert answers == [413] * 20
+
+
+def test_an_early_answer_does_not_hold_up_the_next_request(own: Rig) -> None:
+    """Case 97: the client is read again, though the upstream never took the end of the last body."""
+    go = threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        go.wait(PATIENCE)
+        exchange.answer(b"ok")
+
+    with own.upstream.running(script), own.connect() as client:
+        client.send(post(LENGTH, body=b"hello"))
+        assert wait_until(lambda: bool(own.upstream.begun))
+        (served,) = own.plane.worker._context.clients
+        own.plane.call(served.pause_reading)  # as a body does whose end fills the buffers
+        go.set()
+        assert client.response(b"POST").status == 200
+        client.send(GOOD)
+        assert client.response().status == 200
 
 
 def test_an_early_200_frees_no_connection(own: Rig) -> None:

@@ -167,6 +167,25 @@ def test_a_stream_that_goes_on_is_not_cut() -> None:
             assert client.response().body == b":\n\n" * 8
 
 
+def test_what_others_take_is_not_the_gateways_time() -> None:
+    """Server-Timing: a client slow with its body and an upstream slow with its answer are not the gateway."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        pause.wait(SHORT)
+        exchange.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        exchange.answer(b"ok")
+
+    pause = threading.Event()
+    with Rig() as rig, rig.upstream.running(script), rig.connect() as client:
+        client.send(post(b"Content-Length: 5", body=b"he"))
+        assert not pause.wait(SHORT)
+        client.send(b"llo")
+        timing = client.response(b"POST").value(b"server-timing") or b""
+        own = float(timing.partition(b"gateway;dur=")[2].partition(b",")[0])
+        assert own < SHORT * 1e3 / 2, timing
+
+
 def test_a_total_deadline_ends_also_a_lively_stream() -> None:
     """`total` counts from the request, whatever happens meanwhile."""
     stop = threading.Event()
@@ -242,7 +261,10 @@ def unreachable() -> Iterator[str]:
 def test_a_connect_that_hangs_is_timed_out() -> None:
     """Fault 28: a black hole costs the connect deadline: 504, or control in treatment's place."""
     for percentage, status in ((0, 504), (100, 200)):
-        with unreachable() as url, Rig(percentage=percentage, timeouts=replace(PATIENT, connect=SHORT)) as rig:
+        with (
+            unreachable() as url,
+            Rig(percentage=percentage, timeouts=replace(PATIENT, connect=SHORT)) as rig,
+        ):
             arm = 1 if percentage else 0
             upstreams = list(rig.snapshot.upstreams)
             upstreams[arm] = replace(upstreams[arm], endpoints=(url,))
@@ -370,6 +392,71 @@ def test_the_latch_is_looked_at_when_a_request_leaves_the_queue() -> None:
             assert first.response().value(b"x-gateway-arm") == b"treatment"
             assert second.response().value(b"x-gateway-arm") == b"control"
         assert len(rig.treatment.begun) == 1
+
+
+def test_the_latch_empties_a_long_queue() -> None:
+    """Promise 2: hundreds that waited for treatment while the latch engaged are all served by control."""
+    gate = Gate()
+    with (
+        Rig(percentage=100, connection_limits=ConnectionLimits(1, 900)) as rig,
+        contextlib.ExitStack() as stack,
+    ):
+        rig.treatment.script = gate
+        first = stack.enter_context(rig.connect())
+        first.send(get())
+        assert wait_until(lambda: bool(rig.treatment.begun))
+        waiting = [stack.enter_context(rig.connect()) for _ in range(600)]
+        for client in waiting:
+            client.send(get())
+        rig.plane.settle()
+        rig.plane.latch.engage(LatchKind.EMERGENCY, "test", "test")
+        gate.opened.set()
+        assert first.response().value(b"x-gateway-arm") == b"treatment"
+        answers = [client.response() for client in waiting]
+        assert {(answer.status, answer.value(b"x-gateway-arm")) for answer in answers} == {(200, b"control")}
+
+
+def test_who_waits_for_a_hanging_treatment_gets_control_once_latched() -> None:
+    """Promise 2: a wait that ends by its deadline ends at control as well, if the latch engaged."""
+    gate = Gate()
+    short = replace(PATIENT, connect=SHORT)
+    with Rig(percentage=100, connection_limits=ConnectionLimits(1, 3), timeouts=short) as rig:
+        with rig.treatment.running(gate), rig.connect() as first, rig.connect() as second:
+            first.send(get())
+            assert wait_until(lambda: bool(rig.treatment.begun))
+            second.send(get())
+            rig.plane.settle()
+            rig.plane.latch.engage(LatchKind.EMERGENCY, "test", "test")
+            with lasting(SHORT):
+                response = second.response()
+            assert (response.status, response.value(b"x-gateway-arm")) == (200, b"control")
+            gate.opened.set()
+            assert first.response().status == 200
+
+
+def test_who_gave_up_waiting_takes_no_place_in_the_queue() -> None:
+    """The bulkhead: a place is free again once its request has timed out, or its client has left."""
+    gate = Gate()
+    short = replace(PATIENT, connect=SHORT)
+    with Rig(connection_limits=ConnectionLimits(1, 2), timeouts=short) as rig:
+        with (
+            rig.upstream.running(gate),
+            rig.connect() as first,
+            rig.connect() as second,
+            rig.connect() as last,
+        ):
+            first.send(get())
+            assert wait_until(lambda: bool(rig.upstream.begun))
+            with rig.connect() as leaves:
+                leaves.send(get())
+                second.send(get())
+                assert second.response().status == 503
+            rig.plane.settle()
+            last.send(get())
+            rig.plane.settle()
+            gate.opened.set()
+            assert first.response().status == 200
+            assert last.response().status == 200
 
 
 def test_slow_clients_cost_the_others_nothing() -> None:

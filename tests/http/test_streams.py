@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import socket
 import statistics
 import threading
@@ -35,7 +36,10 @@ def resident_bytes() -> int:
 
 
 HEADS = {
-    "chunked": (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n", True),
+    "chunked": (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n",
+        True,
+    ),
     "until close": (b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", False),
     "counted": (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (100 * 14), False),
 }
@@ -363,7 +367,12 @@ def test_an_unhealthy_treatment_means_control() -> None:
             assert response.value(b"x-gateway-failover") == expected
 
 
-WEBSOCKET = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: a", b"Sec-WebSocket-Version: 13")
+WEBSOCKET = (
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Key: a",
+    b"Sec-WebSocket-Version: 13",
+)
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Kept: 1\r\n\r\n"
 
 
@@ -474,6 +483,23 @@ def test_a_tunnel_ends_with_the_upstream(own: Rig, how: Ending) -> None:
         assert client.head().status == 101
         assert client.read_raw() == b""
         assert client.ending is not None
+
+
+def test_the_end_of_a_tunnel_is_not_waited_for_without_a_deadline(own: Rig) -> None:
+    """Case 99: a client that does not take what the upstream left behind is let go in the end."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        exchange.send(SWITCH)
+        own.plane.settle()
+        exchange.reset()
+
+    with own.upstream.running(script), own.connect() as client:
+        client.send(get(*WEBSOCKET))
+        assert client.head().status == 101
+        (served,) = own.plane.worker._context.clients
+        assert client.read_raw() == b""
+        assert served.deadline < math.inf
 
 
 def test_a_tunnel_holds_back_a_fast_sender(own: Rig) -> None:
