@@ -11,6 +11,7 @@ import signal
 import socket
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 
@@ -220,3 +221,34 @@ def test_new_connections_until_the_end_are_served_or_refused(gateways: Callable[
     assert outcomes["refused"] == len(threads)
     # The kernel offers no way to close a listening socket without a moment in which one more may come.
     assert outcomes["cut"] + outcomes["reset in the queue"] <= 1
+
+
+def test_a_busy_admin_api_costs_the_data_plane_nothing(running: Gateway):
+    """100 writes at once and 20 connections that never finish their request: no user waits or fails."""
+    url = f"http://127.0.0.1:{running.admin_port}/api/v1/emergency"
+    codes: Counter[int] = Counter()
+
+    def write_once() -> None:
+        body = urllib.request.Request(url, b'{"reason": "again"}', {"Content-Type": "application/json"})
+        with urllib.request.urlopen(body, timeout=10) as answer:
+            codes[answer.status] += 1
+
+    loris = [socket.create_connection(("127.0.0.1", running.admin_port)) for _ in range(20)]
+    for one in loris:
+        one.sendall(b"POST /api/v1/emergency HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\n{")
+    writers = [threading.Thread(target=write_once) for _ in range(100)]
+    with Load(running) as load:
+        load.more(50)
+        for writer in writers:
+            writer.start()
+        slowest = 0.0
+        while any(writer.is_alive() for writer in writers):
+            began = time.monotonic()
+            assert running.get().status == 200
+            slowest = max(slowest, time.monotonic() - began)
+        load.more(50)
+    for one in loris:
+        one.close()
+    assert codes == {200: 100}
+    assert load.failures == []
+    assert slowest < 0.5

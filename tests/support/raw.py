@@ -353,8 +353,16 @@ class Transcript:
 class Client:
     """A raw client of one connection. Its responses are parsed strictly: a Violation fails the test."""
 
-    def __init__(self, address: tuple[str, int], *, receive_buffer: int | None = None) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        *,
+        receive_buffer: int | None = None,
+        source: tuple[str, int] | None = None,
+    ) -> None:
         self.socket = socket.socket()
+        if source is not None:
+            self.socket.bind(source)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
