@@ -148,6 +148,6 @@ def test_a_101_that_nobody_asked_for(rig: Rig, upgrade: bytes) -> None:
         response = client.response()
         assert response.status == 502
         check_problem(response)
-        client.send(get())
         with rig.upstream.running(answering(OK)):
+            client.send(get())
             assert client.response().status == 200
