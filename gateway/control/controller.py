@@ -29,10 +29,11 @@ from gateway.control.operations import Operations, Parts, directory_bytes
 from gateway.control.publishing import Publisher
 from gateway.control.reload import Applied, Reloader, ReloadRefused
 from gateway.control.rollout.desk import Refused, RolloutDesk, Surroundings
-from gateway.control.rollout.pace import Pace, Unmeasured
+from gateway.control.rollout.pace import Pace
 from gateway.control.store.api import FaultKind, Store, StoreError, StoreFault
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore
 from gateway.control.tasks import Lane, TaskKeeper
+from gateway.control.windows import Standing, Windows
 from gateway.core.compile import Position, compile_snapshot, initial_position
 from gateway.core.reload_rules import reload_conflicts, restart_required
 from gateway.core.rollout import GATEWAY
@@ -66,6 +67,7 @@ MEASURE_PATIENCE = 5.0
 _KEPT_LEDGER = "ledger"
 _KEPT_HEALTH = "health"
 _KEPT_ROLLOUT = "rollout"
+_KEPT_WINDOWS = "windows"
 _KEPT_APPLIED = "applied"
 
 
@@ -156,21 +158,30 @@ class Controller:
             await parts.tasks.stop()
             await self._admin.close()
             parts.desk.checkpoint()
+            self._take_in()
+            parts.windows.close()
             self._keep_ledger()
 
     async def _assemble(self, loaded: Loaded, store: Store) -> Parts:
         """Build the parts around what earlier control processes left, and connect them."""
         keeper = self._keeper
-        unmeasured = Unmeasured()
+        windows = await Windows.restore(
+            store,
+            keeper.kept.get(_KEPT_WINDOWS),
+            lambda kept: keeper.keep(_KEPT_WINDOWS, kept),
+            retention=loaded.config.state.retention,
+            now=self._now,
+        )
         history = History(store, await _newest(store))
-        around = Surroundings(store, history, self._latch, unmeasured, self._publish, self._keep_rollout)
+        around = Surroundings(store, history, self._latch, windows, self._publish, self._keep_rollout)
         desk = RolloutDesk.resume(loaded, around, keeper.kept.get(_KEPT_ROLLOUT), self._now)
         last = _restored(keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
         self._publisher = Publisher(self._link, last, loaded, desk.position)
+        windows.resume(lambda: Standing(desk.state.phase, desk.state.epoch, self._publisher.current))
         pace = Pace(
             desk,
             store,
-            unmeasured,
+            windows,
             treatment_healthy=self._treatment_healthy,
             folder=loaded.path.parent,
             now=self._now,
@@ -187,6 +198,7 @@ class Controller:
             history=history,
             desk=desk,
             pace=pace,
+            windows=windows,
             ledger=_restored(keeper, _KEPT_LEDGER, Ledger.restore, Ledger),
             tasks=self._tasks,
         )
@@ -222,6 +234,7 @@ class Controller:
         snapshot = self._parts.publisher.current
         logs.set_level(snapshot.log_level)
         self._parts.health.follow(snapshot.upstreams)
+        self._parts.windows.look_back = config.deployment.monitoring.window
         self._admin.access = _access(config)
         self._keeper.keep(_KEPT_APPLIED, _since(loaded.digest, applied.at))
         self._keeper.keep(KEPT_SOURCES, pack_sources(loaded.sources))
@@ -231,12 +244,16 @@ class Controller:
         """For ever: take in the workers' reports, note replaced workers, hand the ledger over."""
         looks = 0
         while True:
-            self._operations.observe()
+            self._take_in()
             self._note_worker_restarts()
             looks += 1
             if looks % round(LEDGER_KEEP_INTERVAL / OBSERVE_INTERVAL) == 0:
                 self._keep_ledger()
             await asyncio.sleep(OBSERVE_INTERVAL)
+
+    def _take_in(self) -> None:
+        self._operations.observe()
+        self._parts.windows.take(self._parts.ledger.reports, self._parts.live_pids())
 
     def _note_worker_restarts(self) -> None:
         restarts = self._keeper.standing.worker_restarts

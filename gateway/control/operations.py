@@ -26,9 +26,11 @@ from gateway.control.reload import Reloader
 from gateway.control.rollout.desk import Refused, RolloutDesk
 from gateway.control.rollout.pace import Pace
 from gateway.control.rollout.views import number as plain_number
+from gateway.control.rollout.views import phases
 from gateway.control.rollout.views import standing as rollout_standing
 from gateway.control.store.api import Store
 from gateway.control.tasks import TaskKeeper
+from gateway.control.windows import Windows
 from gateway.core import gates
 from gateway.core.explain import Question, explain
 from gateway.core.percentage import effective_percentage
@@ -57,8 +59,13 @@ class Parts:
     history: History
     desk: RolloutDesk
     pace: Pace
+    windows: Windows
     ledger: Ledger
     tasks: TaskKeeper
+
+    def live_pids(self) -> frozenset[int]:
+        """The process ids of the workers that run."""
+        return frozenset(worker.pid for worker in self.workers())
 
 
 class Operations:
@@ -75,7 +82,7 @@ class Operations:
     def observe(self) -> None:
         """Take in what the workers reported since the last time."""
         self._parts.ledger.take(self._parts.link.drain())
-        self._parts.ledger.retire({worker.pid for worker in self._parts.workers()})
+        self._parts.ledger.retire(self._parts.live_pids())
 
     def not_ready(self) -> str:
         """See `Backend`."""
@@ -92,7 +99,7 @@ class Operations:
         standing = parts.keeper.standing
         applied = parts.reloader.applied
         fault = parts.store.fault
-        return views.status(
+        seen = views.status(
             views.StatusView(
                 at=self._now(),
                 state=parts.desk.state,
@@ -119,6 +126,7 @@ class Operations:
                 pid=standing.pid,
             )
         )
+        return seen | {"phases": phases(parts.windows.phases())}
 
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """See `Backend`."""

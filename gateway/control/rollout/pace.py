@@ -46,20 +46,6 @@ class Judged(Protocol):
         """Treatment's traffic since the windows last began, as far as this gate looks at it."""
 
 
-class Unmeasured:
-    """Nothing is measured: every metrics gate is without data, and does what it does then."""
-
-    def evidence(self, gate: MetricsThreshold) -> Evidence:
-        """See `Judged`."""
-        return Evidence(0, {})
-
-    def restart_evidence(self) -> None:
-        """See `desk.Measurements`: there is nothing to begin afresh."""
-
-    def restart_windows(self) -> None:
-        """See `desk.Measurements`: there is nothing to begin afresh."""
-
-
 class Pace:
     """Runs the ticks over a desk."""
 

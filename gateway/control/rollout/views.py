@@ -5,11 +5,13 @@ Times are RFC 3339 in UTC, percentages numbers from 0 to 100; None stands for "n
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from gateway.control.windows import PhaseMetrics
 from gateway.core.gates import evaluate, pending_rollback, schedule
 from gateway.core.percentage import effective_percentage, percentage_after_release
 from gateway.model.gates import Finding, GateResult
@@ -96,6 +98,19 @@ def gate(result: GateResult) -> Document:
         "reason": worst.reason,
         "findings": [_finding(finding) for finding in result.findings],
     }
+
+
+def phases(stays: Iterable[PhaseMetrics]) -> list[Document]:
+    """Both arms over every stay in a phase, oldest first; latencies in seconds."""
+    return [
+        {
+            "phase": stay.phase,
+            "epoch": stay.epoch,
+            "since": timestamp(stay.since),
+            "arms": {arm: asdict(metrics) for arm, metrics in stay.arms.items()},
+        }
+        for stay in stays
+    ]
 
 
 def _finding(finding: Finding) -> Document:
