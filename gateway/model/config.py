@@ -227,7 +227,13 @@ class Failover(Section):
 
 
 Method = Annotated[str, Text(r"[A-Z][A-Z-]{0,31}", "expected a method in capitals, as in POST")]
-HeaderName = Annotated[str, Text(TOKEN, "expected a header's name")]
+HeaderName = Annotated[
+    str,
+    Text(
+        r"(?![Xx]-[Gg][Aa][Tt][Ee][Ww][Aa][Yy]-)" + TOKEN,
+        "expected a header's name, and not X-Gateway-*: a client's own are removed",
+    ),
+]
 HeaderValue = Annotated[
     str,
     Text(

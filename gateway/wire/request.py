@@ -115,7 +115,9 @@ class RequestReader:
     """Parses request heads under one configuration. `noted` names fields to keep, in lower case."""
 
     def __init__(self, noted: Iterable[bytes], most_fields: int) -> None:
-        self._rules = FieldRules(REQUEST_RULES, noted)
+        names = frozenset(noted)
+        self._rules = FieldRules(REQUEST_RULES, names)
+        self._noted_with_rules = names & REQUEST_RULES.keys()
         self._most_lines = most_fields + 3
         self._hosts: set[bytes] = set()
         self._spare: HttpRequestParser | None = None
@@ -144,6 +146,8 @@ class RequestReader:
         request = Request(start[0], start[1], False) if start else self._start_line(lines[0])
         del lines[-2:], lines[0]
         self._fields(request, lines)
+        if self._noted_with_rules:
+            self._note(request, lines)
         # A validator that was promised a body, or told that the connection ends, is of no more use.
         if whole and request.keep_alive and not request.length and not request.has_length:
             self._spare = validator
@@ -180,6 +184,15 @@ class RequestReader:
             request.host = self._host(request.authority)
         if connection is not None:
             _connection(request, connection, upgrade)
+
+    def _note(self, request: Request, lines: list[bytes]) -> None:
+        """Keep the values of fields that have a rule of their own as well: a route may go by the Host."""
+        for line in lines:
+            name, _, value = line.partition(b":")
+            name = name.lower()
+            if name in self._noted_with_rules:
+                # An absolute target's authority replaces the Host (RFC 9112 section 3.2.2).
+                request.note(name, request.host if name == b"host" else value.strip(b" \t"))
 
     def _start_line(self, line: bytes) -> Request:
         request = _start_line(line)

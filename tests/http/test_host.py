@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.http.cases import Case, Forwarded, Way, check, every_way, get, message
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
+from tests.support.snapshots import DSPY, make_route
 
 
 def host(*values: bytes, version: bytes = b"HTTP/1.1") -> bytes:
@@ -46,7 +49,12 @@ CASES = [
             b"\xc3\xa9.example",
         )
     ),
-    Case(25, "a valid Host with a port", host(b"a.example:8080"), Forwarded(has=((b"host", b"a.example:8080"),))),
+    Case(
+        25,
+        "a valid Host with a port",
+        host(b"a.example:8080"),
+        Forwarded(has=((b"host", b"a.example:8080"),)),
+    ),
     Case(25, "a valid IPv6 Host", host(b"[::1]:80"), Forwarded(has=((b"host", b"[::1]:80"),))),
     Case(25, "blanks around a Host", host(b" \ta.example\t "), Forwarded(has=((b"host", b"a.example"),))),
     Case(26, "unknown Host", host(b"unknown.example"), Forwarded(has=((b"host", b"unknown.example"),))),
@@ -176,3 +184,20 @@ def test_a_request_id_is_made(rig: Rig, fields: tuple[bytes, ...]) -> None:
         made = client.response().value(b"x-request-id")
     assert made
     assert rig.upstream.heads[-1].values(b"x-request-id") == [made]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("host", "api.example"), ("x-forwarded-proto", "https"), ("x-request-id", "7"), ("content-length", "5")],
+)
+def test_a_route_may_go_by_a_field_that_is_rewritten(name: str, value: str) -> None:
+    """Case 29: what the gateway reads for itself can be matched as any other field, and is read still."""
+    elsewhere = replace(make_route("elsewhere", headers=((name, value),)), control=DSPY)
+    sent = {b"host": b"a", b"content-length": b"2", name.encode(): value.encode()}
+    with Rig(routes=(elsewhere, make_route())) as rig, rig.connect() as client:
+        for fields, upstream in ((sent, rig.treatment), ({b"host": b"a"}, rig.control)):
+            lines = [field + b": " + text for field, text in fields.items()]
+            body = b"x" * int(fields.get(b"content-length", b"0"))
+            client.send(message(b"POST /case HTTP/1.1", *lines, body=body))
+            assert client.response(b"POST").status == 200
+            assert len(upstream.heads) == 1
