@@ -10,7 +10,19 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-METHODS = (b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"get", b"BREW", b"TRACE", b"CONNECT")
+METHODS = (
+    b"GET",
+    b"POST",
+    b"HEAD",
+    b"PUT",
+    b"DELETE",
+    b"OPTIONS",
+    b"PATCH",
+    b"get",
+    b"BREW",
+    b"TRACE",
+    b"CONNECT",
+)
 TARGETS = (
     b"/",
     b"/a/../b//c?q=%2e#".rstrip(b"#"),
@@ -23,7 +35,16 @@ TARGETS = (
     b"https://other.example/",
     b"http://user@other.example/",
 )
-VERSIONS = (b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"HTTP/2.0", b"http/1.1", b"HTTP/1.1 ")
+VERSIONS = (
+    b"HTTP/1.1",
+    b"HTTP/1.1",
+    b"HTTP/1.1",
+    b"HTTP/1.0",
+    b"HTTP/1.2",
+    b"HTTP/2.0",
+    b"http/1.1",
+    b"HTTP/1.1 ",
+)
 FIELDS = (
     b"A: b",
     b"A:",
@@ -73,9 +94,29 @@ BAD_FIELDS = (
 )
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: hidden.example\r\n\r\n"
 BODIES = (b"", b"abc", b"0\r\n\r\n", HIDDEN, b"0\r\n\r\n" + HIDDEN, b"\r\n", b"\0" * 10)
-CHUNK_LINES = (b"%x", b"%X", b"0%x", b"%x;a=b", b'%x;a="q;\\"x"', b"%x;", b"%x ", b"+%x", b"0x%x", b"%x;a", b"%x\t;a=b")
+CHUNK_LINES = (
+    b"%x",
+    b"%X",
+    b"0%x",
+    b"%x;a=b",
+    b'%x;a="q;\\"x"',
+    b"%x;",
+    b"%x ",
+    b"+%x",
+    b"0x%x",
+    b"%x;a",
+    b"%x\t;a=b",
+)
 ENDS = (b"\r\n", b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b"\r\r\n", b"")
-TRAILERS = (b"", b"", b"A: b\r\n", b"X-User-Id: evil\r\n", b"Content-Length: 5\r\n", b"Host: evil\r\n", b"bad\r\n")
+TRAILERS = (
+    b"",
+    b"",
+    b"A: b\r\n",
+    b"X-User-Id: evil\r\n",
+    b"Content-Length: 5\r\n",
+    b"Host: evil\r\n",
+    b"bad\r\n",
+)
 SPLICES = (
     b"\r\n",
     b"\n",

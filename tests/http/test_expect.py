@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from tests.http.cases import Case, Forwarded, Refused, Way, check, check_problem, every_way, get, message, post
+from tests.http.cases import (
+    Case,
+    Forwarded,
+    Refused,
+    Way,
+    check,
+    check_problem,
+    every_way,
+    get,
+    message,
+    post,
+)
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
 from tests.support.raw import Exchange, answering, wait_until
@@ -132,7 +143,10 @@ def test_interim_responses(rig: Rig, interim: bytes, version: bytes, pieces: boo
 
 def test_too_many_interim_responses(rig: Rig) -> None:
     """Case 66: an upstream that never comes to the point is a bad gateway, in bounded time."""
-    with rig.upstream.running(answering(b"HTTP/1.1 102 Processing\r\n\r\n" * 10_000 + OK)), rig.connect() as client:
+    with (
+        rig.upstream.running(answering(b"HTTP/1.1 102 Processing\r\n\r\n" * 10_000 + OK)),
+        rig.connect() as client,
+    ):
         client.send(get())
         response = client.response()
     assert response.status == 502

@@ -326,7 +326,9 @@ def test_a_body_cut_short_is_never_completed(rig: Rig, sent: bytes, how: Ending)
             client.reset()
     assert wait_until(lambda: carrier.ending is not None)
     rig.check_alive()
-    assert [one.head.target for one in rig.upstream.completed[completed:] if one.head.target == b"/case"] == []
+    assert [
+        one.head.target for one in rig.upstream.completed[completed:] if one.head.target == b"/case"
+    ] == []
 
 
 def test_a_length_too_large_is_answered_before_the_body() -> None:

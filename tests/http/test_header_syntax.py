@@ -27,8 +27,13 @@ CASES = [
     *(Case(32, f"CTL {byte:02x} in a name", get(b"Na%cme: v" % byte)) for byte in (*CONTROLS[1:], 9, 0)),
     *(Case(32, f"{byte:02x} in a name", get(b"Na%cme: v" % byte)) for byte in (0x80, 0xA0, 0xFF)),
     *(Case(33, f"CTL {byte:02x} in a value", get(b"Name: a%cb" % byte)) for byte in CONTROLS),
-    *(Case(33, f"CTL {byte:02x} before a value", get(b"Name: %cb" % byte)) for byte in (0x00, 0x0B, 0x0C, 0x1C)),
-    Case(34, "obs-text", get(b"Name: a" + OBS_TEXT + b"b"), Forwarded(has=((b"name", b"a" + OBS_TEXT + b"b"),))),
+    *(
+        Case(33, f"CTL {byte:02x} before a value", get(b"Name: %cb" % byte))
+        for byte in (0x00, 0x0B, 0x0C, 0x1C)
+    ),
+    Case(
+        34, "obs-text", get(b"Name: a" + OBS_TEXT + b"b"), Forwarded(has=((b"name", b"a" + OBS_TEXT + b"b"),))
+    ),
     Case(
         34,
         "obs-text that Python takes for blanks",
@@ -66,7 +71,9 @@ CASES = [
         get(*(b"A%d: b" % number for number in range(99))),
         Forwarded(has=((b"a0", b"b"), (b"a98", b"b"))),
     ),
-    Case(37, "one field of 32 KB", get(b"Name: " + b"a" * 32_768), Forwarded(has=((b"name", b"a" * 32_768),))),
+    Case(
+        37, "one field of 32 KB", get(b"Name: " + b"a" * 32_768), Forwarded(has=((b"name", b"a" * 32_768),))
+    ),
 ]
 
 
@@ -87,7 +94,9 @@ def test_a_head_may_be_cut_anywhere(rig: Rig) -> None:
         b"X-Hop: 1",
         body=b"5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n",
     )
-    expected = Forwarded(b"POST", b"/case?q=1", b"hello!", has=((b"x-user-id", b"user-1"),), lacks=(b"x-hop",))
+    expected = Forwarded(
+        b"POST", b"/case?q=1", b"hello!", has=((b"x-user-id", b"user-1"),), lacks=(b"x-hop",)
+    )
     outcomes = set()
     with rig.connect() as client:
         for offset in range(len(sent)):

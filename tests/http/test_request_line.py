@@ -103,7 +103,9 @@ CASES = [
         start(b"GET http://[::1]:8080/case HTTP/1.1"),
         Forwarded(has=((b"host", b"[::1]:8080"),)),
     ),
-    Case(18, "absolute form without a path", start(b"GET http://case.example HTTP/1.1"), Forwarded(target=b"/")),
+    Case(
+        18, "absolute form without a path", start(b"GET http://case.example HTTP/1.1"), Forwarded(target=b"/")
+    ),
     Case(
         18,
         "absolute form with a query and no path",
@@ -117,7 +119,10 @@ CASES = [
     Case(19, "relative path", start(b"GET case HTTP/1.1")),
     Case(20, "OPTIONS asterisk", start(b"OPTIONS * HTTP/1.1"), Forwarded(b"OPTIONS", b"*")),
     Case(
-        20, "OPTIONS of an authority", start(b"OPTIONS http://case.example HTTP/1.1"), Forwarded(b"OPTIONS", b"*")
+        20,
+        "OPTIONS of an authority",
+        start(b"OPTIONS http://case.example HTTP/1.1"),
+        Forwarded(b"OPTIONS", b"*"),
     ),
     Case(21, "CONNECT", start(b"CONNECT case.example:80 HTTP/1.1"), Refused((400, 405, 501))),
     Case(21, "CONNECT of a path", start(b"CONNECT /case HTTP/1.1"), Refused((400, 405, 501))),
@@ -127,7 +132,12 @@ CASES = [
         message(b"TRACE /case HTTP/1.1", HOST, b"Cookie: a=b", b"Authorization: Basic YQ=="),
         Refused((405,)),
     ),
-    Case(22, "TRACE at its last hop", message(b"TRACE /case HTTP/1.1", HOST, b"Max-Forwards: 0"), Refused((405,))),
+    Case(
+        22,
+        "TRACE at its last hop",
+        message(b"TRACE /case HTTP/1.1", HOST, b"Max-Forwards: 0"),
+        Refused((405,)),
+    ),
     Case(
         22,
         "OPTIONS that has hops left",
@@ -154,7 +164,9 @@ def test_an_options_at_its_last_hop_is_answered_here(rig: Rig) -> None:
     assert len(rig.upstream.heads) == before
 
 
-@pytest.mark.parametrize("sent", [b"GET /case\r\n", b"GET /case HTTP/1.1\r\nHost: case.example\r\n", b"GE", b"\r\n"])
+@pytest.mark.parametrize(
+    "sent", [b"GET /case\r\n", b"GET /case HTTP/1.1\r\nHost: case.example\r\n", b"GE", b"\r\n"]
+)
 def test_a_client_that_ends_inside_a_head_gets_nothing_forwarded(rig: Rig, sent: bytes) -> None:
     """Case 11: an unfinished head at the end of the connection is no request."""
     before = len(rig.upstream.heads)

@@ -172,6 +172,7 @@ class PaperPlane:
         """End the worker."""
         self._loop.run_until_complete(self._end())
         self._listener.close()
+
     async def converse(self, pieces: list[bytes]) -> bytes:
         """One client connection that sends these pieces and then its FIN; what it was answered."""
         received: list[bytes] = []

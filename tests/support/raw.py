@@ -417,7 +417,7 @@ class Client:
         return self._head()
 
     def _head(self) -> Response:
-        interim = []
+        interim: list[ResponseHead] = []
         while True:
             event = self._event()
             assert isinstance(event, ResponseHead), f"no response: {event or self.ending}"
@@ -490,12 +490,16 @@ class Client:
     def _event(self) -> object | None:
         """The next event; None when the connection has ended (see `ending`)."""
         while not self._events and self.ending is None:
-            if data := self.read_raw():
+            data = self.read_raw()
+            if data:
                 self._events.extend(self.parser.feed(data))
-            elif self.ending is Ending.FIN:
+            elif self._ended_by(Ending.FIN):
                 with contextlib.suppress(Violation):
                     self._events.extend(self.parser.close())
         return self._events.pop(0) if self._events else None
+
+    def _ended_by(self, how: Ending) -> bool:
+        return self.ending is how
 
     def half_close(self) -> None:
         """Send a FIN and go on reading."""

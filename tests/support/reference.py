@@ -14,7 +14,9 @@ _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([^\x00-\x20\x7f]+) HTTP/1\.([01])")
 _FIELD_LINE = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t\x20-\x7e\x80-\xff]*?)[ \t]*")
 _LENGTH = re.compile(rb"[0-9]+")
-_EXTENSION = rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"(?:[^"\\\r\n]|\\[^\r\n])*"))?'
+_EXTENSION = (
+    rb"[ \t]*;[ \t]*" + _TOKEN + rb"(?:[ \t]*=[ \t]*(?:" + _TOKEN + rb'|"(?:[^"\\\r\n]|\\[^\r\n])*"))?'
+)
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]+)(?:" + _EXTENSION + rb")*")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+;=]+)(?::[0-9]*)?")
 _ABSOLUTE = re.compile(rb"[hH][tT][tT][pP]://([^/?#]+)([/?][^#]*)?")
@@ -58,7 +60,11 @@ def _request(data: bytes, at: int) -> tuple[Sent, int, bool]:
     fields: dict[bytes, list[bytes]] = {}
     at = _fields(data, at, fields)
     hosts = fields.get(b"host", [])
-    if len(hosts) > 1 or (minor == b"1" and not hosts) or any(_HOST.fullmatch(host) is None for host in hosts):
+    if (
+        len(hosts) > 1
+        or (minor == b"1" and not hosts)
+        or any(_HOST.fullmatch(host) is None for host in hosts)
+    ):
         raise _Invalid
     body, at = _body(data, at, fields, minor)
     options = b",".join(fields.get(b"connection", [])).lower().split(b",")
