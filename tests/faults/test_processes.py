@@ -18,7 +18,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.processes.directory import Role
-from tests.faults.test_reloads import deployment, metric, status, write
+from tests.faults.operating import deployment, metric, status, write
 from tests.support.processes import Gateway, Load, eventually
 from tests.support.raw import Client, Exchange, Upstream
 

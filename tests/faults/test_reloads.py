@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gateway.processes.directory import Role
+from tests.faults.operating import deployment, metric, process_ids, settled, snapshots, status, write
 from tests.faults.places import descriptors, resident
 from tests.support.processes import ROOT, Gateway, Load, eventually
 
@@ -26,50 +23,9 @@ pytestmark = pytest.mark.process
 USERS = [f"user-{number}" for number in range(30)]
 
 
-def deployment(percentage: float) -> dict[str, Any]:
-    """A config's `deployment` with this share on treatment."""
-    phases = {"canary": {"user_percentage": percentage}}
-    return {"initial_phase": "canary", "phases": phases}
-
-
-def status(gateway: Gateway) -> dict[str, Any]:
-    """The status document."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin_port}/api/v1/status", timeout=5) as answer:
-        return dict(json.load(answer))
-
-
-def metric(gateway: Gateway, name: str) -> float:
-    """The sum over a metric's labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin_port}/metrics", timeout=5) as answer:
-        text = answer.read().decode()
-    return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
-
-
-def write(gateway: Gateway, path: Path | None = None, **changes: Any) -> None:
-    """Put a config in place as careful writers do."""
-    path = path or gateway.directory / "gateway.yaml"
-    fresh = path.with_name("gateway.new")
-    fresh.write_text(json.dumps(gateway.configuration() | changes))
-    fresh.rename(path)
-
-
 def arms(gateway: Gateway) -> list[str]:
     """The arm of each of some users."""
     return [gateway.get(user=user).arm for user in USERS]
-
-
-def process_ids(gateway: Gateway) -> list[int]:
-    return [gateway.pid, *gateway.pids(Role.CONTROL), *gateway.pids(Role.WORKER)]
-
-
-def snapshots(gateway: Gateway) -> set[int | None]:
-    """The snapshot versions that the workers serve by."""
-    return {worker["snapshot"] for worker in status(gateway)["workers"]}
-
-
-def settled(gateway: Gateway) -> set[int | None] | None:
-    found = snapshots(gateway)
-    return found if len(found) == 1 and None not in found else None
 
 
 @pytest.mark.parametrize("bad", ["listen: [", "version: 1\nroutes: {}\n", ""])

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gateway.processes.directory import Role
+from tests.faults.operating import deployment, settled, status, write
 from tests.faults.places import processor_seconds, resident
-from tests.faults.test_reloads import deployment, settled, status, write
 from tests.support.processes import Gateway, eventually
 from tests.support.streams import StreamUpstream, ended, held_streams
 

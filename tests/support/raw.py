@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
+import os
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from tests.support.egress import (
@@ -43,6 +45,11 @@ class Ending(enum.Enum):
 
     FIN = "fin"
     RESET = "reset"
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def wait_until(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
@@ -196,7 +203,7 @@ class UpstreamConnection:
         self.socket.close()
 
 
-Script: TypeAlias = Callable[[Exchange], None]
+Script: TypeAlias = Callable[[Exchange], object]
 
 
 def echo(exchange: Exchange) -> None:
@@ -485,6 +492,15 @@ class Client:
             return b""
         if not data:
             self.ending = Ending.FIN
+        return data
+
+    def read_exactly(self, size: int) -> bytes:
+        """This many bytes of a tunnel, beginning with what came together with its 101."""
+        data = self.parser.take_buffered()
+        while len(data) < size:
+            more = self.read_raw()
+            assert more, f"ended after {data!r}"
+            data += more
         return data
 
     def _event(self) -> object | None:

@@ -69,7 +69,11 @@ class StreamUpstream:
 
     def send_all(self) -> None:
         """An event on every open stream."""
-        self._loop.call_soon_threadsafe(lambda: [one.write(_EVENT) for one in self.open])
+        self._loop.call_soon_threadsafe(self._send_all)
+
+    def _send_all(self) -> None:
+        for transport in self.open:
+            transport.write(_EVENT)
 
     def close(self) -> None:
         """End everything."""
