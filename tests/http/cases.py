@@ -23,6 +23,14 @@ from tests.support.raw import Client, Ending, Response
 GOOD = b"GET /good HTTP/1.1\r\nHost: good.example\r\n\r\n"
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: behind.example\r\n\r\n"
 
+WEBSOCKET = (
+    b"Connection: Upgrade",
+    b"Upgrade: websocket",
+    b"Sec-WebSocket-Key: a",
+    b"Sec-WebSocket-Version: 13",
+)
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Kept: 1\r\n\r\n"
+
 
 def message(*lines: bytes, body: bytes = b"") -> bytes:
     """A start line and field lines, put together with CRLF, the empty line, and a body."""

@@ -7,6 +7,7 @@ blanks that some languages strip. A damaged message may well be valid; the refer
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from hypothesis import strategies as st
 
@@ -222,7 +223,7 @@ def conversation(entropy: bytes) -> list[bytes]:
         data = _wound(choices, data)
     places = sorted(choices.number(len(data) + 1) for _ in range(choices.number(4)))
     bounds = [0, *places, len(data)]
-    return [data[start:end] for start, end in zip(bounds, bounds[1:], strict=False) if end > start]
+    return [data[start:end] for start, end in pairwise(bounds) if end > start]
 
 
 conversations = st.binary(min_size=ENTROPY, max_size=ENTROPY).map(conversation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
@@ -10,50 +11,124 @@ from gateway.model.snapshot import HalfClose
 from tests.http.cases import GOOD, Case, Forwarded, Way, check, check_problem, every_way, get, message, post
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE, Ending, Exchange, echo, wait_until
+from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo, wait_until
 
 LENGTH = b"Content-Length: 5"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 CASES = [
-    Case(87, "nominated field", get(b"Connection: x-hop", b"X-Hop: 1", b"X-Kept: 1"),
-         Forwarded(has=((b"x-kept", b"1"),), lacks=(b"connection", b"x-hop"))),
-    Case(87, "nominated in any case and twice",
-         get(b"CONNECTION: X-HOP , ,keep-alive", b"connection: x-other", b"x-hop: 1", b"X-Hop: 2", b"X-OTHER: 3"),
-         Forwarded(lacks=(b"connection", b"x-hop", b"x-other"))),
-    Case(88, "nominated fields of the gateway and of the framing",
-         post(b"Connection: close, X-Forwarded-For, Authorization, Cookie, Host, Content-Length, X-Request-Id,"
-              b" X-Gateway-Arm, X-Gateway-Phase, X-Forwarded-Host, X-Forwarded-Proto",
-              b"X-Request-Id: kept", b"Authorization: Basic YQ==", b"Cookie: a=b", LENGTH, body=b"hello"),
-         Forwarded(b"POST", body=b"hello", closes=True,
-                   has=((b"host", b"case.example"), (b"content-length", b"5"), (b"x-forwarded-for", b"127.0.0.1"),
-                        (b"x-request-id", b"kept"), (b"x-gateway-phase", b"canary"),
-                        (b"x-forwarded-host", b"case.example"), (b"x-forwarded-proto", b"http")),
-                   lacks=(b"authorization", b"cookie"))),
-    Case(88, "nominated coding",
-         post(b"Connection: transfer-encoding", b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n\r\n"),
-         Forwarded(b"POST", body=b"hello")),
-    Case(89, "fields of one hop",
-         get(b"Keep-Alive: timeout=5", b"Proxy-Connection: keep-alive", b"TE: deflate", b"Trailer: A",
-             b"Proxy-Authorization: Basic YQ==", b"Connection: keep-alive"),
-         Forwarded(lacks=(b"keep-alive", b"proxy-connection", b"te", b"proxy-authorization", b"connection"))),
-    Case(89, "h2c", get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"),
-         Forwarded(lacks=(b"connection", b"upgrade", b"http2-settings"))),
-    Case(89, "h2c not nominated", get(b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"),
-         Forwarded(lacks=(b"upgrade", b"http2-settings"))),
-    Case(89, "upgrade to two protocols", get(b"Connection: upgrade", b"Upgrade: h2c, websocket"),
-         Forwarded(lacks=(b"connection", b"upgrade"))),
-    Case(89, "websocket with a body",
-         post(b"Connection: upgrade", b"Upgrade: websocket", LENGTH, body=b"hello"),
-         Forwarded(b"POST", body=b"hello", lacks=(b"connection", b"upgrade"))),
+    Case(
+        87,
+        "nominated field",
+        get(b"Connection: x-hop", b"X-Hop: 1", b"X-Kept: 1"),
+        Forwarded(has=((b"x-kept", b"1"),), lacks=(b"connection", b"x-hop")),
+    ),
+    Case(
+        87,
+        "nominated in any case and twice",
+        get(
+            b"CONNECTION: X-HOP , ,keep-alive",
+            b"connection: x-other",
+            b"x-hop: 1",
+            b"X-Hop: 2",
+            b"X-OTHER: 3",
+        ),
+        Forwarded(lacks=(b"connection", b"x-hop", b"x-other")),
+    ),
+    Case(
+        88,
+        "nominated fields of the gateway and of the framing",
+        post(
+            b"Connection: close, X-Forwarded-For, Authorization, Cookie, Host, Content-Length, X-Request-Id,"
+            b" X-Gateway-Arm, X-Gateway-Phase, X-Forwarded-Host, X-Forwarded-Proto",
+            b"X-Request-Id: kept",
+            b"Authorization: Basic YQ==",
+            b"Cookie: a=b",
+            LENGTH,
+            body=b"hello",
+        ),
+        Forwarded(
+            b"POST",
+            body=b"hello",
+            closes=True,
+            has=(
+                (b"host", b"case.example"),
+                (b"content-length", b"5"),
+                (b"x-forwarded-for", b"127.0.0.1"),
+                (b"x-request-id", b"kept"),
+                (b"x-gateway-phase", b"canary"),
+                (b"x-forwarded-host", b"case.example"),
+                (b"x-forwarded-proto", b"http"),
+            ),
+            lacks=(b"authorization", b"cookie"),
+        ),
+    ),
+    Case(
+        88,
+        "nominated coding",
+        post(
+            b"Connection: transfer-encoding", b"Transfer-Encoding: chunked", body=b"5\r\nhello\r\n0\r\n\r\n"
+        ),
+        Forwarded(b"POST", body=b"hello"),
+    ),
+    Case(
+        89,
+        "fields of one hop",
+        get(
+            b"Keep-Alive: timeout=5",
+            b"Proxy-Connection: keep-alive",
+            b"TE: deflate",
+            b"Trailer: A",
+            b"Proxy-Authorization: Basic YQ==",
+            b"Connection: keep-alive",
+        ),
+        Forwarded(lacks=(b"keep-alive", b"proxy-connection", b"te", b"proxy-authorization", b"connection")),
+    ),
+    Case(
+        89,
+        "h2c",
+        get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"),
+        Forwarded(lacks=(b"connection", b"upgrade", b"http2-settings")),
+    ),
+    Case(
+        89,
+        "h2c not nominated",
+        get(b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQAAP__"),
+        Forwarded(lacks=(b"upgrade", b"http2-settings")),
+    ),
+    Case(
+        89,
+        "upgrade to two protocols",
+        get(b"Connection: upgrade", b"Upgrade: h2c, websocket"),
+        Forwarded(lacks=(b"connection", b"upgrade")),
+    ),
+    Case(
+        89,
+        "websocket with a body",
+        post(b"Connection: upgrade", b"Upgrade: websocket", LENGTH, body=b"hello"),
+        Forwarded(b"POST", body=b"hello", lacks=(b"connection", b"upgrade")),
+    ),
     Case(89, "websocket not nominated", get(b"Upgrade: websocket"), Forwarded(lacks=(b"upgrade",))),
-    Case(89, "Proxy-Connection: close", get(b"Proxy-Connection: close"), Forwarded(lacks=(b"proxy-connection",))),
+    Case(
+        89,
+        "Proxy-Connection: close",
+        get(b"Proxy-Connection: close"),
+        Forwarded(lacks=(b"proxy-connection",)),
+    ),
     Case(92, "HTTP 1.0", message(b"GET /case HTTP/1.0", b"Host: a"), Forwarded(closes=True)),
-    Case(92, "HTTP 1.0 with keep-alive", message(b"GET /case HTTP/1.0", b"Host: a", b"Connection: keep-alive"),
-         Forwarded(lacks=(b"connection",), closes=True)),
-    Case(92, "HTTP 1.0 with a body", message(b"POST /case HTTP/1.0", b"Host: a", LENGTH, body=b"hello"),
-         Forwarded(b"POST", body=b"hello", closes=True)),
-]  # fmt: skip
+    Case(
+        92,
+        "HTTP 1.0 with keep-alive",
+        message(b"GET /case HTTP/1.0", b"Host: a", b"Connection: keep-alive"),
+        Forwarded(lacks=(b"connection",), closes=True),
+    ),
+    Case(
+        92,
+        "HTTP 1.0 with a body",
+        message(b"POST /case HTTP/1.0", b"Host: a", LENGTH, body=b"hello"),
+        Forwarded(b"POST", body=b"hello", closes=True),
+    ),
+]
 
 
 @every_way(CASES)
@@ -109,7 +184,7 @@ def own() -> object:
         rig.check_alive()
 
 
-def dying_when_reused(*, reset: bool, seen: list[bytes]) -> object:
+def dying_when_reused(*, reset: bool, seen: list[bytes]) -> Script:
     """A script that answers the first request of a connection and dies at the second."""
 
     def script(exchange: Exchange) -> None:
@@ -281,7 +356,7 @@ def test_an_early_answer_does_not_hold_up_the_next_request(own: Rig) -> None:
     with own.upstream.running(script), own.connect() as client:
         client.send(post(LENGTH, body=b"hello"))
         assert wait_until(lambda: bool(own.upstream.begun))
-        (served,) = own.plane.worker._context.clients
+        served: Any = next(iter(own.plane.worker._context.clients))
         own.plane.call(served.pause_reading)  # as a body does whose end fills the buffers
         go.set()
         assert client.response(b"POST").status == 200

@@ -10,6 +10,7 @@ import http.client
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,11 +32,35 @@ OWN = {
 }
 """Fields of one hop, and those that the gateway adds."""
 
-STATUSES = (b"200 OK", b"200 ", b"201 Created", b"302 Found", b"404 Not Found", b"500 Oops \xe9", b"299", b"204 No Content",
-            b"304 Not Modified", b"206 Partial Content")  # fmt: skip
-FIELDS = (b"A: b", b"A: b", b"a:\t c ", b"Empty:", b"Set-Cookie: a=1", b"Set-Cookie: b=2", b"ETag: \"x\"",
-          b"Content-Encoding: gzip", b"X: \x80\xff", b"Location: /x", b"Connection: keep-alive", b"Vary: *",
-          b"Keep-Alive: timeout=5", b"WWW-Authenticate: Basic realm=\"a, b\"", b"Content-Type: text/plain")  # fmt: skip
+STATUSES = (
+    b"200 OK",
+    b"200 ",
+    b"201 Created",
+    b"302 Found",
+    b"404 Not Found",
+    b"500 Oops \xe9",
+    b"299",
+    b"204 No Content",
+    b"304 Not Modified",
+    b"206 Partial Content",
+)
+FIELDS = (
+    b"A: b",
+    b"A: b",
+    b"a:\t c ",
+    b"Empty:",
+    b"Set-Cookie: a=1",
+    b"Set-Cookie: b=2",
+    b'ETag: "x"',
+    b"Content-Encoding: gzip",
+    b"X: \x80\xff",
+    b"Location: /x",
+    b"Connection: keep-alive",
+    b"Vary: *",
+    b"Keep-Alive: timeout=5",
+    b'WWW-Authenticate: Basic realm="a, b"',
+    b"Content-Type: text/plain",
+)
 BODIES = (
     b"",
     b"hello",
@@ -111,7 +136,7 @@ def _reply(data: bytes) -> Reply:
         closes, resets, cut = True, _number(entropy, 2) == 0, True
     places = sorted(_number(entropy, len(message) + 1) for _ in range(_number(entropy, 4)))
     bounds = [0, *places, len(message)]
-    pieces = tuple(message[start:end] for start, end in zip(bounds, bounds[1:], strict=False) if end > start)
+    pieces = tuple(message[start:end] for start, end in pairwise(bounds) if end > start)
     return Reply(method, pieces, closes, resets, cut)
 
 

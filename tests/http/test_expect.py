@@ -25,19 +25,34 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 CASES = [
-    Case(61, "expectation and body at once", post(EXPECT, b"Content-Length: 5", body=b"hello"),
-         Forwarded(b"POST", body=b"hello")),
-    Case(61, "expectation in capitals", post(b"EXPECT: 100-Continue", b"Content-Length: 5", body=b"hello"),
-         Forwarded(b"POST", body=b"hello")),
+    Case(
+        61,
+        "expectation and body at once",
+        post(EXPECT, b"Content-Length: 5", body=b"hello"),
+        Forwarded(b"POST", body=b"hello"),
+    ),
+    Case(
+        61,
+        "expectation in capitals",
+        post(b"EXPECT: 100-Continue", b"Content-Length: 5", body=b"hello"),
+        Forwarded(b"POST", body=b"hello"),
+    ),
     Case(61, "expectation without a body", get(EXPECT), Forwarded()),
     Case(64, "unknown expectation", get(b"Expect: banana"), Refused((417,))),
     Case(64, "list of expectations", get(b"Expect: 100-continue, banana"), Refused((417,))),
-    Case(64, "expectation of HTTP 1.0",
-         message(b"POST /case HTTP/1.0", b"Host: a", EXPECT, b"Content-Length: 5", body=b"hello"),
-         Forwarded(b"POST", body=b"hello", lacks=(b"expect",), closes=True)),
-    Case(64, "unknown expectation of HTTP 1.0", message(b"GET /case HTTP/1.0", b"Host: a", b"Expect: banana"),
-         Forwarded(lacks=(b"expect",), closes=True)),
-]  # fmt: skip
+    Case(
+        64,
+        "expectation of HTTP 1.0",
+        message(b"POST /case HTTP/1.0", b"Host: a", EXPECT, b"Content-Length: 5", body=b"hello"),
+        Forwarded(b"POST", body=b"hello", lacks=(b"expect",), closes=True),
+    ),
+    Case(
+        64,
+        "unknown expectation of HTTP 1.0",
+        message(b"GET /case HTTP/1.0", b"Host: a", b"Expect: banana"),
+        Forwarded(lacks=(b"expect",), closes=True),
+    ),
+]
 
 
 @every_way(CASES)

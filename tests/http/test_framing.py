@@ -122,8 +122,11 @@ CASES = [
     Case(46, "Kelvin sign in the coding", coding("chun\u212aed".encode()), NO_CODING),
     Case(46, "long s in the name", post("Tran\u017ffer-Encoding: chunked".encode(), body=HELLO)),
     Case(48, "chunked in HTTP 1.0", message(b"POST /case HTTP/1.0", b"Host: a", TE, body=HELLO)),
-    Case(48, "chunked and keep-alive in HTTP 1.0",
-         message(b"POST /case HTTP/1.0", b"Host: a", TE, b"Connection: keep-alive", body=HELLO)),
+    Case(
+        48,
+        "chunked and keep-alive in HTTP 1.0",
+        message(b"POST /case HTTP/1.0", b"Host: a", TE, b"Connection: keep-alive", body=HELLO),
+    ),
     *(
         Case(49, f"chunk size {size!r}", chunked(size + b"\r\nhello\r\n0\r\n\r\n"), BAD_BODY)
         for size in (
@@ -187,33 +190,58 @@ CASES = [
         )
     ),
     Case(52, "extension of 64 KB", chunked(b"5;a=" + b"b" * 65_536 + b"\r\nhello\r\n0\r\n\r\n"), CUT_OFF),
-    Case(52, "many extensions", chunked((b"1;a=" + b"b" * 1000 + b"\r\nx\r\n") * 100 + b"0\r\n\r\n"), CUT_OFF),
-    Case(54, "trailers", chunked(b"5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n"),
-         Forwarded(b"POST", body=b"hello", lacks=(b"a", b"c"))),
-    Case(54, "announced trailers",
-         post(TE, b"Trailer: A", b"TE: trailers", body=b"5\r\nhello\r\n0\r\nA: b\r\n\r\n"),
-         Forwarded(b"POST", body=b"hello", lacks=(b"a", b"te"))),
+    Case(
+        52, "many extensions", chunked((b"1;a=" + b"b" * 1000 + b"\r\nx\r\n") * 100 + b"0\r\n\r\n"), CUT_OFF
+    ),
+    Case(
+        54,
+        "trailers",
+        chunked(b"5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n"),
+        Forwarded(b"POST", body=b"hello", lacks=(b"a", b"c")),
+    ),
+    Case(
+        54,
+        "announced trailers",
+        post(TE, b"Trailer: A", b"TE: trailers", body=b"5\r\nhello\r\n0\r\nA: b\r\n\r\n"),
+        Forwarded(b"POST", body=b"hello", lacks=(b"a", b"te")),
+    ),
     *(
         Case(54, f"{field!r} in trailers", chunked(b"5\r\nhello\r\n0\r\n" + field + b"\r\n\r\n"), BAD_BODY)
         for field in (b"Content-Length: 5", b"transfer-encoding: chunked", b"Host: evil.example")
     ),
     *(
-        Case(54, f"malformed trailer {field!r}", chunked(b"5\r\nhello\r\n0\r\n" + field + b"\r\n\r\n"), BAD_BODY)
+        Case(
+            54,
+            f"malformed trailer {field!r}",
+            chunked(b"5\r\nhello\r\n0\r\n" + field + b"\r\n\r\n"),
+            BAD_BODY,
+        )
         for field in (b"no colon", b": x", b"A : b", b" A: b", b"A: b\0", b"A: b\r\n c", b"GET / HTTP/1.1")
     ),
-    Case(54, "Authorization in trailers", chunked(b"5\r\nhello\r\n0\r\nAuthorization: x\r\n\r\n"),
-         Forwarded(b"POST", body=b"hello", lacks=(b"authorization",))),
+    Case(
+        54,
+        "Authorization in trailers",
+        chunked(b"5\r\nhello\r\n0\r\nAuthorization: x\r\n\r\n"),
+        Forwarded(b"POST", body=b"hello", lacks=(b"authorization",)),
+    ),
     Case(55, "100,000 trailers", chunked(b"5\r\nhello\r\n0\r\n" + b"A: b\r\n" * 100_000 + b"\r\n"), CUT_OFF),
     Case(55, "a trailer of 64 KB", chunked(b"5\r\nhello\r\n0\r\nA: " + b"b" * 65_536 + b"\r\n\r\n"), CUT_OFF),
     *(
-        Case(58, f"{method.decode()} with a body",
-             message(method + b" /case HTTP/1.1", b"Host: a", b"Content-Length: 5", body=b"hello"),
-             Forwarded(method, body=b"hello"))
+        Case(
+            58,
+            f"{method.decode()} with a body",
+            message(method + b" /case HTTP/1.1", b"Host: a", b"Content-Length: 5", body=b"hello"),
+            Forwarded(method, body=b"hello"),
+        )
         for method in (b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"PUT", b"PATCH")
     ),
     *(
-        Case(58, f"{method.decode()} with a chunked body",
-             message(method + b" /case HTTP/1.1", b"Host: a", TE, body=HELLO), Forwarded(method, body=b"hello"))
+        Case(
+            58,
+            f"{method.decode()} with a chunked body",
+            message(method + b" /case HTTP/1.1", b"Host: a", TE, body=HELLO),
+            Forwarded(method, body=b"hello"),
+        )
         for method in (b"GET", b"HEAD", b"DELETE")
     ),
     Case(58, "POST without a body", post(), posted(b"")),
@@ -221,11 +249,19 @@ CASES = [
     Case(58, "chunked and empty", chunked(b"0\r\n\r\n"), posted(b"")),
     Case(59, "close", get(b"Connection: close"), Forwarded(closes=True)),
     Case(59, "close in capitals in a list", get(b"Connection: x, CLOSE"), Forwarded(closes=True)),
-    Case(59, "close with a body", post(b"Connection: close", b"Content-Length: 5", body=b"hello"),
-         Forwarded(b"POST", body=b"hello", closes=True)),
-    Case(59, "close with a chunked body", post(b"Connection: close", TE, body=HELLO),
-         Forwarded(b"POST", body=b"hello", closes=True)),
-]  # fmt: skip
+    Case(
+        59,
+        "close with a body",
+        post(b"Connection: close", b"Content-Length: 5", body=b"hello"),
+        Forwarded(b"POST", body=b"hello", closes=True),
+    ),
+    Case(
+        59,
+        "close with a chunked body",
+        post(b"Connection: close", TE, body=HELLO),
+        Forwarded(b"POST", body=b"hello", closes=True),
+    ),
+]
 
 
 @every_way(CASES)

@@ -16,8 +16,7 @@ import pytest
 
 from gateway.latch import LatchKind
 from gateway.model.snapshot import ConnectionLimits
-from tests.http.cases import GOOD, check_problem, get, post
-from tests.http.test_streams import SWITCH, WEBSOCKET, read_exactly
+from tests.http.cases import GOOD, SWITCH, WEBSOCKET, check_problem, get, post
 from tests.support.dataplane import Rig
 from tests.support.raw import PATIENCE, Ending, Exchange, Transcript, wait_until
 from tests.support.serving import PATIENT
@@ -161,10 +160,14 @@ def test_a_stream_that_goes_on_is_not_cut() -> None:
         exchange.send(b"0\r\n\r\n")
 
     pause = threading.Event()
-    with Rig(timeouts=replace(PATIENT, first_byte=SHORT, idle=SHORT)) as rig:
-        with rig.upstream.running(script), rig.connect() as client, lasting(8 * SHORT / 3):
-            client.send(get())
-            assert client.response().body == b":\n\n" * 8
+    with (
+        Rig(timeouts=replace(PATIENT, first_byte=SHORT, idle=SHORT)) as rig,
+        rig.upstream.running(script),
+        rig.connect() as client,
+        lasting(8 * SHORT / 3),
+    ):
+        client.send(get())
+        assert client.response().body == b":\n\n" * 8
 
 
 def test_what_others_take_is_not_the_gateways_time() -> None:
@@ -236,13 +239,16 @@ def test_a_tunnel_outlives_the_deadlines_of_http() -> None:
         exchange.send(b"still here")
 
     short = replace(PATIENT, first_byte=SHORT, idle=SHORT)
-    with Rig(timeouts=short, limits={"header_timeout": SHORT, "keepalive_timeout": SHORT}) as rig:
-        with rig.upstream.running(script), rig.connect() as client:
-            client.send(get(*WEBSOCKET))
-            assert client.head().status == 101
-            assert not go.wait(3 * SHORT)
-            go.set()
-            assert read_exactly(client, 10) == b"still here"
+    with (
+        Rig(timeouts=short, limits={"header_timeout": SHORT, "keepalive_timeout": SHORT}) as rig,
+        rig.upstream.running(script),
+        rig.connect() as client,
+    ):
+        client.send(get(*WEBSOCKET))
+        assert client.head().status == 101
+        assert not go.wait(3 * SHORT)
+        go.set()
+        assert client.read_exactly(10) == b"still here"
 
 
 @contextlib.contextmanager
@@ -420,43 +426,47 @@ def test_who_waits_for_a_hanging_treatment_gets_control_once_latched() -> None:
     """Promise 2: a wait that ends by its deadline ends at control as well, if the latch engaged."""
     gate = Gate()
     short = replace(PATIENT, connect=SHORT)
-    with Rig(percentage=100, connection_limits=ConnectionLimits(1, 3), timeouts=short) as rig:
-        with rig.treatment.running(gate), rig.connect() as first, rig.connect() as second:
-            first.send(get())
-            assert wait_until(lambda: bool(rig.treatment.begun))
-            second.send(get())
-            rig.plane.settle()
-            rig.plane.latch.engage(LatchKind.EMERGENCY, "test", "test")
-            with lasting(SHORT):
-                response = second.response()
-            assert (response.status, response.value(b"x-gateway-arm")) == (200, b"control")
-            gate.opened.set()
-            assert first.response().status == 200
+    with (
+        Rig(percentage=100, connection_limits=ConnectionLimits(1, 3), timeouts=short) as rig,
+        rig.treatment.running(gate),
+        rig.connect() as first,
+        rig.connect() as second,
+    ):
+        first.send(get())
+        assert wait_until(lambda: bool(rig.treatment.begun))
+        second.send(get())
+        rig.plane.settle()
+        rig.plane.latch.engage(LatchKind.EMERGENCY, "test", "test")
+        with lasting(SHORT):
+            response = second.response()
+        assert (response.status, response.value(b"x-gateway-arm")) == (200, b"control")
+        gate.opened.set()
+        assert first.response().status == 200
 
 
 def test_who_gave_up_waiting_takes_no_place_in_the_queue() -> None:
     """The bulkhead: a place is free again once its request has timed out, or its client has left."""
     gate = Gate()
     short = replace(PATIENT, connect=SHORT)
-    with Rig(connection_limits=ConnectionLimits(1, 2), timeouts=short) as rig:
-        with (
-            rig.upstream.running(gate),
-            rig.connect() as first,
-            rig.connect() as second,
-            rig.connect() as last,
-        ):
-            first.send(get())
-            assert wait_until(lambda: bool(rig.upstream.begun))
-            with rig.connect() as leaves:
-                leaves.send(get())
-                second.send(get())
-                assert second.response().status == 503
-            rig.plane.settle()
-            last.send(get())
-            rig.plane.settle()
-            gate.opened.set()
-            assert first.response().status == 200
-            assert last.response().status == 200
+    with (
+        Rig(connection_limits=ConnectionLimits(1, 2), timeouts=short) as rig,
+        rig.upstream.running(gate),
+        rig.connect() as first,
+        rig.connect() as second,
+        rig.connect() as last,
+    ):
+        first.send(get())
+        assert wait_until(lambda: bool(rig.upstream.begun))
+        with rig.connect() as leaves:
+            leaves.send(get())
+            second.send(get())
+            assert second.response().status == 503
+        rig.plane.settle()
+        last.send(get())
+        rig.plane.settle()
+        gate.opened.set()
+        assert first.response().status == 200
+        assert last.response().status == 200
 
 
 def test_slow_clients_cost_the_others_nothing() -> None:

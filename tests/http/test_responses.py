@@ -77,26 +77,63 @@ def status(line: bytes) -> bytes:
 OTHER = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"
 ZIPPED = gzip.compress(b"hello" * 100)
 ANSWERS = [
-    Answer(68, "HEAD with a body", message(OK, LENGTH, body=b"hello"),
-           Passed(body=b"", has=((b"content-length", b"5"),), upstream_kept=False), method=b"HEAD"),
-    Answer(68, "HEAD with a chunked body", message(OK, TE, body=HELLO),
-           Passed(body=b"", upstream_kept=False), method=b"HEAD"),
-    Answer(68, "HEAD without a body", message(OK, LENGTH),
-           Passed(body=b"", has=((b"content-length", b"5"),)), method=b"HEAD"),
-    Answer(69, "204 with a body", message(b"HTTP/1.1 204 No Content", LENGTH, body=b"hello"),
-           Passed(204, b"", lacks=(b"content-length",), upstream_kept=False)),
-    Answer(69, "204 with a chunked body", message(b"HTTP/1.1 204 No Content", TE, body=HELLO),
-           Passed(204, b"", lacks=(b"transfer-encoding",), upstream_kept=False)),
-    Answer(69, "304 with a body", message(b"HTTP/1.1 304 Not Modified", LENGTH, b'ETag: "a"', body=b"hello"),
-           Passed(304, b"", has=((b"etag", b'"a"'),), upstream_kept=False)),
-    Answer(69, "304 with a length", message(b"HTTP/1.1 304 Not Modified", LENGTH),
-           Passed(304, b"", has=((b"content-length", b"5"),))),
+    Answer(
+        68,
+        "HEAD with a body",
+        message(OK, LENGTH, body=b"hello"),
+        Passed(body=b"", has=((b"content-length", b"5"),), upstream_kept=False),
+        method=b"HEAD",
+    ),
+    Answer(
+        68,
+        "HEAD with a chunked body",
+        message(OK, TE, body=HELLO),
+        Passed(body=b"", upstream_kept=False),
+        method=b"HEAD",
+    ),
+    Answer(
+        68,
+        "HEAD without a body",
+        message(OK, LENGTH),
+        Passed(body=b"", has=((b"content-length", b"5"),)),
+        method=b"HEAD",
+    ),
+    Answer(
+        69,
+        "204 with a body",
+        message(b"HTTP/1.1 204 No Content", LENGTH, body=b"hello"),
+        Passed(204, b"", lacks=(b"content-length",), upstream_kept=False),
+    ),
+    Answer(
+        69,
+        "204 with a chunked body",
+        message(b"HTTP/1.1 204 No Content", TE, body=HELLO),
+        Passed(204, b"", lacks=(b"transfer-encoding",), upstream_kept=False),
+    ),
+    Answer(
+        69,
+        "304 with a body",
+        message(b"HTTP/1.1 304 Not Modified", LENGTH, b'ETag: "a"', body=b"hello"),
+        Passed(304, b"", has=((b"etag", b'"a"'),), upstream_kept=False),
+    ),
+    Answer(
+        69,
+        "304 with a length",
+        message(b"HTTP/1.1 304 Not Modified", LENGTH),
+        Passed(304, b"", has=((b"content-length", b"5"),)),
+    ),
     Answer(69, "204", message(b"HTTP/1.1 204 No Content"), Passed(204, b"")),
-    Answer(69, "length 0", message(OK, b"Content-Length: 0"), Passed(body=b"", has=((b"content-length", b"0"),))),
+    Answer(
+        69, "length 0", message(OK, b"Content-Length: 0"), Passed(body=b"", has=((b"content-length", b"0"),))
+    ),
     Answer(70, "bytes behind a length", field(b"A: b") + OTHER, Passed(upstream_kept=False)),
     Answer(70, "bytes behind chunks", message(OK, TE, body=HELLO) + OTHER, Passed(upstream_kept=False)),
-    Answer(70, "bytes behind no body", message(b"HTTP/1.1 204 No Content") + OTHER,
-           Passed(204, b"", upstream_kept=False)),
+    Answer(
+        70,
+        "bytes behind no body",
+        message(b"HTTP/1.1 204 No Content") + OTHER,
+        Passed(204, b"", upstream_kept=False),
+    ),
     Answer(71, "two different lengths", message(OK, LENGTH, b"Content-Length: 4", body=b"hello"), BAD),
     Answer(71, "list of lengths", message(OK, b"Content-Length: 5, 5", body=b"hello"), BAD),
     *(
@@ -155,48 +192,136 @@ ANSWERS = [
     Answer(78, "no last chunk", message(OK, TE, body=b"5\r\nhello\r\n"), CUT, closes=True),
     Answer(78, "inside a chunk", message(OK, TE, body=b"5\r\nhel"), CUT, closes=True),
     Answer(78, "no end of trailers", message(OK, TE, body=b"5\r\nhello\r\n0\r\n"), CUT, closes=True),
-    Answer(78, "no last chunk to HTTP 1.0", message(OK, TE, body=b"5\r\nhello\r\n"), CUT, version=b"1.0",
-           closes=True),
+    Answer(
+        78,
+        "no last chunk to HTTP 1.0",
+        message(OK, TE, body=b"5\r\nhello\r\n"),
+        CUT,
+        version=b"1.0",
+        closes=True,
+    ),
     Answer(78, "broken chunk size", message(OK, TE, body=b"5\r\nhello\r\nx\r\n"), CUT),
-    Answer(78, "broken chunk size to HTTP 1.0", message(OK, TE, body=b"5\r\nhello\r\n+1\r\n"), CUT, version=b"1.0"),
+    Answer(
+        78,
+        "broken chunk size to HTTP 1.0",
+        message(OK, TE, body=b"5\r\nhello\r\n+1\r\n"),
+        CUT,
+        version=b"1.0",
+    ),
     Answer(78, "chunk longer than its size", message(OK, TE, body=b"4\r\nhello\r\n0\r\n\r\n"), CUT),
-    Answer(79, "until close", message(b"HTTP/1.0 200 OK", body=b"hello"), Passed(upstream_kept=False), closes=True),
-    Answer(79, "until close from HTTP 1.1", message(OK, body=b"hello"), Passed(upstream_kept=False), closes=True),
+    Answer(
+        79,
+        "until close",
+        message(b"HTTP/1.0 200 OK", body=b"hello"),
+        Passed(upstream_kept=False),
+        closes=True,
+    ),
+    Answer(
+        79, "until close from HTTP 1.1", message(OK, body=b"hello"), Passed(upstream_kept=False), closes=True
+    ),
     Answer(79, "empty until close", message(OK), Passed(body=b"", upstream_kept=False), closes=True),
-    Answer(79, "until close to HTTP 1.0", message(OK, body=b"hello"), Passed(upstream_kept=False), version=b"1.0",
-           closes=True),
-    Answer(79, "HTTP 1.0 with a length", message(b"HTTP/1.0 200 OK", LENGTH, body=b"hello"),
-           Passed(upstream_kept=False), closes=True),
-    Answer(80, "chunked to HTTP 1.0", message(OK, TE, body=HELLO), Passed(lacks=(b"transfer-encoding",)),
-           version=b"1.0"),
-    Answer(81, "Date of its own", field(b"Date: Thu, 01 Jan 1970 00:00:00 GMT"),
-           Passed(has=((b"date", b"Thu, 01 Jan 1970 00:00:00 GMT"),))),
-    Answer(82, "trailers", message(OK, TE, b"Trailer: A", body=b"5\r\nhello\r\n0\r\nA: b\r\n\r\n"),
-           Passed(lacks=(b"a",))),
-    Answer(82, "Set-Cookie in trailers", message(OK, TE, body=b"5\r\nhello\r\n0\r\nSet-Cookie: a=b\r\n\r\n"),
-           Passed(lacks=(b"set-cookie",))),
-    Answer(83, "nominated field", message(OK, b"Connection: x-r", b"X-R: 1", LENGTH, body=b"hello"),
-           Passed(lacks=(b"connection", b"x-r"))),
+    Answer(
+        79,
+        "until close to HTTP 1.0",
+        message(OK, body=b"hello"),
+        Passed(upstream_kept=False),
+        version=b"1.0",
+        closes=True,
+    ),
+    Answer(
+        79,
+        "HTTP 1.0 with a length",
+        message(b"HTTP/1.0 200 OK", LENGTH, body=b"hello"),
+        Passed(upstream_kept=False),
+        closes=True,
+    ),
+    Answer(
+        80,
+        "chunked to HTTP 1.0",
+        message(OK, TE, body=HELLO),
+        Passed(lacks=(b"transfer-encoding",)),
+        version=b"1.0",
+    ),
+    Answer(
+        81,
+        "Date of its own",
+        field(b"Date: Thu, 01 Jan 1970 00:00:00 GMT"),
+        Passed(has=((b"date", b"Thu, 01 Jan 1970 00:00:00 GMT"),)),
+    ),
+    Answer(
+        82,
+        "trailers",
+        message(OK, TE, b"Trailer: A", body=b"5\r\nhello\r\n0\r\nA: b\r\n\r\n"),
+        Passed(lacks=(b"a",)),
+    ),
+    Answer(
+        82,
+        "Set-Cookie in trailers",
+        message(OK, TE, body=b"5\r\nhello\r\n0\r\nSet-Cookie: a=b\r\n\r\n"),
+        Passed(lacks=(b"set-cookie",)),
+    ),
+    Answer(
+        83,
+        "nominated field",
+        message(OK, b"Connection: x-r", b"X-R: 1", LENGTH, body=b"hello"),
+        Passed(lacks=(b"connection", b"x-r")),
+    ),
     Answer(83, "Keep-Alive", field(b"Keep-Alive: timeout=5"), Passed(lacks=(b"keep-alive",))),
-    Answer(83, "Proxy-Connection", field(b"Proxy-Connection: keep-alive"), Passed(lacks=(b"proxy-connection",))),
-    Answer(83, "Upgrade without 101", message(OK, b"Connection: upgrade", b"Upgrade: h2c", LENGTH, body=b"hello"),
-           Passed(lacks=(b"upgrade", b"connection"))),
-    Answer(83, "nominated framing", message(OK, b"Connection: content-length, date", LENGTH, body=b"hello"),
-           Passed(has=((b"content-length", b"5"),))),
-    Answer(83, "close", message(OK, b"Connection: close", LENGTH, body=b"hello"),
-           Passed(lacks=(b"connection",), upstream_kept=False), closes=True),
-    Answer(84, "coded body",
-           message(OK, b"Content-Encoding: gzip", b"Content-Length: %d" % len(ZIPPED), b'ETag: "z"', body=ZIPPED),
-           Passed(body=ZIPPED, has=((b"content-encoding", b"gzip"), (b"etag", b'"z"'),
-                                    (b"content-length", b"%d" % len(ZIPPED))))),
-    Answer(85, "redirect", message(b"HTTP/1.1 302 Found", b"Location: http://elsewhere.example/", LENGTH, body=b"hello"),
-           Passed(302, has=((b"location", b"http://elsewhere.example/"),))),
-    Answer(85, "Set-Cookie three times",
-           message(OK, b"Set-Cookie: a=1", b"Set-Cookie: b=2; Path=/", b"set-cookie: a=1", LENGTH, body=b"hello"),
-           Passed(has=((b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/"), (b"set-cookie", b"a=1")))),
-    Answer(85, "metrics for the gateway", field(b"X-Gateway-Metric: accuracy=0.9"), Passed(lacks=(b"x-gateway-metric",))),
+    Answer(
+        83, "Proxy-Connection", field(b"Proxy-Connection: keep-alive"), Passed(lacks=(b"proxy-connection",))
+    ),
+    Answer(
+        83,
+        "Upgrade without 101",
+        message(OK, b"Connection: upgrade", b"Upgrade: h2c", LENGTH, body=b"hello"),
+        Passed(lacks=(b"upgrade", b"connection")),
+    ),
+    Answer(
+        83,
+        "nominated framing",
+        message(OK, b"Connection: content-length, date", LENGTH, body=b"hello"),
+        Passed(has=((b"content-length", b"5"),)),
+    ),
+    Answer(
+        83,
+        "close",
+        message(OK, b"Connection: close", LENGTH, body=b"hello"),
+        Passed(lacks=(b"connection",), upstream_kept=False),
+        closes=True,
+    ),
+    Answer(
+        84,
+        "coded body",
+        message(
+            OK, b"Content-Encoding: gzip", b"Content-Length: %d" % len(ZIPPED), b'ETag: "z"', body=ZIPPED
+        ),
+        Passed(
+            body=ZIPPED,
+            has=((b"content-encoding", b"gzip"), (b"etag", b'"z"'), (b"content-length", b"%d" % len(ZIPPED))),
+        ),
+    ),
+    Answer(
+        85,
+        "redirect",
+        message(b"HTTP/1.1 302 Found", b"Location: http://elsewhere.example/", LENGTH, body=b"hello"),
+        Passed(302, has=((b"location", b"http://elsewhere.example/"),)),
+    ),
+    Answer(
+        85,
+        "Set-Cookie three times",
+        message(
+            OK, b"Set-Cookie: a=1", b"Set-Cookie: b=2; Path=/", b"set-cookie: a=1", LENGTH, body=b"hello"
+        ),
+        Passed(has=((b"set-cookie", b"a=1"), (b"set-cookie", b"b=2; Path=/"), (b"set-cookie", b"a=1"))),
+    ),
+    Answer(
+        85,
+        "metrics for the gateway",
+        field(b"X-Gateway-Metric: accuracy=0.9"),
+        Passed(lacks=(b"x-gateway-metric",)),
+    ),
     Answer(85, "a forged arm", field(b"X-Gateway-Arm: forged"), Passed()),
-]  # fmt: skip
+]
 
 
 class Pace(enum.Enum):
@@ -259,8 +384,12 @@ def _check_response(response: Response, answer: Answer) -> None:
         return
     assert isinstance(answer.expected, Passed)
     assert (response.status, response.body) == (answer.expected.status, answer.expected.body), response
-    assert response.by_close == (answer.version == b"1.0" and response.value(b"content-length") is None
-                                 and answer.method != b"HEAD" and response.status == 200)  # fmt: skip
+    assert response.by_close == (
+        answer.version == b"1.0"
+        and response.value(b"content-length") is None
+        and answer.method != b"HEAD"
+        and response.status == 200
+    )
     assert len(response.head.values(b"date")) == 1, response
     assert response.trailers == ()
     for name in {name for name, _ in answer.expected.has}:

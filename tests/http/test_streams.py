@@ -10,13 +10,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.http.cases import GOOD, chunked, get, message, post
+from tests.http.cases import GOOD, SWITCH, WEBSOCKET, chunked, get, message, post
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE, Client, Ending, Exchange, echo, wait_until
+from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo, resident_bytes, wait_until
 
 BLOCK = bytes(range(256)) * 256
 MEGABYTE = 1 << 20
@@ -28,11 +27,6 @@ def own() -> Iterator[Rig]:
     with Rig() as rig:
         yield rig
         rig.check_alive()
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 HEADS = {
@@ -76,7 +70,7 @@ def test_every_event_is_flushed_at_once(rig: Rig, head: bytes, in_chunks: bool) 
     assert statistics.median(delays) < 0.02
 
 
-def hanging(cancelled: list[Ending | None], head: bytes = b"") -> object:
+def hanging(cancelled: list[Ending | None], head: bytes = b"") -> Script:
     """A script that sends this much of an answer and waits for the gateway to give up."""
 
     def script(exchange: Exchange) -> None:
@@ -264,8 +258,14 @@ def test_large_bodies_arrive_whole_both_ways(own: Rig, framing: str) -> None:
     assert len(own.upstream.completed) == 16
 
 
-@pytest.mark.parametrize("head", [HEADS["chunked"][0] + b"5\r\nhello\r\n", HEADS["until close"][0] + b"hello",
-                                  b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello"])  # fmt: skip
+@pytest.mark.parametrize(
+    "head",
+    [
+        HEADS["chunked"][0] + b"5\r\nhello\r\n",
+        HEADS["until close"][0] + b"hello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+    ],
+)
 def test_an_upstream_that_resets_inside_a_body(own: Rig, head: bytes) -> None:
     """Fault 28: the client sees an aborted body, never a complete one, and the outcome says so."""
 
@@ -367,15 +367,6 @@ def test_an_unhealthy_treatment_means_control() -> None:
             assert response.value(b"x-gateway-failover") == expected
 
 
-WEBSOCKET = (
-    b"Connection: Upgrade",
-    b"Upgrade: websocket",
-    b"Sec-WebSocket-Key: a",
-    b"Sec-WebSocket-Version: 13",
-)
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Kept: 1\r\n\r\n"
-
-
 def raw_echo(exchange: Exchange) -> None:
     """Switch, greet, echo until the client's FIN, say goodbye, close."""
     assert exchange.head.values(b"upgrade") == [b"websocket"]
@@ -389,17 +380,6 @@ def raw_echo(exchange: Exchange) -> None:
     exchange.close()
 
 
-def read_exactly(client: Client, size: int) -> bytes:
-    """This many raw bytes from the gateway."""
-    data = client.parser.buffered
-    while len(data) < size:
-        more = client.read_raw()
-        assert more, f"ended after {data!r}"
-        data += more
-    client.parser._buffer.clear()
-    return data
-
-
 def test_a_websocket_is_a_tunnel_both_ways(own: Rig) -> None:
     """Case 99: 101 passes, bytes go both ways as they are, and each half-close passes through."""
     with own.upstream.running(raw_echo), own.connect() as client:
@@ -409,12 +389,12 @@ def test_a_websocket_is_a_tunnel_both_ways(own: Rig) -> None:
         assert response.value(b"upgrade") == b"websocket"
         assert response.value(b"x-kept") == b"1"
         assert response.value(b"connection").lower() == b"upgrade"  # type: ignore[union-attr]
-        assert read_exactly(client, 5) == b"hello"
+        assert client.read_exactly(5) == b"hello"
         for frame in (b"\x81\x05frame", b"GET / HTTP/1.1\r\n\r\n", b"\0" * 100_000):
             client.send(frame)
-            assert read_exactly(client, len(frame)) == frame
+            assert client.read_exactly(len(frame)) == frame
         client.half_close()
-        assert read_exactly(client, 7) == b"goodbye"
+        assert client.read_exactly(7) == b"goodbye"
         assert client.read_raw() == b""
         assert client.ending is Ending.FIN
 
@@ -424,7 +404,7 @@ def test_bytes_sent_before_the_switch_come_after_it(own: Rig) -> None:
     with own.upstream.running(raw_echo), own.connect() as client:
         client.send(get(*WEBSOCKET) + b"early")
         assert client.head().status == 101
-        assert read_exactly(client, 10) == b"helloearly"
+        assert client.read_exactly(10) == b"helloearly"
 
 
 @pytest.mark.parametrize("status", [b"200 OK", b"400 Bad Request", b"426 Upgrade Required", b"503 Busy"])
@@ -535,7 +515,7 @@ def test_a_tunnel_holds_back_a_fast_sender(own: Rig) -> None:
                 go.set()
                 client.socket.settimeout(PATIENCE)
         assert go.is_set()
-        assert read_exactly(client, 4) == b"done"
+        assert client.read_exactly(4) == b"done"
     assert received == [size]
 
 

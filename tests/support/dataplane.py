@@ -112,7 +112,7 @@ class DataPlane:
         return self.call(self._unsent)
 
     def _unsent(self) -> int:
-        clients = self.worker._context.clients
+        clients: Any = self.worker._context.clients
         return sum(client.transport.get_write_buffer_size() for client in clients)
 
     def publish(self, newer: Snapshot) -> None:

@@ -132,6 +132,12 @@ class _StrictParser:
         """Bytes that belong to no event yet; after an upgrade, the first bytes of the tunnel."""
         return bytes(self._buffer)
 
+    def take_buffered(self) -> bytes:
+        """Hand over what is in `buffered`; after an upgrade, for whoever reads the tunnel."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data
+
     def feed(self, data: bytes) -> list[Event]:
         """Parse more bytes. Raises Violation, after which the parser is of no more use."""
         self._buffer += data

@@ -41,9 +41,9 @@ class PaperTransport(asyncio.Transport):
     def receive(self, data: bytes) -> None:
         """Bytes from the peer, in reads as large as the protocol's buffer."""
         while data and not self.closing:
-            buffer = self.protocol.get_buffer(len(data))
+            buffer = cast(memoryview, self.protocol.get_buffer(len(data)))
             size = min(len(buffer), len(data))
-            cast(memoryview, buffer)[:size] = data[:size]
+            buffer[:size] = data[:size]
             self.protocol.buffer_updated(size)
             data = data[size:]
 
@@ -135,7 +135,9 @@ class PaperLoop(asyncio.SelectorEventLoop):
     def _note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self.faults.append(f"{context.get('message')}: {context.get('exception')!r}")
 
-    async def create_connection(self, factory: Callable[[], Any], *_: Any, **__: Any) -> Any:
+    async def create_connection(  # type: ignore[override]  # one of its many forms is enough
+        self, factory: Callable[[], Any], *_: Any, **__: Any
+    ) -> Any:
         """See asyncio.AbstractEventLoop."""
         upstream = PaperUpstream(self.completed)
         upstream.transport = PaperTransport(factory(), upstream.receive)
@@ -144,7 +146,7 @@ class PaperLoop(asyncio.SelectorEventLoop):
     async def create_server(self, protocol_factory: Callable[[], Any], *_: Any, **__: Any) -> Any:
         """See asyncio.AbstractEventLoop."""
         self.accept = protocol_factory
-        return asyncio.Server(self, [], protocol_factory, None, 0, None)  # type: ignore[call-arg, arg-type]
+        return asyncio.Server(self, [], protocol_factory, None, 0, None)
 
 
 class PaperPlane:
