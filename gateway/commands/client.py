@@ -33,12 +33,22 @@ class Unreachable(Exception):
 
 
 class Refused(Exception):
-    """The gateway answered with a problem. `status` is the HTTP status, `detail` why."""
+    """The gateway answered with a problem. `status` is the HTTP status, `document` says why."""
 
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
+    def __init__(self, status: int, document: Mapping[str, Any]) -> None:
         self.status = status
-        self.detail = detail
+        self.document = document
+        self.detail = str(document.get("detail") or f"HTTP {status}")
+        super().__init__(self.detail)
+
+    @property
+    def reasons(self) -> list[str]:
+        """What every gate says that does not let the rollout pass, a line each."""
+        return [
+            f"{gate['verdict']:<12} {gate['id']}: {gate['reason']}"
+            for gate in self.document.get("gates", [])
+            if gate["verdict"] != "pass"
+        ]
 
     @property
     def exit(self) -> Exit:
@@ -62,8 +72,18 @@ def run(args: argparse.Namespace, action: Callable[[AdminClient], int]) -> int:
         print(f"gateway: {error}", file=sys.stderr)
         return Exit.UNREACHABLE
     except Refused as refusal:
-        print(f"gateway: {refusal.detail}", file=sys.stderr)
+        _print_refusal(refusal, args.output)
         return refusal.exit
+
+
+def _print_refusal(refusal: Refused, output: str) -> None:
+    """Why not: in words on stderr, or the gateway's own document on stdout."""
+    if output == "json":
+        print(json.dumps(refusal.document))
+        return
+    print(f"gateway: {refusal.detail}", file=sys.stderr)
+    for reason in refusal.reasons:
+        print(f"  {reason}", file=sys.stderr)
 
 
 class AdminClient:
@@ -118,8 +138,7 @@ def _take(status: int, raw: bytes) -> Any:
     except ValueError:
         raise Unreachable(f"what answers there is no gateway (HTTP {status})") from None
     if status >= 400:
-        detail = document.get("detail") if isinstance(document, dict) else None
-        raise Refused(status, str(detail or f"HTTP {status}"))
+        raise Refused(status, document if isinstance(document, dict) else {})
     return document
 
 

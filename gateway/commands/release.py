@@ -1,4 +1,4 @@
-"""`gateway release`: lift the latch after an emergency or a rollback."""
+"""`gateway release`: lift the latch after an emergency or a rollback, or move the ceiling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from gateway.commands import client, options
+from gateway.commands import client, options, steps
 from gateway.exits import Exit
 
 
@@ -16,9 +16,23 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "release",
         help="lift the latch after a rollback or an emergency",
         parents=[options.client_options(), options.audit_options()],
-        description="Lift the latch: treatment gets traffic again as the phase says. Nothing else does.",
+        description="Lift the latch: treatment gets traffic again as the phase says, at most the share that "
+        "was rolled back from (the ceiling). Nothing else lifts it.",
+    )
+    parser.add_argument(
+        "--percentage",
+        metavar="N",
+        type=_percentage,
+        help="another ceiling; also without a latch",
     )
     parser.set_defaults(execute=execute)
+
+
+def _percentage(text: str) -> float:
+    value = float(text.removesuffix("%"))
+    if not 0 <= value <= 100:
+        raise ValueError
+    return value
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -26,19 +40,23 @@ def execute(args: argparse.Namespace) -> int:
 
     def release(gateway: client.AdminClient) -> int:
         latch = gateway.get("status")["latch"]
-        answer = gateway.post("release", client.audit_fields(args) | {"number": latch["number"]})
-        print(json.dumps(answer) if args.output == "json" else describe(latch, answer))
+        body = client.audit_fields(args) | {"number": latch["number"], "percentage": args.percentage}
+        answer = gateway.post("release", body)
+        print(json.dumps(answer) if args.output == "json" else describe(latch, answer, args.percentage))
         return Exit.DONE
 
     return client.run(args, release)
 
 
-def describe(latch: dict[str, Any], answer: dict[str, Any]) -> str:
+def describe(latch: dict[str, Any], answer: dict[str, Any], percentage: float | None) -> str:
     """What was done, in words; `latch` is how it stood before."""
-    if not answer["released"]:
+    if not answer["released"] and percentage is None:
         return "The latch was not engaged; there was nothing to release."
+    if not answer["released"]:
+        return f"The ceiling is set. {steps.describe(answer)}"
     reason = f": {latch['reason']}" if latch["reason"] else ""
     return (
         f"Released. It was engaged ({latch['kind']}) since {latch['since']} by {latch['operator']}{reason}.\n"
+        f"{steps.describe(answer)}\n"
         "Treatment gets traffic again; watch it with: gateway status --watch"
     )

@@ -27,6 +27,8 @@ WATCH_INTERVAL = 1.0
 _DIGEST_SHOWN = 12
 _INDENT = (0, 2)
 
+_VERDICT_STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
+
 Document = Mapping[str, Any]
 
 
@@ -88,7 +90,14 @@ def _look(gateway: client.AdminClient) -> RenderableType:
 def render(document: Document, now: float) -> RenderableType:
     """The status for people; `now` is Unix time in seconds."""
     return Group(
-        *_headline(document, now), Text(), _arms(document["arms"]), Text(), *_machinery(document, now)
+        *_headline(document, now),
+        *_gates(document, now),
+        Text(),
+        _arms(document["arms"]),
+        Text(),
+        *_machinery(document, now),
+        Text(),
+        *_advice(document),
     )
 
 
@@ -103,9 +112,69 @@ def _headline(document: Document, now: float) -> Iterator[RenderableType]:
         reason = f": {latch['reason']}" if latch["reason"] else ""
         yield Text(f"LATCHED ({latch['kind']}). Everything goes to control.", style="bold white on red")
         yield Text(f"  for {_ago(latch['since'], now)}, by {latch['operator']}{reason}")
-        yield Text.assemble("  When treatment may have traffic again: ", ("gateway release", "bold"))
+    if document["ceiling"] is not None:
+        yield Text(f"Under a ceiling of {document['ceiling']:g} % until the next advance", style="yellow")
+    if document["paused"]:
+        yield Text("PAUSED. No advance, and time gates stand still.", style="bold yellow")
+    if (drain := document["drain"]) is not None:
+        yield Text(
+            f"DRAINING, step {drain['step']} of {drain['steps']}, by {drain['operator']}", style="bold"
+        )
+    for hold in document["holds"]:
+        yield Text(f"HELD by {hold['kind']} for {_ago(hold['since'], now)}: {hold['reason']}", style="yellow")
     for alert in document["alerts"]:
         yield Text(f"{alert['severity'].upper()} {alert['type']}: {alert['message']}", style="red")
+
+
+def _gates(document: Document, now: float) -> Iterator[RenderableType]:
+    """The gates ahead: what each says, and when it could pass at the earliest."""
+    if not document["gates"]:
+        return
+    earliest = {entry["gate"]: entry["earliest"] for entry in document["schedule"]}
+    yield Text()
+    yield Text(f"Gates of {document['gates'][0]['transition']}", style="bold")
+    table = Table(box=None, pad_edge=False, padding=_INDENT, show_header=False)
+    for gate in document["gates"]:
+        when = "" if gate["verdict"] == "pass" else _ahead(earliest.get(gate["id"]), now)
+        running = "runs now" if gate["id"] in document["running_tests"] else ""
+        style = _VERDICT_STYLES.get(gate["verdict"], "")
+        said = ", ".join(filter(None, (gate["reason"], running, when)))
+        table.add_row(Text(gate["verdict"], style=style), Text(gate["id"]), Text(said, style="dim"))
+    yield table
+
+
+def _advice(document: Document) -> Iterator[RenderableType]:
+    """What to type next."""
+    for why, command in advice(document):
+        yield Text.assemble(f"{why}: ", (command, "bold"))
+
+
+def advice(document: Document) -> Iterator[tuple[str, str]]:
+    """What a person can do now: why, and what to type."""
+    if document["latch"]["engaged"]:
+        share = document["percentage_after_release"]
+        with_share = "" if share is None else f" (with {share:g} % in {document['phase']})"
+        yield f"When treatment may have traffic again{with_share}", "gateway release"
+        return
+    open_gates = [gate for gate in document["gates"] if gate["verdict"] != "pass"]
+    if document["paused"]:
+        yield "To go on", "gateway resume"
+    for gate in open_gates:
+        if gate["type"] == "manual_approval":
+            yield f"{gate['reason']}", f"gateway approve {gate['id']}"
+        elif gate["type"] == "automated_test" and gate["verdict"] == "fail":
+            yield "To run the test again", "gateway advance"
+    if document["next_phase"] is not None and not (open_gates or document["paused"] or document["holds"]):
+        yield f"To go on to {document['next_phase']}", "gateway advance"
+    yield "If treatment harms", "gateway emergency"
+
+
+def _ahead(at: str | None, now: float) -> str:
+    """When a gate could pass, "" if nothing brings it nearer or it waits for people only."""
+    if at is None:
+        return ""
+    left = datetime.fromisoformat(at).astimezone(UTC).timestamp() - now
+    return f"at the earliest in {_span(int(left))}" if left >= 1 else ""
 
 
 def _arms(arms: Document) -> Table:
@@ -143,16 +212,18 @@ def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
     if restarts:
         table.add_row(Text("restarts", style="dim"), str(restarts), "workers ended unplanned")
     yield table
-    if not document["latch"]["engaged"]:
-        yield Text()
-        yield Text.assemble("If treatment harms: ", ("gateway emergency", "bold"))
 
 
 def _ago(timestamp: str | None, now: float) -> str:
     """How long ago, in the two largest units."""
     if timestamp is None:
         return "?"
-    left = max(0, int(now - datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()))
+    return _span(int(now - datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()))
+
+
+def _span(seconds: int) -> str:
+    """A span of time in its two largest units."""
+    left = max(0, seconds)
     parts: list[str] = []
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)

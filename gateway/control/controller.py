@@ -105,6 +105,8 @@ class Controller:
         self._reloader = Reloader(
             self._resumed(loaded), lambda: load(loaded.path, environ), self._apply, now=now
         )
+        self._newest = self._reloader.applied
+        self._in_force: Applied | None = None
         self._worker_restarts = keeper.standing.worker_restarts
 
     def __repr__(self) -> str:
@@ -138,7 +140,6 @@ class Controller:
         self._admin = AdminServer(self._operations, _access(loaded.config), self._listening)
         await parts.desk.start()
         parts.publisher.publish_current()
-        self._put_in_force(self._reloader.applied)
         await self._admin.start()
         background = {
             "latch": parts.pace.watch_latch,
@@ -204,7 +205,11 @@ class Controller:
         )
 
     def _publish(self, loaded: Loaded, position: Position) -> None:
+        """Workers, supervisor and parts follow together: no crash in between leaves them with two configs."""
         logs.set_level(self._publisher.publish(loaded, position).log_level)
+        if self._in_force is not self._newest and self._newest.loaded is loaded:
+            self._in_force = self._newest
+            self._put_in_force(self._in_force)
 
     def _treatment_healthy(self) -> bool:
         return self._operations.treatment_healthy()
@@ -222,18 +227,16 @@ class Controller:
         compile_snapshot(loaded.config, initial_position(loaded.config), digest=loaded.digest, version=0)
         if loaded.config.emergency and not self._latch.page.engaged:
             await desk.apply(Emergency(operator=GATEWAY, reason="emergency: true in the config"))
+        self._newest = applied
         try:
             await desk.reload(loaded)
         except Refused as refused:
             raise ReloadRefused(refused.refusal.reason) from refused
-        self._put_in_force(applied)
 
     def _put_in_force(self, applied: Applied) -> None:
         """Tell every part that follows the config, but for the rollout and the workers."""
         loaded, config = applied.loaded, applied.loaded.config
-        snapshot = self._parts.publisher.current
-        logs.set_level(snapshot.log_level)
-        self._parts.health.follow(snapshot.upstreams)
+        self._parts.health.follow(self._parts.publisher.current.upstreams)
         self._parts.windows.look_back = config.deployment.monitoring.window
         self._admin.access = _access(config)
         self._keeper.keep(_KEPT_APPLIED, _since(loaded.digest, applied.at))

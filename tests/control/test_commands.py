@@ -187,7 +187,7 @@ async def test_a_token_file_that_holds_no_token_is_exit_2(tmp_path: Path, conten
 )
 def test_refusals_have_exit_codes(status: int, code: Exit) -> None:
     """What the rollout's state does not allow is 3; all else is 1."""
-    assert client.Refused(status, "why").exit is code
+    assert client.Refused(status, {"detail": "why"}).exit is code
 
 
 @pytest.mark.process

@@ -38,6 +38,7 @@ from gateway.model.rollout import (
     Persist,
     Publish,
     Refusal,
+    Release,
     ReleaseLatch,
     Reload,
     RestartEvidence,
@@ -81,7 +82,10 @@ class NotReleased(Exception):
 
 
 class Measurements(Protocol):
-    """What the gates and the monitors gather, as far as the rollout begins it afresh."""
+    """What the gates and the monitors gather, as far as the rollout begins it afresh.
+
+    Both come after the snapshot was published.
+    """
 
     def restart_evidence(self) -> None:
         """Begin everything afresh: evidence, trials, windows."""
@@ -115,6 +119,7 @@ class RolloutDesk:
         self._around = around
         self._now = now
         self._turn = asyncio.Lock()
+        self._flipped: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<RolloutDesk {self.state.phase} {self.state.mode} version={self.state.version}>"
@@ -185,10 +190,17 @@ class RolloutDesk:
         self.check(expected)
         began = time.monotonic()
         flipped = self._flip(event)
-        async with self._turn:
-            if flipped is event:
-                self.check(expected)
-            return await self._take(self._flip(flipped), self.loaded, began)
+        ours = self._around.latch.page.number if flipped is not event else None
+        if ours is not None:
+            self._flipped.add(ours)
+        try:
+            async with self._turn:
+                if ours is None:
+                    self.check(expected)
+                return await self._take(self._flip(flipped), self.loaded, began)
+        finally:
+            if ours is not None:
+                self._flipped.discard(ours)
 
     async def reload(self, loaded: Loaded) -> None:
         """Put another config in force. Raises Refused where the rollout does not allow it."""
@@ -199,11 +211,24 @@ class RolloutDesk:
     async def settle(self) -> None:
         """Work off what the latch's page says and the state does not know yet."""
         for _ in range(MOST_CORRECTIONS):
-            event = reconcile(self.state, self._view(), self.rules)
-            if event is None:
+            if self._unsettled() is None:
                 return
-            await self.apply(event)
+            async with self._turn:
+                # Asked again, for what disagreed may have been a step on its way, such as a release.
+                event = self._unsettled()
+                if event is not None:
+                    await self._take(self._flip(event), self.loaded, time.monotonic())
         logs.error("latch and rollout do not agree", page=repr(self._around.latch.page), state=repr(self))
+
+    def _unsettled(self) -> Event | None:
+        """What the page has that nobody works off: an engagement of ours is its caller's to record."""
+        view = self._view()
+        ours = min(self._flipped, default=None)
+        if ours is not None:
+            if ours - 1 <= self.state.engagement:
+                return None
+            view = replace(view, number=ours - 1)
+        return reconcile(self.state, view, self.rules)
 
     def checkpoint(self) -> None:
         """Keep the clocks, which move without an event."""
@@ -235,6 +260,9 @@ class RolloutDesk:
 
     async def _take(self, event: Event, loaded: Loaded, began: float) -> Step:
         before, digests = self.state, self._digests(loaded)
+        page = self._around.latch.page
+        if isinstance(event, Release) and page.engaged and page.number != event.engagement:
+            raise NotReleased(ReleaseResult.OVERTAKEN)
         taken = step(before, event, self._now(), self.rules)
         if taken.refusal is not None:
             raise Refused(taken.refusal)

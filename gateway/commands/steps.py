@@ -1,0 +1,49 @@
+"""What the commands share that have the rollout take a step: post it, print where the rollout stands then."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.commands import client, options
+from gateway.exits import Exit
+
+Document = Mapping[str, Any]
+
+
+def add_step(
+    subparsers: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, description: str
+) -> argparse.ArgumentParser:
+    """Register a command that takes who and why, and that talks to the running gateway."""
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=description,
+        parents=[options.client_options(), options.audit_options()],
+    )
+
+
+def take(args: argparse.Namespace, path: str, said: str, **body: Any) -> int:
+    """Post a step; print `said` and where the rollout stands, or why not; returns the exit code."""
+
+    def post(gateway: client.AdminClient) -> int:
+        answer = gateway.post(path, client.audit_fields(args) | body)
+        print(json.dumps(answer) if args.output == "json" else f"{said} {describe(answer)}")
+        return Exit.DONE
+
+    return client.run(args, post)
+
+
+def describe(answer: Document) -> str:
+    """Where the rollout stands, in a line or two."""
+    enrolled = f"{answer['user_percentage']:g} % of users enrolled"
+    if answer["latched"]:
+        enrolled = "latched, everything goes to control; lift it with: gateway release"
+    elif answer["ceiling"] is not None:
+        enrolled += f" (under the ceiling of {answer['ceiling']:g} %)"
+    lines = [f"Phase {answer['phase']}: {enrolled}."]
+    if not answer["acknowledged"]:
+        lines.append("Not every worker serves by it yet; see: gateway status")
+    return "\n".join(lines)
