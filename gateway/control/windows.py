@@ -119,7 +119,7 @@ class Windows:
         self._periods: list[Period] = []
         self._totals: dict[int, dict[Stream, Profile]] = {}
         self._strata: dict[tuple[int, str], dict[str, Sums]] = {}
-        self._row_at = self._found_row = 0
+        self._row_at = self._settled_to = 0
         self._rows: dict[tuple[int, Stream], Sums] = {}
         self._recent: deque[tuple[int, dict[tuple[str, str], Profile]]] = deque()
         self.look_back = 300.0
@@ -172,9 +172,8 @@ class Windows:
         for (kind, number, *rest), row in keys:
             if kind == _SUMS:
                 self._load_sums(number, _stream(rest), row)
-        self._found_row = self._row_at
         if kept is not None:
-            self._continue(kept)
+            self._continue(kept, [row for (kind, *_), row in keys if kind == _SUMS])
 
     def _load_sums(self, number: int, stream: Stream, row: Row) -> None:
         if number == self._periods[-1].number:
@@ -186,15 +185,16 @@ class Windows:
             # The newest row may go on: what comes is added to it.
             self._rows.setdefault((number, stream), Sums()).load(row.sums)
 
-    def _continue(self, kept: bytes) -> None:
+    def _continue(self, kept: bytes, rows: Iterable[Row]) -> None:
         state = json.loads(kept)
         self._anchor = state["anchor"]
         periods = {period.number: period for period in self._periods}
         periods |= {period["number"]: Period(**period) for period in state["periods"]}
         self._periods = [periods[number] for number in sorted(periods)]
-        self._found_row = state["found_row"]
-        if self._row_at > self._found_row:  # stored by this gateway, so it is complete
-            self._fold = Fold((self._row_at + ROW_SECONDS) * 1000 - self._anchor)
+        stored = [row.sums["settled_to"] for row in rows if row.sums["anchor"] == self._anchor]
+        if stored:
+            self._settled_to = int(max(stored))
+            self._fold = Fold(self._settled_to)
 
     # --- periods ----------------------------------------------------------------------------
 
@@ -236,8 +236,7 @@ class Windows:
 
     def _hand_on(self) -> None:
         recent = [asdict(period) for period in self._periods[-MOST_KEPT_PERIODS:]]
-        kept = {"anchor": self._anchor, "found_row": self._found_row, "periods": recent}
-        self._keep(json.dumps(kept).encode())
+        self._keep(json.dumps({"anchor": self._anchor, "periods": recent}).encode())
 
     def _period_of(self, series: Series, at: int) -> Period | None:
         for period in reversed(self._periods):
@@ -280,6 +279,7 @@ class Windows:
             self._totals.setdefault(period.number, {}).setdefault(stream, Profile()).count(counts)
             if period is self._periods[-1]:
                 self._stratum(at, stream).count(counts)
+        self._settled_to = tick.at + 1
         self._remember(row_at, tick)
 
     def _remember(self, row_at: int, tick: Tick) -> None:
@@ -294,9 +294,11 @@ class Windows:
     def flush(self) -> None:
         """Store what is settled and not yet stored."""
         rows, day = [], _day(self._row_at)
+        # Monotonic time says where to go on, for as long as it is the same clock.
+        reached = {"anchor": self._anchor, "settled_to": self._settled_to}
         for (number, stream), sums in self._rows.items():
             total = self._totals[number][stream]
-            rows.append(Row(self._row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers()))
+            rows.append(Row(self._row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers() | reached))
             rows.append(Row(day, DAY, _key(_TOTALS, number, stream), total.stored()))
         touched = {number for number, _ in self._rows}
         rows += [_period_row(period, day) for period in self._periods if period.number in touched]
@@ -305,7 +307,7 @@ class Windows:
             self._store.add_ticks(rows)
 
     def close(self) -> None:
-        """The gateway ends: what is open counts as it stands. Then store everything."""
+        """The process ends: what is open counts as it stands. Then store everything."""
         for tick in list(self._fold.standing()):
             self._settle(tick)
         self.flush()

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.core.split import Decision, Table
-from gateway.model.observation import Histogram, Observation, Outcome
+from gateway.model.observation import OVERHEAD_BOUNDS, Histogram, Observation, Outcome
 from gateway.model.snapshot import Arm, Snapshot
 from gateway.proxy.ticks import Tally, Ticks
 from gateway.wire.response import Response
 from tests.support.snapshots import make_snapshot
 
 SNAPSHOT = make_snapshot(50)
-NOTHING = Histogram((), 0.0)
+NOTHING = Histogram((0,) * (len(OVERHEAD_BOUNDS) + 1), 0.0)
 
 
 def response(status: int = 200, metric: bytes | None = None) -> Response:
