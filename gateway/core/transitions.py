@@ -189,11 +189,15 @@ def _latched(
 ) -> Rollout:
     assert event.engagement is not None
     before_drain = replace(state, drain=None)  # the end of a drain is nobody: no share to come back to
+    if rules.find(state.phase) is None:  # nor is that of a phase that the config lost
+        percentage = state.share if state.ceiling is None else min(state.share, state.ceiling)
+    else:
+        percentage = effective_percentage(before_drain, rules)
     return replace(
         state,
         latch=Latched(kind, event.reason, event.operator, at),
         engagement=max(state.engagement, event.engagement),
-        rolled_back_from=RolledBackFrom(state.phase, effective_percentage(before_drain, rules)),
+        rolled_back_from=RolledBackFrom(state.phase, percentage),
         ceiling=None,
     )
 

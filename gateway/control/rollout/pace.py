@@ -96,7 +96,11 @@ class Pace:
                 await self.tick(now - last)
                 last = now
         finally:
-            await self._end_tests(frozenset())
+            await self.end()
+
+    async def end(self) -> None:
+        """End the tests that run, with all their children."""
+        await self._end_tests(frozenset())
 
     async def tick(self, seconds: float) -> None:
         """Everything that is due, `seconds` after the last time."""

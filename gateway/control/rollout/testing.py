@@ -80,13 +80,30 @@ async def _execute(command: tuple[str, ...], folder: Path, output: _End) -> Ran:
     assert process.stdout is not None
     reading = asyncio.create_task(_read_on(process.stdout, output))
     try:
-        code = await process.wait()
+        await _exit(process.pid)
     finally:
         # What it left running would hold the pipe, and the machine, for ever.
         _kill_session(process.pid)
-        await asyncio.gather(process.wait(), reading, return_exceptions=True)
+        code = await process.wait()
+        await reading
     ended = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
     return Ran(code == 0, ended, str(output))
+
+
+async def _exit(pid: int) -> None:
+    """Wait until a child has ended; asyncio's own wait also waits for whoever else holds its pipe."""
+    ended = asyncio.Event()
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
 
 
 async def _read_on(stream: asyncio.StreamReader, output: _End) -> None:
