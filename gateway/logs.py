@@ -13,11 +13,13 @@ import enum
 import json
 import os
 import queue
+import select
 import threading
 import time
 
 QUEUE_LINES = 10_000
-_BATCH_BYTES = 64 * 1024
+_BATCH_BYTES = select.PIPE_BUF
+"""What a pipe takes in one piece: several processes write to it, and no line may end in another's."""
 
 
 class Level(enum.IntEnum):
@@ -68,16 +70,21 @@ class LineWriter:
         return reached.wait(patience)
 
     def _run(self) -> None:
+        batch = b""
         while True:
-            batch, reached = b"", self._lines.get()
-            while isinstance(reached, bytes):
-                batch += reached
-                if len(batch) >= _BATCH_BYTES or self._lines.empty():
-                    break
-                reached = self._lines.get()
-            self._hand_over(batch)
-            if isinstance(reached, threading.Event):
-                reached.set()
+            entry = self._lines.get()
+            if isinstance(entry, threading.Event):
+                self._hand_over(batch)
+                batch = b""
+                entry.set()
+                continue
+            if len(batch) + len(entry) > _BATCH_BYTES:
+                self._hand_over(batch)
+                batch = b""
+            batch += entry
+            if self._lines.empty():
+                self._hand_over(batch)
+                batch = b""
 
     def _hand_over(self, batch: bytes) -> None:
         while batch:

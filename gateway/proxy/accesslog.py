@@ -12,6 +12,7 @@ from gateway.model.observation import Outcome
 from gateway.wire.request import Request
 
 _STDOUT = 1
+_PATIENCE_SECONDS = 1.0
 
 
 class AccessLog:
@@ -28,6 +29,10 @@ class AccessLog:
         writer = LineWriter(_STDOUT)
         writer.start()
         return cls(sample, writer)
+
+    def flush(self) -> None:
+        """Wait a moment until everything logged so far was written."""
+        self._writer.flush(_PATIENCE_SECONDS)
 
     def write(
         self,

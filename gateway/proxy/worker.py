@@ -59,6 +59,7 @@ class Worker:
         self._sweeps = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._response_reader = ResponseReader()
+        self._access_log: AccessLog | None = None
         self._context = Context(self._loop, latch)
         self._context.plan = self._make_plan(link.current, {})
 
@@ -110,6 +111,8 @@ class Worker:
         self._report()
         for pool in self._context.plan.pools.values():
             pool.close()
+        if self._access_log is not None:
+            self._access_log.flush()
         self._closed.set()
 
     def _accept_waiting(self, listener: socket.socket) -> None:
@@ -145,12 +148,12 @@ class Worker:
 
     def _make_plan(self, snapshot: Snapshot, pools: dict[Upstream, UpstreamPool]) -> Plan:
         logs.set_level(snapshot.log_level)
-        if snapshot.access_log_sample == 0:
-            self._context.access_log = None
-        elif self._context.access_log is None:
-            self._context.access_log = AccessLog.to_stdout(snapshot.access_log_sample)
-        else:
-            self._context.access_log.sample = snapshot.access_log_sample
+        if snapshot.access_log_sample > 0:
+            # Once there it is kept: its thread cannot be ended, and its count of lost lines must not fall.
+            if self._access_log is None:
+                self._access_log = AccessLog.to_stdout(snapshot.access_log_sample)
+            self._access_log.sample = snapshot.access_log_sample
+        self._context.access_log = self._access_log if snapshot.access_log_sample > 0 else None
         self._context.most_clients = _most_clients(snapshot)
         return Plan(snapshot, self._context.recorder, pools, self._make_pool)
 
@@ -192,7 +195,7 @@ class Worker:
     def _report(self) -> None:
         endpoints = [report for pool in self._context.plan.pools.values() for report in pool.report()]
         self._context.recorder.dropped = logs.dropped() + (
-            self._context.access_log.dropped if self._context.access_log else 0
+            0 if self._access_log is None else self._access_log.dropped
         )
         version = self._context.plan.snapshot.version
         self._link.record(self._context.recorder.observe(version, endpoints, len(self._context.clients)))

@@ -33,6 +33,22 @@ def test_lines_come_out_whole_and_in_order(pipe: Pipe):
     assert os.read(reading, 65536).split() == [b"%d" % number for number in range(100)]
 
 
+def test_lines_of_several_writers_do_not_mix(pipe: Pipe):
+    """Workers share one standard output: with its pipe full, each line still comes out in one piece."""
+    reading, writing = pipe
+    writers = [LineWriter(writing) for _ in range(2)]
+    lines = [b"%d" % number * 300 for number in range(2)]
+    for line, writer in zip(lines, writers, strict=True):
+        for _ in range(1000):
+            writer.write(line + b"\n")
+    for writer in writers:
+        writer.start()
+    received = b""
+    while received.count(b"\n") < 2000:
+        received += os.read(reading, 3000)
+    assert set(received.split(b"\n")) == {*lines, b""}
+
+
 def test_nobody_waits_for_a_reader_that_has_stopped(pipe: Pipe):
     """A full pipe fills the queue, a full queue drops and counts; then the reader comes back."""
     reading, writing = pipe
