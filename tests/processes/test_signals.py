@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.processes.directory import Role
-from tests.support.processes import Gateway, Load, eventually
+from tests.support.processes import PATIENCE, Gateway, Load, eventually
 
 pytestmark = pytest.mark.process
 
@@ -170,11 +170,12 @@ def test_as_process_one_it_drains_and_leaves_nobody(gateways: Callable[..., Gate
     gateway.start(ready=False, prefix=UNSHARE)
     eventually("it answers", lambda: answers(gateway.port))
     (main,) = children_of(gateway.pid)
-    # A grandchild whose parent ends becomes the gateway's to bury.
-    script = "import os; os.fork() and os._exit(0); import time; time.sleep(0.5)"
+    # A grandchild whose parent ends becomes the gateway's to bury. It lives until its input ends.
+    script = "import os, sys; os.fork() and os._exit(0); sys.stdin.read()"
     enter = ["nsenter", "--target", str(main), "--pid", "--mount"]
-    subprocess.run([*enter, "python3", "-c", script], check=True)
-    eventually("the orphan becomes its child", lambda: len(living_in(main)) == 4)
+    with subprocess.Popen([*enter, "python3", "-c", script], stdin=subprocess.PIPE) as parent:
+        assert parent.wait(PATIENCE) == 0
+        eventually("the orphan becomes its child", lambda: len(living_in(main)) == 4)
     eventually("it is buried", lambda: len(living_in(main)) == 3)
     os.kill(main, signal.SIGTERM)
     assert gateway.process is not None
