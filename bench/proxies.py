@@ -100,11 +100,14 @@ def _gateway(program: str, site: Site) -> list[str]:
     return [program, "-m", "gateway", "run", str(site.directory / "gateway.yaml")]
 
 
-GATEWAY = Proxy("gateway", "gateway", None, ("gateway.yaml",), _gateway)
+# Without the safe path, Python would import the sources that lie in the working directory.
+GATEWAY = Proxy("gateway", "gateway", install.COMPILED, ("gateway.yaml",), _gateway, {"PYTHONSAFEPATH": "1"})
+PLAIN = Proxy("plain", "gateway, not compiled", None, ("gateway.yaml",), _gateway)
 PROXIES: Mapping[str, Proxy] = {
     proxy.name: proxy
     for proxy in (
         GATEWAY,
+        PLAIN,
         Proxy("nginx", "nginx", "nginx", ("nginx.conf",), _nginx),
         Proxy("haproxy", "HAProxy", "haproxy", ("haproxy.cfg",), _haproxy),
         Proxy("envoy", "Envoy", "envoy", ("envoy.yaml",), _envoy),
