@@ -88,10 +88,9 @@ class Resolver:
         return self._path is not None or address in self._addresses
 
     def close(self) -> None:
-        """Stop resolving."""
-        for task in (self._refresher, self._lookup):
-            if task is not None:
-                task.cancel()
+        """Stop resolving again and again; a look-up that runs is left to those who wait for it."""
+        if self._refresher is not None:
+            self._refresher.cancel()
 
     async def _refresh(self) -> None:
         while True:

@@ -100,6 +100,20 @@ def test_a_new_address_is_used_from_the_next_look_on():
     with_names(scenario)
 
 
+def test_who_waits_for_a_name_is_served_though_a_reload_removed_it():
+    """The config drops the upstream during the first look-up: the request that waits for it goes on."""
+
+    async def scenario(names: NameServer, resolver: Resolver) -> None:
+        names.silent = True
+        waiting = asyncio.create_task(peer(resolver))
+        await eventually(lambda: names.asked == 1)
+        resolver.close()
+        names.silent = False
+        assert await waiting == FIRST
+
+    with_names(scenario)
+
+
 def test_an_address_that_joins_makes_nothing_outdated():
     """A second address, or another order, is no reason to let go of a connection."""
 
