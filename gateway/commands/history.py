@@ -41,7 +41,7 @@ def execute(args: argparse.Namespace) -> int:
 def describe(event: dict[str, Any]) -> str:
     """One event as a line, its evidence indented below."""
     change = ""
-    if event["from"] or event["to"]:
+    if event["from"] != event["to"]:
         change = f" {_short(event['from'])} -> {_short(event['to'])}"
     reason = f": {event['reason']}" if event["reason"] else ""
     line = f"{event['at']}  {event['type']:<16}{change} by {event['operator']}{reason}"

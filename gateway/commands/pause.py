@@ -20,4 +20,4 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def execute(args: argparse.Namespace) -> int:
     """Pause."""
-    return steps.take(args, "rollout/pause", "Paused; end it with: gateway resume\n")
+    return steps.take(args, "rollout/pause", "Paused until `gateway resume`.")

@@ -133,14 +133,13 @@ def _gates(document: Document, now: float) -> Iterator[RenderableType]:
     earliest = {entry["gate"]: entry["earliest"] for entry in document["schedule"]}
     yield Text()
     yield Text(f"Gates of {document['gates'][0]['transition']}", style="bold")
-    table = Table(box=None, pad_edge=False, padding=_INDENT, show_header=False)
     for gate in document["gates"]:
+        # The id stands whole on a line of its own: it is what a person types.
+        style = _VERDICT_STYLES.get(gate["verdict"], "")
+        yield Text.assemble((f"{gate['verdict']:<13}", style), gate["id"])
         when = "" if gate["verdict"] == "pass" else _ahead(earliest.get(gate["id"]), now)
         running = "runs now" if gate["id"] in document["running_tests"] else ""
-        style = _VERDICT_STYLES.get(gate["verdict"], "")
-        said = ", ".join(filter(None, (gate["reason"], running, when)))
-        table.add_row(Text(gate["verdict"], style=style), Text(gate["id"]), Text(said, style="dim"))
-    yield table
+        yield Text(" " * 13 + ", ".join(filter(None, (gate["reason"], running, when))), style="dim")
 
 
 def _advice(document: Document) -> Iterator[RenderableType]:
@@ -161,7 +160,7 @@ def advice(document: Document) -> Iterator[tuple[str, str]]:
         yield "To go on", "gateway resume"
     for gate in open_gates:
         if gate["type"] == "manual_approval":
-            yield f"{gate['reason']}", f"gateway approve {gate['id']}"
+            yield f"To approve ({gate['reason']})", f"gateway approve {gate['id']}"
         elif gate["type"] == "automated_test" and gate["verdict"] == "fail":
             yield "To run the test again", "gateway advance"
     if document["next_phase"] is not None and not (open_gates or document["paused"] or document["holds"]):
@@ -174,7 +173,7 @@ def _ahead(at: str | None, now: float) -> str:
     if at is None:
         return ""
     left = datetime.fromisoformat(at).astimezone(UTC).timestamp() - now
-    return f"at the earliest in {_span(int(left))}" if left >= 1 else ""
+    return f"at the earliest in {_span(round(left))}" if left >= 1 else ""
 
 
 def _arms(arms: Document) -> Table:

@@ -40,7 +40,7 @@ def describe(answer: Document) -> str:
     """Where the rollout stands, in a line or two."""
     enrolled = f"{answer['user_percentage']:g} % of users enrolled"
     if answer["latched"]:
-        enrolled = "latched, everything goes to control; lift it with: gateway release"
+        enrolled = "latched, everything goes to control until `gateway release`"
     elif answer["ceiling"] is not None:
         enrolled += f" (under the ceiling of {answer['ceiling']:g} %)"
     lines = [f"Phase {answer['phase']}: {enrolled}."]

@@ -121,10 +121,13 @@ def _time(gate: TimeBased, state: Rollout) -> Finding:
     served = state.clocks.service
     left = gate.minimum - served
     if left <= 0:
-        verdict, reason = Verdict.PASS, f"{format_duration(served)} of healthy service"
+        verdict, reason = Verdict.PASS, f"{format_duration(math.floor(served))} of healthy service"
     else:
         stands = "" if state.mode is Mode.RUNNING else f"; the clock stands still while {state.mode}"
-        verdict, reason = Verdict.PENDING, f"{format_duration(left)} of healthy service left{stands}"
+        verdict, reason = (
+            Verdict.PENDING,
+            f"{format_duration(math.ceil(left))} of healthy service left{stands}",
+        )
     return Finding("service_seconds", verdict, served, _at_least(gate.minimum), reason)
 
 
@@ -143,7 +146,7 @@ def _metrics(gate: MetricsThreshold, state: Rollout) -> tuple[Finding, ...]:
     judged = () if judgement is None else judgement.findings
     found = {(finding.metric, finding.threshold): finding for finding in judged}
     look = 1 if judgement is None else judgement.look + 1
-    left = format_duration(max(0.0, _look_due(gate, look) - state.clocks.window))
+    left = format_duration(math.ceil(max(0.0, _look_due(gate, look) - state.clocks.window)))
     waits = f"look {look} in {left} of healthy service"
     return tuple(
         found.get(

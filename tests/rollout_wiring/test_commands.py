@@ -1,0 +1,149 @@
+"""The rollout's commands as an operator types them: what they print, and how they exit."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway import cli
+from gateway.exits import Exit
+from tests.support.control import CONFIG, Gateway, make_gateway, make_observation
+
+GATED = CONFIG.replace(
+    "    canary: {user_percentage: 1}\n",
+    """\
+    canary: {user_percentage: 1, duration: 24h}
+  gates:
+    canary -> limited_production:
+      - {type: manual_approval, approvals: 1}
+""",
+)
+APPROVAL = "canary.limited_production.manual_approval"
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Gateway:
+    """A gateway in canary; a day and a person's word stand before the next phase."""
+    gateway = make_gateway(tmp_path, GATED)
+    gateway.report(make_observation("a", 11))
+    return gateway
+
+
+class Shell:
+    """Runs commands against one gateway and holds what they printed."""
+
+    def __init__(self, admin: str, printed: pytest.CaptureFixture[str]) -> None:
+        self._admin = admin
+        self._printed = printed
+        self.out = self.err = ""
+
+    async def __call__(self, *arguments: str) -> int:
+        code = await asyncio.to_thread(cli.main, (*arguments, "--admin", self._admin))
+        self.out, self.err = self._printed.readouterr()
+        return code
+
+
+async def test_an_advance_that_the_gates_refuse_is_exit_3_with_every_reason(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line for each gate that does not pass; the document with -o json."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        assert await shell("advance") == Exit.GATE_NOT_PASSED
+        assert shell.out == ""
+        assert "not every gate has passed" in shell.err
+        waits = r"pending +canary\.limited_production\.time_based: \S+ of healthy service left"
+        assert re.search(waits, shell.err)
+        assert f"pending      {APPROVAL}: 0 of 1 approvals" in shell.err
+        assert await shell("advance", "-o", "json") == Exit.GATE_NOT_PASSED
+        assert [gate["verdict"] for gate in json.loads(shell.out)["gates"]] == ["pending", "pending"]
+
+
+async def test_status_says_what_holds_the_phase_and_what_to_type(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pending gates with what they wait for; then the way on, once there is one."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        await shell("status")
+        assert "Gates of canary -> limited_production" in shell.out
+        assert "0 of 1 approvals" in shell.out
+        assert re.search(r"healthy service left, at the earliest in (1 d|23 h 59 min)", shell.out)
+        assert f"gateway approve {APPROVAL}" in shell.out
+        assert "gateway advance" not in shell.out
+        await shell("pause")
+        await shell("status")
+        assert "PAUSED" in shell.out
+        assert "gateway resume" in shell.out
+        await shell("resume")
+        assert await shell("approve", "manual_approval", "--operator", "ann") == Exit.DONE
+        await shell("status")
+        assert "approved by ann" in shell.out
+        assert await shell("advance", "--force") == Exit.DONE
+        assert "Phase limited_production: 10 % of users enrolled" in shell.out
+        await shell("status")
+        assert "To go on to full_production: gateway advance" in shell.out
+
+
+async def test_rollback_release_and_on(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything that an operator does on a bad day, with the ceiling in sight."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        assert await shell("rollback", "--operator", "bob", "--reason", "bad answers") == Exit.DONE
+        assert "gateway release" in shell.out
+        await shell("status")
+        assert "LATCHED (rollback)" in shell.out
+        assert "by bob: bad answers" in shell.out
+        assert "(with 1 % in staging)" in shell.out
+        assert await shell("advance") == Exit.GATE_NOT_PASSED
+        assert "release it first" in shell.err
+        assert await shell("release", "--reason", "fixed") == Exit.DONE
+        assert "under the ceiling of 1 %" in shell.out
+        assert await shell("release", "--percentage", "5%") == Exit.DONE
+        assert "The ceiling is set. Phase staging: 5 % of users enrolled" in shell.out
+        await shell("status")
+        assert "Under a ceiling of 5 %" in shell.out
+        assert await shell("advance") == Exit.DONE
+        await shell("history", "-o", "json")
+        types = [event["type"] for event in json.loads(shell.out)]
+    assert types == ["reload", "rollback", "release", "release", "phase_transition"]
+
+
+async def test_a_gate_that_is_rejected_and_one_that_is_not_there(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rejected gate fails; an unknown one is a failure that names those that wait."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        assert await shell("reject", APPROVAL, "--operator", "ann", "--reason", "not today") == Exit.DONE
+        assert await shell("advance") == Exit.GATE_NOT_PASSED
+        assert f"fail         {APPROVAL}: rejected by ann: not today" in shell.err
+        assert await shell("approve", "no/such gate") == Exit.FAILED
+        assert APPROVAL in shell.err
+
+
+async def test_json_is_where_the_rollout_stands(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of every step."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        for command in ("pause", "resume", "rollback", "release"):
+            assert await shell(command, "-o", "json") == Exit.DONE
+            assert {"version", "phase", "user_percentage", "latched"} <= set(json.loads(shell.out))
+
+
+@pytest.mark.parametrize("percentage", ["-1", "101", "x", "nan"])
+def test_a_share_that_makes_no_sense_is_exit_2(percentage: str) -> None:
+    """Before anybody is asked."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["release", "--percentage", percentage])
+    assert ended.value.code == Exit.INVALID
+
+
+@pytest.mark.parametrize("arguments", [["advance"], ["rollback"], ["pause"], ["resume"], ["approve", "x"]])
+def test_no_gateway_is_exit_4(arguments: list[str]) -> None:
+    """One line that says where was looked."""
+    assert cli.main([*arguments, "--admin", "http://127.0.0.1:9"]) == Exit.UNREACHABLE
