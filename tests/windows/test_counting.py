@@ -211,6 +211,17 @@ def test_a_failover_is_treatment_s_failure() -> None:
         assert reported(rig) == {"treatment": ERROR, "control": NOTHING}
 
 
+def test_a_client_that_leaves_after_the_failover_does_not_take_the_blame_off() -> None:
+    """Treatment had failed by then."""
+    with Rig(percentage=100, script=silent) as rig:
+        rig.treatment.close()
+        with rig.connect() as client:
+            client.send(get())
+            assert wait_until(lambda: len(rig.control.heads) == 1)
+        assert wait_until(lambda: idle(rig))
+        assert reported(rig) == {"treatment": ERROR, "control": NOTHING}
+
+
 def test_what_is_out_of_the_comparison_is_not_counted() -> None:
     """Requests without an id, overridden ones, and those that no route matches."""
     overrides = Overrides(token="secret", treatment=(), control=("ceo",))

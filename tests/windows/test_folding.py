@@ -226,6 +226,15 @@ def test_the_running_tick_is_open() -> None:
     assert sums(scene.after(3).closed) == (1, 1, 0)
 
 
+def test_a_report_amid_a_tick_does_not_end_it() -> None:
+    """What starts after it, in the same tick, counts as well."""
+    scene = Scene()
+    scene.worker.serve(TREATMENT)
+    scene.after(0.3)
+    scene.worker.serve(TREATMENT)
+    assert sums(scene.after(4).settled) == (2, 2, 0)
+
+
 def test_a_worker_that_has_not_reported_holds_the_tick_open() -> None:
     """It may know of requests that nobody else does."""
     scene = Scene(2)

@@ -259,11 +259,13 @@ async def test_a_publication_in_between_keeps_the_window(gateway: Gateway) -> No
 async def test_windows_that_begin_afresh_in_the_same_stay_keep_the_phase_s_metrics(gateway: Gateway) -> None:
     """A changed share restarts the gates' windows; the phase's own numbers go on."""
     gateway.worker.serve(TREATMENT, 5)
+    gateway.worker.serve(CONTROL, 5)
     gateway.later(4)
     gateway.begin("canary", 1)
     gateway.worker.serve(TREATMENT, 2, status=500)
     gateway.later(4)
     assert gateway.errors() == Proportion(2, 2)
+    assert gateway.evidence().samples["performance_degradation"] == Contrast(())
     assert gateway.metrics() == {"canary.1": (7, 2)}
 
 
@@ -333,6 +335,25 @@ async def test_a_stopped_gateway_goes_on_with_what_it_had(gateway: Gateway) -> N
     await gateway.start()
     gateway.later(5)
     assert gateway.errors() == Proportion(111, 40), "control died alone after that"
+    contrast = gateway.evidence().samples["performance_degradation"]
+    assert isinstance(contrast, Contrast)
+    assert sum(stratum.control_count for stratum in contrast.strata) == 70
+
+
+@pytest.mark.parametrize("step", [-3600.0, 0.0, 4.0, 3600.0])
+async def test_a_step_of_the_wall_clock_while_control_is_away_changes_nothing(
+    gateway: Gateway, step: float
+) -> None:
+    """Ticks are of the monotonic clock; what was stored is not counted again."""
+    for _ in range(25):
+        gateway.worker.serve(TREATMENT, 2)
+        gateway.later(1)
+    await gateway.die()
+    gateway.clock.offset += step
+    await gateway.start()
+    gateway.worker.serve(TREATMENT, 2)
+    gateway.later(5)
+    assert gateway.errors() == Proportion(52, 0)
 
 
 async def test_a_stopped_gateway_that_moved_on_begins_afresh(gateway: Gateway) -> None:
