@@ -1,6 +1,6 @@
 """Two connections that became one: bytes both ways after a 101 (RFC 9110 section 7.8).
 
-No deadline of HTTP applies any more; a half-close passes through, and the tunnel ends when both
+No deadline of HTTP applies any more, so the kernel watches for peers that vanish; a half-close passes through, and the tunnel ends when both
 sides have ended.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+
+from gateway.proxy.sockets import keep_alive
 
 
 class Tunnel:
@@ -22,6 +24,8 @@ class Tunnel:
         self._client = client
         self._upstream = upstream
         self._on_end = on_end
+        keep_alive(client)
+        keep_alive(upstream)
         self._client_ended = self._upstream_ended = self._ended = False
         self.bytes_up = 0
         self.bytes_down = 0

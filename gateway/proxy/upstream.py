@@ -107,7 +107,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
         """The exchange is over: back to the pool, or closed. `now` is monotonic seconds."""
         self.exchange = None
         self.endpoint.inflight -= 1
-        if self.closed:
+        if self.closed or self.tunnel is not None:  # a tunnel closes both its ends itself, and gently
             return
         if reusable and not self._congested:  # an early answer may leave a body half taken
             self.idle_since = now

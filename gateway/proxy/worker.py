@@ -177,6 +177,8 @@ class Worker:
     # The sweep.
 
     def _sweep(self) -> None:
+        # First of all the next one: an exception below may cost this sweep, never the heartbeat.
+        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
         now = monotonic()
         self._latch.beat(self._slot + 1)
         self._context.tell_the_time()
@@ -189,8 +191,6 @@ class Worker:
         self._sweeps += 1
         if self._context.draining and (not self._context.clients or now > self._deadline):
             self.abort()
-            return
-        self._sweeper = self._loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _report(self) -> None:
         endpoints = [report for pool in self._context.plan.pools.values() for report in pool.report()]
