@@ -18,9 +18,11 @@ import pytest
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
 from tests.support.egress import RequestHead
-from tests.support.raw import Client, Ending, Response
+from tests.support.raw import Client, Ending, Exchange, Response
 
 GOOD = b"GET /good HTTP/1.1\r\nHost: good.example\r\n\r\n"
+SOURCE = b"(the client's address)"
+"""In `Forwarded.has`, in place of a value that is different for every client."""
 BEHIND = b"GET /behind HTTP/1.1\r\nHost: behind.example\r\n\r\n"
 
 WEBSOCKET = (
@@ -121,19 +123,19 @@ def every_way(cases: Iterable[Case]) -> pytest.MarkDecorator:
 
 def check(rig: Rig, case: Case, way: Way) -> None:
     """Run one case in one way and hold what came of it against what is expected."""
-    seen, completed, other = len(rig.upstream.heads), len(rig.upstream.completed), len(rig.other.heads)
-    with rig.connect() as client:
+    since, other = len(rig.upstream.begun), len(rig.other.begun)
+    with rig.connect_apart() as client:
         _send(rig, client, case.sent, way)
         match case.expected:
             case Refused() as refused:
                 _check_refused(client, refused, way)
                 rig.check_alive()
-                _check_not_forwarded(rig, refused, way, seen, completed)
+                _check_not_forwarded(rig.requests_of(client, since), refused, way)
             case Forwarded() as forwarded:
                 _check_answered(client, forwarded, way)
                 rig.check_alive()
-                _check_forwarded(rig, forwarded, way, seen, completed)
-    assert len(rig.other.heads) == other, "the other arm saw something"
+                _check_forwarded(rig.requests_of(client, since), forwarded, way, client)
+    assert len(rig.other.begun) == other, "the other arm saw something"
 
 
 def _send(rig: Rig, client: Client, sent: bytes, way: Way) -> None:
@@ -171,11 +173,11 @@ def check_problem(response: Response) -> None:
     assert problem["request_id"].encode() == response.value(b"x-request-id"), response
 
 
-def _check_not_forwarded(rig: Rig, refused: Refused, way: Way, seen: int, completed: int) -> None:
+def _check_not_forwarded(exchanges: list[Exchange], refused: Refused, way: Way) -> None:
     allowed = [b"/good"] if way is Way.AFTER_A_GOOD_ONE else []
-    whole = [exchange.head.target for exchange in rig.upstream.completed[completed:]]
-    assert _without_alive(whole) == allowed, whole
-    begun = _without_alive([head.target for head in rig.upstream.heads[seen:]])
+    whole = [exchange.head.target for exchange in exchanges if exchange.complete]
+    assert whole == allowed, whole
+    begun = [exchange.head.target for exchange in exchanges]
     if refused.may_begin:
         assert begun in (allowed, [*allowed, b"/case"]), begun
     else:
@@ -204,27 +206,23 @@ def _check_answered(client: Client, forwarded: Forwarded, way: Way) -> None:
             assert response.body.startswith(method + b" " + target + b" "), response
 
 
-def _check_forwarded(rig: Rig, forwarded: Forwarded, way: Way, seen: int, completed: int) -> None:
+def _check_forwarded(exchanges: list[Exchange], forwarded: Forwarded, way: Way, client: Client) -> None:
     wanted = [forwarded.target]
     if way is Way.AFTER_A_GOOD_ONE:
         wanted.insert(0, b"/good")
     if way is Way.WITH_BYTES_BEHIND and not forwarded.closes:
         wanted.append(b"/behind")
-    heads = [head for head in rig.upstream.heads[seen:] if not head.target.startswith(b"/alive/")]
-    assert [head.target for head in heads] == wanted, heads
-    head = heads[wanted.index(forwarded.target)]
-    assert head.method == forwarded.method, head
-    _check_fields(head, forwarded)
-    exchange = next(one for one in rig.upstream.completed[completed:] if one.head is head)
+    assert [exchange.head.target for exchange in exchanges] == wanted, exchanges
+    exchange = exchanges[wanted.index(forwarded.target)]
+    assert exchange.head.method == forwarded.method, exchange.head
+    _check_fields(exchange.head, forwarded, client.source.encode())
+    assert exchange.complete
     assert exchange.received_body == forwarded.body, exchange.received_body
 
 
-def _check_fields(head: RequestHead, forwarded: Forwarded) -> None:
-    for name in {name for name, _ in forwarded.has}:
-        assert head.values(name) == [value for other, value in forwarded.has if other == name], head
+def _check_fields(head: RequestHead, forwarded: Forwarded, source: bytes) -> None:
+    has = [(name, source if value is SOURCE else value) for name, value in forwarded.has]
+    for name in {name for name, _ in has}:
+        assert head.values(name) == [value for other, value in has if other == name], head
     for name in forwarded.lacks:
         assert head.values(name) == [], head
-
-
-def _without_alive(targets: list[bytes]) -> list[bytes]:
-    return [target for target in targets if not target.startswith(b"/alive/")]

@@ -8,7 +8,19 @@ from typing import Any
 import pytest
 
 from gateway.model.snapshot import HalfClose
-from tests.http.cases import GOOD, Case, Forwarded, Way, check, check_problem, every_way, get, message, post
+from tests.http.cases import (
+    GOOD,
+    SOURCE,
+    Case,
+    Forwarded,
+    Way,
+    check,
+    check_problem,
+    every_way,
+    get,
+    message,
+    post,
+)
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
 from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo, wait_until
@@ -54,7 +66,7 @@ CASES = [
             has=(
                 (b"host", b"case.example"),
                 (b"content-length", b"5"),
-                (b"x-forwarded-for", b"127.0.0.1"),
+                (b"x-forwarded-for", SOURCE),
                 (b"x-request-id", b"kept"),
                 (b"x-gateway-phase", b"canary"),
                 (b"x-forwarded-host", b"case.example"),

@@ -21,7 +21,7 @@ from gateway.latch import LatchKind, LatchPage
 from gateway.link.memory import MemoryLink
 from gateway.model.snapshot import Snapshot
 from gateway.proxy.worker import Worker
-from tests.support.raw import PATIENCE, Client, Script, Upstream, echo
+from tests.support.raw import PATIENCE, Client, Exchange, Script, Upstream, echo
 from tests.support.serving import serving
 
 T = TypeVar("T")
@@ -164,6 +164,23 @@ class Rig:
     def connect(self, **options: Any) -> Client:
         """A new client connection."""
         return self.plane.connect(**options)
+
+    def connect_apart(self) -> Client:
+        """A new client connection from an address of its own: see `requests_of`."""
+        number = next(self._numbers) + 256
+        return self.connect(source=(f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", 0))
+
+    def requests_of(self, client: Client, since: int) -> list[Exchange]:
+        """What a client that is apart began at the upstream, from its request number `since` on.
+
+        Others' requests do not count, also when the upstream's threads come to them late.
+        """
+        address = client.source.encode()
+        return [
+            exchange
+            for exchange in self.upstream.begun[since:]
+            if exchange.head.values(b"x-forwarded-for")[-1].split(b", ")[-1] == address
+        ]
 
     def objections(self) -> list[str]:
         """Everything that the oracles have against what happened so far."""

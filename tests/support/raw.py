@@ -375,6 +375,8 @@ class Client:
         self.socket.settimeout(PATIENCE)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.source: str = self.socket.getsockname()[0]
+        """The address from which it came."""
         self.parser = ResponseParser()
         self.ending: Ending | None = None
         self._events: list[object] = []
