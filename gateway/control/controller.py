@@ -261,6 +261,7 @@ class Controller:
     def _note_worker_restarts(self) -> None:
         restarts = self._keeper.standing.worker_restarts
         if restarts > self._worker_restarts:
+            self._keep_ledger()  # what a dead worker counted is nowhere else
             evidence = {"restarts": restarts - self._worker_restarts, "in_all": restarts}
             digest = self._parts.reloader.applied.loaded.digest
             reason = "a worker ended unplanned and was replaced"

@@ -5,7 +5,9 @@ What else must hold when a process dies stands in tests/processes.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -81,12 +83,22 @@ def test_counters_survive_the_death_of_a_worker_and_are_not_doubled(running: Gat
         (victim, *_) = running.pids(role)
         os.kill(victim, signal.SIGKILL)
         eventually("another is there", lambda r=role, v=victim: running.pids(r) and v not in running.pids(r))
+        eventually("its death is written down", lambda: written_down(running))
     eventually("the control process answers", lambda: served(running))
+    assert total(running) == before
     more = 20
     for _ in range(more):
         assert running.get().status == 200
     eventually("the new ones are counted", lambda: total(running) >= before + more)
     assert total(running) == before + more
+
+
+def written_down(gateway: Gateway) -> bool:
+    with contextlib.suppress(OSError):
+        url = f"http://127.0.0.1:{gateway.admin_port}/api/v1/history"
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return any(event["type"] == "worker" for event in json.load(answer))
+    return False
 
 
 def total(gateway: Gateway) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from gateway.model.observation import EndpointReport
 from gateway.model.snapshot import OutlierDetection
 from gateway.processes.directory import Role
 from gateway.proxy.resolver import Resolver
@@ -128,6 +129,10 @@ def test_connections_above_the_limit_are_told_so_and_cost_the_others_nothing(
     eventually("there is room again", lambda: serves(gateway), patience=2.0)
 
 
+def endpoints(rig: Rig) -> list[EndpointReport]:
+    return [report for pool in rig.plane.worker._context.plan.pools.values() for report in pool.report()]
+
+
 @pytest.mark.parametrize("shortage", [errno.EADDRNOTAVAIL, errno.EMFILE, errno.ENOBUFS])
 def test_a_shortage_here_is_no_fault_of_the_upstream_s(monkeypatch: pytest.MonkeyPatch, shortage: int):
     """No port, no descriptor, no memory: 503 at once, no endpoint ejected, no failure of an arm."""
@@ -147,6 +152,7 @@ def test_a_shortage_here_is_no_fault_of_the_upstream_s(monkeypatch: pytest.Monke
         for _ in range(5):
             client.send(GET % b"")
             assert client.response().status == 503
+        assert rig.plane.call(lambda: [one.healthy for one in endpoints(rig)]) == [True, True]
         short = False
         client.send(GET % b"")
         assert client.response().status == 200

@@ -208,7 +208,7 @@ def test_slow_clients_cost_the_others_nothing_and_little_memory(big: Gateway):
                 trickle.tick()
             crowded += latencies(big, 20)
         assert resident(worker) - before < len(KINDS) * each * 64 * KIB
-        assert percentile(crowded) < 2 * percentile(alone) + 0.020
+        assert percentile(crowded) < 2 * percentile(alone) + 0.050
     finally:
         for trickle in trickles:
             trickle.close()
