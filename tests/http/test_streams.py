@@ -482,33 +482,6 @@ def test_the_end_of_a_tunnel_is_not_waited_for_without_a_deadline(own: Rig) -> N
         assert served.deadline < math.inf
 
 
-def test_the_last_bytes_of_a_tunnel_reach_a_slow_upstream(own: Rig) -> None:
-    """Case 99: what a client sent before it left arrives, though the upstream had ended its own half."""
-    size = 4 * MEGABYTE
-    gone = threading.Event()
-    received = []
-
-    def script(exchange: Exchange) -> None:
-        exchange.body()
-        tunnel = exchange.tunnel()
-        exchange.send(SWITCH)
-        tunnel.shutdown(socket.SHUT_WR)
-        gone.wait(PATIENCE)
-        count = 0
-        while data := tunnel.recv(1 << 18):
-            count += len(data)
-        received.append(count)
-
-    with own.upstream.running(script), own.connect() as client:
-        client.send(get(*WEBSOCKET))
-        assert client.head().status == 101
-        client.send(b"x" * size)
-        client.half_close()
-        own.plane.settle()
-        gone.set()
-        assert wait_until(lambda: received == [size]), received
-
-
 def test_a_tunnel_holds_back_a_fast_sender(own: Rig) -> None:
     """Backpressure in a tunnel, both ways: no buffer grows, and every byte arrives."""
     size = 64 * MEGABYTE
