@@ -225,6 +225,7 @@ async def test_a_new_window_has_only_requests_of_its_own_snapshot(gateway: Gatew
     """What was decided before counts for the window before, though it ends long after."""
     slow = gateway.worker.start(TREATMENT)
     gateway.worker.serve(TREATMENT, 5)
+    gateway.worker.serve(CONTROL, 5)
     gateway.begin("limited_production", 2)
     gateway.worker.serve(TREATMENT, 3)
     gateway.later(2)
@@ -232,6 +233,7 @@ async def test_a_new_window_has_only_requests_of_its_own_snapshot(gateway: Gatew
     slow.end(response(503), Outcome.UPSTREAM_ERROR, False, 2.0)
     gateway.later(4)
     assert gateway.errors() == Proportion(3, 0)
+    assert gateway.evidence().samples["performance_degradation"] == Contrast(())
     assert gateway.metrics() == {"canary.1": (6, 1), "limited_production.2": (3, 0)}
 
 
@@ -331,6 +333,7 @@ async def test_a_stopped_gateway_goes_on_with_what_it_had(gateway: Gateway) -> N
     assert stay.arms["control"].p90 == pytest.approx(0.1, rel=0.011)
     assert stay.arms["treatment"].p50 == pytest.approx(0.2, rel=0.011)
 
+    gateway.later(15)
     await gateway.die()
     await gateway.start()
     gateway.later(5)
