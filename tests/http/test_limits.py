@@ -18,7 +18,7 @@ from gateway.latch import LatchKind
 from gateway.model.snapshot import ConnectionLimits
 from tests.http.cases import GOOD, SWITCH, WEBSOCKET, check_problem, get, post
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE, Ending, Exchange, Transcript, wait_until
+from tests.support.raw import PATIENCE, Ending, Exchange, Transcript, resident_bytes, wait_until
 from tests.support.serving import PATIENT
 
 SHORT = 0.3
@@ -349,6 +349,34 @@ def test_waiting_requests_are_served_in_turn() -> None:
             assert [client.response().body for client in clients[:4]] == [b"/0", b"/1", b"/2", b"/3"]
         assert [head.target for head in rig.upstream.heads] == [b"/0", b"/1", b"/2", b"/3"]
         assert len(rig.upstream.connections) == 1
+
+
+def test_a_body_that_waits_in_the_queue_holds_its_client() -> None:
+    """Backpressure: while there is no connection to send it on, little of a body is taken."""
+    gate = Gate()
+    size = 64_000_000
+    sent = 0
+    with Rig(connection_limits=ConnectionLimits(1, 3)) as rig:
+        with rig.upstream.running(gate), rig.connect() as first, rig.connect() as second:
+            first.send(get())
+            assert wait_until(lambda: bool(rig.upstream.begun))
+            second.send(post(b"Content-Length: %d" % size))
+            before = resident_bytes()
+            second.socket.settimeout(SHORT)
+            while sent < size:
+                try:
+                    sent += second.socket.send(bytes(min(65_536, size - sent)))
+                except TimeoutError:
+                    assert sent < size // 2
+                    assert resident_bytes() - before < 8_000_000
+                    assert not gate.opened.is_set(), "the upload hangs"
+                    gate.opened.set()
+                    second.socket.settimeout(PATIENCE)
+            assert gate.opened.is_set(), "nothing held the client back"
+            assert first.response().status == 200
+            assert second.response(b"POST").status == 200
+        assert rig.upstream.completed[-1].body_length == size
+        rig.check_alive()
 
 
 def test_nobody_waits_for_ever() -> None:
