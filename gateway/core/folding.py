@@ -130,6 +130,11 @@ class Fold:
         for worker in self._workers.values():
             for at in [at for at in worker.ticks if at < self.settled_to]:
                 del worker.ticks[at]
+        self._workers = {
+            incarnation: worker
+            for incarnation, worker in self._workers.items()
+            if worker.ticks or worker.pid in self._live
+        }
 
 
 def _of(worker: _Worker, at: int) -> Iterable[Counts]:

@@ -286,6 +286,21 @@ def test_last_words_of_a_dead_worker_count() -> None:
     assert sums(scene.after(4).settled) == (2, 2, 0)
 
 
+def test_dead_workers_are_forgotten_and_their_repeated_reports_add_nothing() -> None:
+    """A hundred deaths leave nothing behind."""
+    scene = Scene(100)
+    words = []
+    counted = 0
+    for pid in range(100):
+        scene.live = {pid}
+        scene.workers[pid].serve(TREATMENT, 2)
+        words = [*words[-8:], scene.workers[pid].report()]
+        scene.fold.take(words, scene.live)
+        counted += sums(scene.after(4).settled)[0]
+    assert counted == 200
+    assert repr(scene.fold).startswith("<Fold workers=1 ")
+
+
 def test_a_worker_forgets_what_is_long_settled() -> None:
     """Its reports do not grow with its age."""
     scene = Scene()
