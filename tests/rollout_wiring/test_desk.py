@@ -8,24 +8,30 @@ import json
 import pytest
 
 from gateway.control.rollout.desk import DOCUMENT, NotReleased, Outdated, Refused
+from gateway.control.rollout.views import gates
 from gateway.control.store.api import NotDurableError
 from gateway.control.store.encoding import from_json
 from gateway.control.store.sqlite import STORE_FILE
 from gateway.core.rollout import begin, replay
 from gateway.latch import DurableLatch, LatchKind
 from gateway.model.rollout import (
+    ROLLBACK_GATE,
     Advance,
     Approve,
     Authority,
+    Cause,
+    Clocks,
     Emergency,
     Event,
     Mode,
     Pause,
     Record,
     RefusalCode,
+    Release,
     Reload,
     Resume,
     Rollback,
+    Rollout,
 )
 from tests.support.wiring import ANN, BEN, LADDER, Scene, falls, refusing_disk
 
@@ -69,6 +75,55 @@ async def test_a_rollback_returns_to_the_previous_phase(
         await room.desk.apply(fall)
         assert (room.desk.state.phase, room.desk.state.mode, scene.share) == (previous, Mode.LATCHED, 0)
         assert scene.page.engaged
+
+
+@fall
+async def test_in_the_first_phase_a_fall_stays_in_it_latched(scene: Scene, fall: Event) -> None:
+    """There is nothing before it; everything goes to control all the same."""
+    async with scene.control() as room:
+        await room.desk.apply(fall)
+        assert (room.desk.state.phase, room.desk.state.mode, scene.share) == ("development", Mode.LATCHED, 0)
+        assert scene.page.engaged
+
+
+@fall
+async def test_a_release_begins_clocks_and_windows_at_zero_and_the_pause_stays(
+    scene: Scene, fall: Event
+) -> None:
+    """What was gathered before was gathered of what failed."""
+    async with scene.control() as room:
+        await room.go_to("canary")
+        await room.serve(600.0)
+        await room.desk.apply(Pause(operator=ANN))
+        await room.desk.apply(fall)
+        await room.serve(600.0)
+        scene.measured.restarts.clear()
+        await room.release()
+        assert room.desk.state.clocks == Clocks()
+        assert (room.desk.state.paused, scene.measured.restarts) == (True, ["evidence"])
+
+
+async def test_a_rollback_that_waits_for_a_person_is_a_gate_and_its_approval_the_rollback(
+    scene: Scene,
+) -> None:
+    """Held meanwhile, over a restart too; the latch is flipped by the approval."""
+    scene.text = "deployment: {initial_phase: canary, rollback: {manual_approval_required: true}}"
+    found = Rollback(operator="gateway", reason="E = 1200", cause=Cause.EVIDENCE, evidence={"value": 1200})
+    async with scene.control() as room:
+        await room.desk.apply(found)
+        assert (room.types, scene.page.engaged, scene.share) == (["hold"], False, 1)
+    async with scene.control(with_kept=False) as room:
+        (gate,) = [
+            gate for gate in gates(room.desk.state, room.desk.rules, scene.now) if gate["id"] == ROLLBACK_GATE
+        ]
+        assert (gate["verdict"], gate["transition"]) == ("pending", "canary -> staging")
+        with pytest.raises(Refused) as refused:
+            await room.desk.apply(Advance(operator=ANN, authority=Authority.FORCE))
+        assert refused.value.refusal.code is RefusalCode.HELD
+        await room.desk.apply(Approve(operator=BEN, gate=ROLLBACK_GATE, reason="yes"))
+        event = room.history.recent(1)[0]
+        assert (event.type, event.operator, event.evidence["value"]) == ("rollback", "ben", 1200)
+        assert (room.desk.state.phase, scene.page.engaged, scene.share) == ("staging", True, 0)
 
 
 @pytest.mark.parametrize("phase", LADDER)
@@ -228,6 +283,32 @@ async def test_concurrent_emergencies_keep_their_operators(scene: Scene) -> None
         assert [event.operator for event in room.history.recent(20)] == names
 
 
+async def test_a_signal_s_look_does_not_take_an_operator_s_emergency_for_its_own(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both wait for the step before them: first the signal is worked off, then the operator by name."""
+    async with scene.control() as room:
+        commit, reached, may_go_on = room.store.commit, asyncio.Event(), asyncio.Event()
+
+        async def slow_commit(*args: object) -> bool:
+            reached.set()
+            await may_go_on.wait()
+            return await commit(*args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(room.store, "commit", slow_commit)
+        pausing = asyncio.create_task(room.desk.apply(Pause(operator=BEN)))
+        await reached.wait()
+        scene.page.engage(LatchKind.EMERGENCY, "SIGUSR1", "signal")
+        looking = asyncio.create_task(room.desk.settle())
+        await asyncio.sleep(0)
+        asking = asyncio.create_task(room.desk.apply(Emergency(operator=ANN)))
+        await asyncio.sleep(0)
+        may_go_on.set()
+        await asyncio.gather(pausing, looking, asking)
+        events = [(event.operator, event.evidence["number"]) for event in room.history.recent(2)]
+        assert events == [("signal", 1), ("ann", 2)]
+
+
 async def test_a_lost_latch_file_does_not_swallow_the_next_emergency(scene: Scene) -> None:
     """The page counts from zero again; the state counts with it."""
     async with scene.control() as room:
@@ -289,6 +370,19 @@ async def test_a_release_that_the_latch_s_disk_refuses_leaves_everything_latched
         assert (room.desk.state.mode, scene.share, scene.page.engaged) == (Mode.LATCHED, 0, True)
         await room.release()
         assert (room.desk.state.mode, scene.share) == (Mode.RUNNING, 1)
+
+
+async def test_a_release_of_an_engagement_that_another_followed_changes_nothing(scene: Scene) -> None:
+    """The signal came while latched: recorded, and no step back for it."""
+    async with scene.control() as room:
+        await room.go_to("canary")
+        await room.desk.apply(Emergency(operator=ANN))
+        scene.page.engage(LatchKind.EMERGENCY, "SIGUSR1", "signal")
+        with pytest.raises(NotReleased):
+            await room.desk.apply(Release(operator=BEN, engagement=1))
+        await room.desk.settle()
+        assert (room.desk.state.phase, room.desk.state.mode) == ("staging", Mode.LATCHED)
+        assert room.types[-2:] == ["emergency", "emergency"]
 
 
 async def test_an_emergency_in_the_middle_of_a_release_wins(
@@ -364,6 +458,7 @@ async def test_what_the_disk_refused_outlives_the_control_process(scene: Scene) 
         with refusing_disk():
             await room.desk.apply(Pause(operator=ANN))
             version = room.desk.state.version
+            assert from_json(Rollout, scene.kept[-1].decode()).version == version
             await room.store.close()
     async with scene.control() as room:
         assert (room.desk.state.paused, room.desk.state.version) == (True, version)

@@ -283,7 +283,7 @@ async def test_a_graceful_rollback_drains_in_steps_and_ends_latched(scene: Scene
         await room.desk.apply(BeginDrain(operator=ANN, reason="slow answers"))
         shares = [scene.share]
         for _ in range(2):
-            await room.serve(10.0, tick=10.0)
+            await room.serve(10.0, tick=5.0)
             shares.append(scene.share)
     async with scene.control(with_kept=False) as room:
         await room.serve(10.0, tick=10.0)
