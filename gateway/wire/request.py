@@ -117,7 +117,7 @@ class RequestReader:
     def __init__(self, noted: Iterable[bytes], most_fields: int) -> None:
         names = frozenset(noted)
         self._rules = FieldRules(REQUEST_RULES, names)
-        self._noted_with_rules = frozenset(names & REQUEST_RULES.keys())
+        self._noted_with_rules = frozenset(name for name in names if name in REQUEST_RULES)
         self._most_lines = most_fields + 3
         self._hosts: set[bytes] = set()
         self._spare: HttpRequestParser | None = None
