@@ -1,22 +1,30 @@
 # One command per purpose; `make help` lists them. Everything is installed into .venv, once: again only
-# when pyproject.toml changes. Needs Python 3.11 or newer, make, and nothing else.
+# when pyproject.toml or setup.py change. Needs Python 3.11 or newer, make, and nothing else.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+COMPILED := build/compiled
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-compiled lint format bench clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed  ## see it work; DEMO_ARGS="--duration 30s" ends it by itself
 	@$(BIN)/gateway demo $(DEMO_ARGS)
 
 test: $(VENV)/installed-dev  ## run all tests; TEST_ARGS="-k latch" or "-m 'not process'" for some
 	@$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-compiled: $(VENV)/installed-dev  ## compile a copy as GATEWAY_COMPILE=1 does, and run what is served by it
+	@rm -rf $(COMPILED) && mkdir -p $(COMPILED)
+	@cp -r pyproject.toml setup.py README.md LICENSE config gateway tests $(COMPILED)
+	@cd $(COMPILED) && GATEWAY_COMPILE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
+	@cd $(COMPILED) && $(CURDIR)/$(BIN)/python -m pytest tests/http tests/processes tests/split $(TEST_ARGS)
 
 lint: $(VENV)/installed-dev  ## ruff (rules and format) and mypy --strict
 	@$(BIN)/ruff check
@@ -33,13 +41,14 @@ bench: $(VENV)/installed  ## compare with nginx, HAProxy, Envoy, Traefik; BENCH_
 clean:  ## remove the environment and what was built; never state
 	rm -rf $(VENV) bench/.venv build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
 	find gateway bench tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -maxdepth 4 -name '*.so' -not -path './.*' -delete
 
-$(VENV)/installed: pyproject.toml $(BIN)/python
+$(VENV)/installed: pyproject.toml setup.py $(BIN)/python
 	@echo "installing into $(VENV) ..."
 	@$(PIP) --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml $(BIN)/python
+$(VENV)/installed-dev: pyproject.toml setup.py $(BIN)/python
 	@echo "installing into $(VENV), with what the tests need ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/installed
