@@ -177,10 +177,9 @@ class RequestReader:
                 upgrade = value if upgrade is None else upgrade + b"," + value
             elif rule is not _DROP:
                 _rare_field(request, rule, line, value)
-        if not request.host:
-            if not request.http10:
-                raise WireError(Fault.BAD_REQUEST, "no Host")
-        elif request.authority is not None:
+        if not request.host and not request.http10:
+            raise WireError(Fault.BAD_REQUEST, "no Host")
+        if request.authority is not None:
             request.host = self._host(request.authority)
         if connection is not None:
             _connection(request, connection, upgrade)
