@@ -92,6 +92,7 @@ CASES = [
     Case(17, "absolute form and two Hosts", message(b"GET http://a/case HTTP/1.1", b"Host: a", b"Host: a")),
     Case(18, "userinfo", start(b"GET http://user@case.example/case HTTP/1.1")),
     Case(18, "userinfo with a password", start(b"GET http://u:p@case.example/case HTTP/1.1")),
+    Case(18, "userinfo in HTTP/1.0 without a Host", message(b"GET http://user@case.example/ HTTP/1.0")),
     Case(18, "https", start(b"GET https://case.example/case HTTP/1.1")),
     Case(18, "another scheme", start(b"GET ftp://case.example/case HTTP/1.1")),
     Case(18, "empty authority", start(b"GET http:///case HTTP/1.1")),
