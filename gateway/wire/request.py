@@ -153,7 +153,7 @@ class RequestReader:
             self._spare = validator
         return request
 
-    def _fields(self, request: Request, lines: list[bytes]) -> None:  # noqa: PLR0912  # one flat loop
+    def _fields(self, request: Request, lines: list[bytes]) -> None:  # one flat loop
         known, spellings, forward = self._rules.lines, self._rules.spellings, request.lines
         connection = upgrade = None
         for line in lines:
