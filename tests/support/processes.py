@@ -49,6 +49,16 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def catches_term(pid: int) -> bool:
+    """True once a process handles SIGTERM, which a worker does when it is about to serve."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 class _Pipeline(BaseHTTPRequestHandler):
     """A sample pipeline: answers with its name, slowly where the path is /slow."""
 
@@ -178,14 +188,15 @@ class Gateway:
         return process
 
     def wait_ready(self) -> None:
-        """Wait until every worker listens."""
+        """Wait until every worker is up and one of them answers: they share the listening socket."""
         assert self.process is not None
         eventually(f"the gateway answers; its log: {self.log()}", self._answers)
 
     def _answers(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, f"it ended: {self.log()}"
-        if len(self.pids(Role.WORKER)) < self.workers:
+        workers = self.pids(Role.WORKER)
+        if len(workers) < self.workers or not all(map(catches_term, workers)):
             return False
         try:
             return self.get().status == 200
