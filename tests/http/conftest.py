@@ -18,7 +18,7 @@ class Place(enum.Enum):
     LATCHED = "latched"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # other tests damage what these workers stand on
 def rigs() -> Iterator[dict[Place, Rig]]:
     """One running data plane for each place."""
     with (
