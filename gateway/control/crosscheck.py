@@ -24,21 +24,22 @@ Written = Mapping[str, Any]
 """The config as it was written, before defaults."""
 
 
-def faults(config: Config, written: Written, faulty: Collection[KeyPath] = ()) -> Iterator[Finding]:
+def faults(config: Config, written: Written, missing: Collection[KeyPath] = ()) -> Iterator[Finding]:
     """Everything that makes the config unusable although each value by itself is right.
 
-    `faulty` are paths that are known to be wrong already: checks that read them are left out, for
-    they would only say the same again in other words.
+    `missing` are paths of values that were taken out because they are wrong by themselves. A check
+    is left out where it would miss a whole entry of what it reads: it would only say the same again
+    in other words. A value deep inside an entry says nothing about the names that others refer to.
     """
     for check, paths in _CHECKS.items():
-        if not any(_touch(path, wrong) for path in paths for wrong in faulty):
+        if not any(_lacks_entry(path, gone) for path in paths for gone in missing):
             yield from check(config, written)
 
 
-def _touch(path: KeyPath, other: KeyPath) -> bool:
-    """True if one of the two is inside the other."""
-    length = min(len(path), len(other))
-    return path[:length] == other[:length]
+def _lacks_entry(path: KeyPath, gone: KeyPath) -> bool:
+    """True if what stands at `path`, or an entry right below it, is gone."""
+    length = min(len(path), len(gone))
+    return path[:length] == gone[:length] and len(gone) <= len(path) + 1
 
 
 def _addresses(config: Config, written: Written) -> Iterator[Finding]:
@@ -222,9 +223,9 @@ def _contacts(config: Config, _: Written) -> Iterator[Finding]:
 
 
 _CHECKS: Mapping[Callable[[Config, Written], Iterator[Finding]], tuple[KeyPath, ...]] = {
-    _addresses: (("listen",), ("admin",), ("health",)),
+    _addresses: (("listen",), ("admin",), ("admin", "tokens"), ("health",)),
     _state: (("state",),),
-    _people: (("identity",), ("overrides",), ("admin",)),
+    _people: (("identity",), ("overrides",), ("overrides", "users"), ("admin",), ("admin", "tokens")),
     _upstreams: (("upstreams",),),
     _routes: (("upstreams",), ("routes",), ("deployment", "experiments")),
     _experiments: (("upstreams",), ("deployment", "experiments")),

@@ -7,7 +7,7 @@ it read, so that the same bytes can be loaded again without the files. It puts n
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +31,7 @@ __all__ = ["ConfigError", "Loaded", "Problem", "load", "load_sources"]
 MAX_CONFIG_BYTES = 1_000_000
 """A config is read and parsed in well under a second up to here."""
 MAX_TOKEN_BYTES = 4096
+_MOST_PRUNINGS = 8
 EMERGENCY_VARIABLE = "GATEWAY_EMERGENCY"
 
 
@@ -190,18 +191,20 @@ class _Loading:
         return Config.model_validate(values, context=surroundings)
 
     def _check_rest(self, values: dict[str, Any], faulty: Sequence[KeyPath]) -> None:
-        """Check what is left without the faulty sections, so that one run names every problem."""
-        rest = {**_STAND_INS, **values}
-        for path in faulty:
-            key = path[0] if path else ""
-            if key == "deployment" and len(path) > 1 and isinstance(rest.get(key), dict):
-                rest[key] = {name: value for name, value in rest[key].items() if name != path[1]}
-            elif key in _STAND_INS:
-                rest[str(key)] = _STAND_INS[str(key)]
+        """Check what is left without the faulty values, so that one run names every problem."""
+        rest = copy.deepcopy(values)
+        removed: set[KeyPath] = set()
+        for _ in range(_MOST_PRUNINGS):
+            # The inner ones first: a path whose end is gone already would take out what holds it.
+            removed |= {_prune(rest, path) for path in sorted(set(faulty), key=len, reverse=True)}
+            try:
+                config = self._validated({**_STAND_INS, **rest})
+            except ValidationError as error:
+                # Without the value its section may lack something: then the section goes too.
+                faulty = [finding.path for finding in diagnosis.findings(error, rest)]
             else:
-                rest.pop(str(key), None)
-        with contextlib.suppress(ValidationError):  # e.g. phases that only together make no sense
-            self._report(faults(self._validated(rest), values, faulty))
+                self._report(faults(config, values, removed))
+                return
 
     def _report(self, findings: Iterable[Finding]) -> None:
         self._problems.extend(place(finding, self._parts) for finding in findings)
@@ -221,6 +224,23 @@ _STAND_INS: Mapping[str, Any] = {
     "routes": [{"name": "none", "control": "none", "treatment": "none"}],
 }
 """Stand-ins for the keys that have no default, where what was written is wrong."""
+
+
+def _prune(values: dict[str, Any], path: KeyPath) -> KeyPath:
+    """Take out the innermost key on the path that is there, and return its path."""
+    holders: list[tuple[dict[str, Any], int]] = []
+    inner: Any = values
+    for depth, key in enumerate(path):
+        if isinstance(inner, dict) and key in inner:
+            holders.append((inner, depth))
+        elif not (isinstance(inner, list) and isinstance(key, int) and key < len(inner)):
+            break
+        inner = inner[key]
+    if not holders:
+        return ()
+    holder, depth = holders[-1]
+    del holder[str(path[depth])]
+    return path[: depth + 1]
 
 
 def _problem(shown: str, error: DocumentError) -> Problem:

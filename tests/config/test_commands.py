@@ -130,6 +130,36 @@ def test_the_schema_is_a_schema(capsys: pytest.CaptureFixture[str]) -> None:
     Draft202012Validator.check_schema(printed)
 
 
+def test_wrong_values_hide_no_wrong_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One run names what is wrong by itself and what is wrong only beside something else."""
+    text = """\
+version: 1
+listen: {workers: -1}
+upstreams:
+  traditional: {endpoints: ["http://127.0.0.1:9001"], timeouts: {connect: banana}}
+  dspy: {endpoints: ["http://127.0.0.1:9002"]}
+routes:
+  - {name: a, control: nowhere, treatment: dspy, experiment: nothing, match: {methods: 5}}
+  - {name: a, control: traditional, treatment: dspy}
+deployment:
+  initial_phase: moon
+  phases: {canary: {user_percentage: 101}}
+"""
+    assert main(["check", write(tmp_path, text)]) == Exit.INVALID
+    lines = capsys.readouterr().err.splitlines()
+    paths = [line.split(": ", 2)[1] for line in lines]
+    assert paths == [
+        "listen.workers",
+        "upstreams.traditional.timeouts.connect",
+        "routes[0].control",
+        "routes[0].experiment",
+        "routes[0].match.methods",
+        "routes[1].name",
+        "deployment.initial_phase",
+        "deployment.phases.canary.user_percentage",
+    ]
+
+
 def test_the_schema_describes_every_key() -> None:
     """An editor can show what each key means."""
     definitions = schema_document()["$defs"]

@@ -76,6 +76,7 @@ notifications: {contacts: {engineering: oncall}}
         "admin.tokens.alice",
         "state.store",
         "deployment.phases.canary.user_percentage",
+        "deployment.gates.canary -> staging",
         "deployment.monitoring.window",
         "notifications.contacts.engineering",
     ]
