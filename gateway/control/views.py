@@ -121,8 +121,8 @@ def _arm(arm: Arm, totals: Totals, live: Iterable[Observation]) -> Document:
     outcomes: dict[str, int] = {}
     duration = first_byte = empty_histogram(LATENCY_BOUNDS)
     for counts in totals.routes:
-        if counts.arm != arm.label:
-            continue
+        if counts.arm != arm.label or not counts.route:
+            continue  # what no route took was refused here: it says nothing about an arm
         for _, outcome, count in counts.requests:
             outcomes[outcome] = outcomes.get(outcome, 0) + count
         duration = add_histograms(duration, counts.duration)

@@ -134,9 +134,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         snapshot = self._context.plan.snapshot
         if snapshot.response_headers.request_id:
             fields += b"X-Request-Id: %b\r\n" % request_id
-        self.write(
-            problem(fault, detail, request_id, close=not self.keep_alive, fields=fields, body=body)
-        )  # fmt: skip
+        self.write(problem(fault, detail, request_id, close=not self.keep_alive, fields=fields, body=body))
         self.exchange_finished(complete, monotonic())
 
     def exchange_finished(self, request_complete: bool, now: float) -> None:

@@ -194,8 +194,9 @@ class Exchange:
         if self._phase is _CONNECTING:
             if self._left_the_queue():
                 return
-            self._refuse(Fault.UNAVAILABLE, "no connection to the upstream became free in time",
-                         Outcome.TIMEOUT)  # fmt: skip
+            self._refuse(
+                Fault.UNAVAILABLE, "no connection to the upstream became free in time", Outcome.TIMEOUT
+            )
         elif self._phase is _WAITING and not self._request_complete and not self.client.paused:
             self._refuse(Fault.REQUEST_TIMEOUT, "the request's body stalled", Outcome.REJECTED)
         elif self._phase is _WAITING:
@@ -342,8 +343,9 @@ class Exchange:
                 self._acquire_again(fresh=True)
                 return
             self._blame_endpoint()
-            self._refuse(Fault.BAD_GATEWAY, "the upstream closed the connection without an answer",
-                         Outcome.RESET)  # fmt: skip
+            self._refuse(
+                Fault.BAD_GATEWAY, "the upstream closed the connection without an answer", Outcome.RESET
+            )
         elif self._phase is _ANSWERING:
             assert self._body is not None
             if self._body.ends_with_connection and error is None:
@@ -450,8 +452,14 @@ class Exchange:
             outcome = self._outcome
         self._end(fault.status, outcome, reusable=False)
         fields = b"" if self._assignment is None else self._assignment.response_fields
-        self.client.refuse(fault, detail, self.request_id, fields + self._failover_field(),
-                           body=self.request.method != b"HEAD", complete=self._request_complete)  # fmt: skip
+        self.client.refuse(
+            fault,
+            detail,
+            self.request_id,
+            fields,
+            body=self.request.method != b"HEAD",
+            complete=self._request_complete,
+        )
 
     @property
     def _status(self) -> int:
@@ -507,9 +515,10 @@ class Exchange:
 
     def _request_head(self, assignment: Assignment, connection: UpstreamConnection) -> bytes:
         request, client = self.request, self.client
+        host = request.host or connection.endpoint.resolver.authority
         parts = [
             b"%b %b HTTP/1.1" % (request.method, request.target),
-            b"Host: " + (request.host or connection.endpoint.resolver.authority),
+            b"Host: " + host,
             *request.lines,
         ]
         if request.length == CHUNKED:
@@ -530,7 +539,7 @@ class Exchange:
             b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
             % (
                 request.forwarded_proto or b"http",
-                request.forwarded_host or request.host,
+                request.forwarded_host or host,
                 self.request_id,
                 assignment.request_fields,
             )
@@ -557,19 +566,14 @@ class Exchange:
             fields += b"X-Request-Id: %b\r\n" % self.request_id
         elif self._response is not None and self._response.request_id is not None:
             fields += b"X-Request-Id: %b\r\n" % self._response.request_id
-        if self._failover is not None:
-            fields += self._failover_field()
+        if self._failover is not None and plan.snapshot.response_headers.failover:
+            fields += b"X-Gateway-Failover: %b\r\n" % self._failover.encode()
         if plan.tells_timing:
             fields += b"Server-Timing: gateway;dur=%.2f, upstream;dur=%.2f\r\n" % (
                 overhead * 1e3,
                 (self._first_byte_at - self._sent_at) * 1e3,
             )
         return fields
-
-    def _failover_field(self) -> bytes:
-        if self._failover is None or not self._plan.snapshot.response_headers.failover:
-            return b""
-        return b"X-Gateway-Failover: %b\r\n" % self._failover.encode()
 
     def _note_failover(self, reason: str) -> None:
         assert self._assignment is not None

@@ -15,8 +15,16 @@ from gateway.proxy.sockets import keep_alive
 class Tunnel:
     """Joins the client's and the upstream's transport. `on_end` is called once, with both counts."""
 
-    __slots__ = ("_client", "_client_ended", "_ended", "_on_end", "_upstream", "_upstream_ended",
-                 "bytes_down", "bytes_up")  # fmt: skip
+    __slots__ = (
+        "_client",
+        "_client_ended",
+        "_ended",
+        "_on_end",
+        "_upstream",
+        "_upstream_ended",
+        "bytes_down",
+        "bytes_up",
+    )
 
     def __init__(
         self, client: asyncio.Transport, upstream: asyncio.Transport, on_end: Callable[[Tunnel], None]

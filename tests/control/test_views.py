@@ -57,6 +57,12 @@ def test_arms_are_sums_over_routes() -> None:
     assert arm["inflight"] == 1
 
 
+def test_what_no_route_took_is_nobodys_traffic() -> None:
+    """Heads that were refused before they had a route are counted, but not against an arm."""
+    observation = make_observation("a", 1, make_counts("control", ((400, "rejected", 5),), route=""))
+    assert arms(add_up([observation]), ())["control"]["requests"] == 0
+
+
 @pytest.mark.parametrize(
     ("values", "share", "expected"),
     [

@@ -159,6 +159,15 @@ def test_forwarding_fields_are_appended_or_set(rig: Rig) -> None:
     assert fresh.values(b"x-forwarded-host") == [b"case.example"]
 
 
+def test_without_a_host_the_forwarded_one_is_the_upstreams_own(rig: Rig) -> None:
+    """HTTP/1.0 needs no Host; what the upstream gets in its place is never empty."""
+    with rig.connect() as client:
+        client.send(b"GET /case HTTP/1.0\r\n\r\n")
+        client.response()
+    head = rig.upstream.heads[-1]
+    assert head.values(b"x-forwarded-host") == head.values(b"host") != [b""]
+
+
 def test_an_unknown_host_is_not_reflected(rig: Rig) -> None:
     """Case 26: nothing in the answer repeats a Host that the client made up."""
     with rig.connect() as client:

@@ -330,6 +330,17 @@ def test_without_failover_the_client_learns_of_it() -> None:
         assert rig.control.heads == []
 
 
+def test_a_failover_that_nobody_answered_is_not_told() -> None:
+    """The header says that control answered for treatment: an error of the gateway's own is no answer."""
+    with Rig(percentage=100) as rig:
+        serve_treatment_at(rig, refused_port())
+        with rig.control.running(lambda exchange: exchange.reset()), rig.connect() as client:
+            client.send(post())
+            response = client.response(b"POST")
+        assert response.status == 502
+        assert response.value(b"x-gateway-failover") is None
+
+
 def test_another_endpoint_is_tried_before_control() -> None:
     """A refused connect costs nothing while the upstream has another endpoint."""
     with Rig(percentage=100) as rig:
