@@ -23,6 +23,7 @@ HOT_PATH = [
     "gateway/proxy/upstream.py",
     "gateway/wire/chunked.py",
     "gateway/wire/headers.py",
+    "gateway/wire/heads.py",
     "gateway/wire/request.py",
     "gateway/wire/response.py",
 ]

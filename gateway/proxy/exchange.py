@@ -7,25 +7,25 @@ It keeps the plan that it began with, whatever is published meanwhile; only the 
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import hmac
 import math
 import os
 from time import monotonic
-from typing import Protocol
 
 from gateway.model.observation import Outcome
 from gateway.model.snapshot import Anonymous, Arm, FailoverCause
 from gateway.proxy.context import Context
 from gateway.proxy.framing import ResponseBody
 from gateway.proxy.plan import Assignment
+from gateway.proxy.roles import Client
 from gateway.proxy.sockets import is_shortage
 from gateway.proxy.ticks import Tally
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint
 from gateway.wire.chunked import LAST_CHUNK, encode_chunk
 from gateway.wire.faults import Fault, WireError
+from gateway.wire.heads import interim_head, request_head, response_head, switching_head
 from gateway.wire.request import CHUNKED, Request
 from gateway.wire.response import Response
 
@@ -51,49 +51,6 @@ class Phase(enum.IntEnum):
 _CONNECTING, _WAITING, _ANSWERING, _TUNNEL, _OVER = Phase
 _OK = Outcome.OK
 _RANDOM = Anonymous.RANDOM
-
-
-class Client(Protocol):
-    """The client's connection as its exchange sees it. `deadline` is monotonic seconds."""
-
-    deadline: float
-    keep_alive: bool
-    paused: bool
-    forwarded_for: bytes
-
-    @property
-    def congested(self) -> bool:
-        """True while the client takes bytes slower than they are written."""
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """For a tunnel."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes of the answer."""
-
-    def abort(self) -> None:
-        """End so that the client sees an answer cut short."""
-
-    def refuse(
-        self, fault: Fault, detail: str, request_id: bytes, fields: bytes, *, body: bool, complete: bool
-    ) -> None:
-        """Answer with an error of the gateway's own and end the exchange."""
-
-    def exchange_finished(self, request_complete: bool, now: float) -> None:
-        """The answer was sent whole."""
-
-    def pause_reading(self) -> None:
-        """Let the client wait."""
-
-    def resume_reading(self) -> None:
-        """Let it go on."""
-
-    def start_tunnel(self, tunnel: Tunnel) -> None:
-        """From now on bytes go to the tunnel."""
-
-    def close(self) -> None:
-        """End after what was written has left, or after a while."""
 
 
 class Exchange:
@@ -239,7 +196,15 @@ class Exchange:
         self._connection = connection
         self._reused = reused
         self._phase = _WAITING
-        data = self._request_head(assignment, connection)
+        request = self.request
+        data = request_head(
+            request,
+            request.host or connection.endpoint.resolver.authority,
+            self.client.forwarded_for,
+            self.request_id,
+            assignment.request_fields,
+            request.expects_continue and not self._unsent,
+        )
         if self._unsent:
             data += self._unsent
             self._unsent = b""
@@ -299,8 +264,7 @@ class Exchange:
     def interim(self, response: Response) -> None:
         """A 1xx: passed on, but for HTTP/1.0 clients, who know none (RFC 9110 section 15.2)."""
         if not self.request.http10:
-            lines = [b"HTTP/1.1 %d %b" % (response.status, response.reason), *response.lines, b"", b""]
-            self.client.write(b"\r\n".join(lines))
+            self.client.write(interim_head(response))
         self._wait_for_answer()
 
     def response_head(self, response: Response, data: bytes) -> None:
@@ -322,7 +286,14 @@ class Exchange:
             self.client.keep_alive = False
         overhead = self._sent_at - self._started - self._others_took + monotonic() - now
         self._context.recorder.add_overhead(overhead)
-        self._relay(body, self._response_head(response, body, overhead), data)
+        head = response_head(
+            response,
+            body.fields,
+            self._context.date_field,
+            not self.client.keep_alive,
+            self._own_fields(overhead),
+        )
+        self._relay(body, head, data)
 
     def response_data(self, data: bytes) -> None:
         """More of the answer's body, as it came."""
@@ -503,59 +474,12 @@ class Exchange:
         tunnel = Tunnel(self.client.transport, connection.transport, self._tunnel_ended)
         connection.tunnel = tunnel
         connection.exchange = None
-        head = [b"HTTP/1.1 101 Switching Protocols", b"Connection: Upgrade", b"Upgrade: websocket"]
-        self.client.write(b"\r\n".join([*head, *response.lines, self._own_fields(0.0)]) + b"\r\n" + data)
+        self.client.write(switching_head(response, self._own_fields(0.0)) + data)
         self.client.start_tunnel(tunnel)
 
     def _tunnel_ended(self, tunnel: Tunnel) -> None:
         self._end(101, _OK, reusable=False)
         self.client.close()
-
-    # Heads.
-
-    def _request_head(self, assignment: Assignment, connection: UpstreamConnection) -> bytes:
-        request, client = self.request, self.client
-        host = request.host or connection.endpoint.resolver.authority
-        parts = [
-            b"%b %b HTTP/1.1" % (request.method, request.target),
-            b"Host: " + host,
-            *request.lines,
-        ]
-        if request.length == CHUNKED:
-            parts.append(b"Transfer-Encoding: chunked")
-        elif request.has_length:
-            parts.append(b"Content-Length: %d" % request.length)
-        if request.expects_continue and not self._unsent:
-            parts.append(b"Expect: 100-continue")
-        if request.websocket:
-            parts.append(b"Connection: Upgrade\r\nUpgrade: websocket")
-        chain = client.forwarded_for
-        if request.forwarded_for:
-            # A client on a unix socket has no address of its own to add.
-            chain = request.forwarded_for + b", " + chain if chain else request.forwarded_for
-        if chain:
-            parts.append(b"X-Forwarded-For: " + chain)
-        parts.append(
-            b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\nX-Request-Id: %b\r\n%b\r\n"
-            % (
-                request.forwarded_proto or b"http",
-                request.forwarded_host or host,
-                self.request_id,
-                assignment.request_fields,
-            )
-        )
-        return b"\r\n".join(parts)
-
-    def _response_head(self, response: Response, body: ResponseBody, overhead: float) -> bytes:
-        parts = [b"HTTP/1.1 %d %b" % (response.status, response.reason), *response.lines]
-        if body.fields:
-            parts.append(body.fields)
-        if not response.has_date:
-            parts.append(self._context.date_field)
-        if not self.client.keep_alive:
-            parts.append(b"Connection: close")
-        parts.append(self._own_fields(overhead))
-        return b"\r\n".join(parts) + b"\r\n"
 
     def _own_fields(self, overhead: float) -> bytes:
         """The gateway's own header lines of an answer, each with its CRLF. `overhead` in seconds."""

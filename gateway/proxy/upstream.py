@@ -6,41 +6,17 @@ It frames heads only; how long a body is depends on the request, so the exchange
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from gateway.proxy import pool
+from gateway.proxy.roles import Carried
 from gateway.proxy.sockets import bound_receive_buffer, receive_rest
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire.faults import Fault, WireError
-from gateway.wire.response import Response, ResponseReader
+from gateway.wire.response import ResponseReader
 
 LARGEST_HEAD = 65_536
 MOST_INTERIM_RESPONSES = 16
-
-
-class Carried(Protocol):
-    """Whoever a connection carries: what it is told."""
-
-    def interim(self, response: Response) -> None:
-        """A 1xx came; the answer is still to come."""
-
-    def response_head(self, response: Response, data: bytes) -> None:
-        """The final head, and what came with it."""
-
-    def response_data(self, data: bytes) -> None:
-        """More of the answer's body, as it came."""
-
-    def bad_response(self, detail: str) -> None:
-        """What came is no HTTP."""
-
-    def upstream_closed(self, error: Exception | None) -> None:
-        """The connection ended, cleanly if `error` is None."""
-
-    def pause_client(self) -> None:
-        """The upstream takes the body slower than it comes."""
-
-    def resume_client(self) -> None:
-        """The upstream takes more."""
 
 
 class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
