@@ -1,3 +1,5 @@
+"""Real gateways for whoever asks: made in the test's own directory, and ended with it."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -24,7 +26,7 @@ def gateways(tmp_path: Path, upstreams: dict[str, int]) -> Iterator[Callable[...
     def make(name: str = "one", **options: Any) -> Gateway:
         directory = tmp_path / name
         directory.mkdir(exist_ok=True)
-        made.append(Gateway(directory, upstreams, **options))
+        made.append(Gateway(directory, **{"upstreams": upstreams, **options}))
         return made[-1]
 
     yield make
