@@ -17,7 +17,7 @@ help:  ## list the commands
 demo: $(VENV)/installed  ## see it work; DEMO_ARGS="--duration 30s" ends it by itself
 	@$(BIN)/gateway demo $(DEMO_ARGS)
 
-test: $(VENV)/installed-dev  ## run all tests; TEST_ARGS="-k latch" or "-m 'not process'" for some
+test: $(VENV)/installed-dev $(VENV)/installed-programs  ## run all tests; TEST_ARGS="-k latch" or "-m 'not process'" for some
 	@$(BIN)/python -m pytest $(TEST_ARGS)
 
 test-compiled: $(VENV)/installed-dev  ## compile a copy as GATEWAY_COMPILE=1 does, and run what is served by it
@@ -52,6 +52,11 @@ $(VENV)/installed-dev: pyproject.toml setup.py $(BIN)/python
 	@echo "installing into $(VENV), with what the tests need ..."
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-programs: tests/support/programs.py $(VENV)/installed-dev
+	@echo "looking for the programs that some tests talk to ..."
+	@$(BIN)/python -m tests.support.programs
+	@touch $@
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
