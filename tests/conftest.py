@@ -11,6 +11,16 @@ import pytest
 from tests.support.processes import Gateway, pipelines
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real processes get a second try: on a busy machine another one may take their time.
+
+    The summary counts it ("1 rerun"), so that a test that needs it often is seen. Twice is a failure.
+    """
+    for item in items:
+        if item.get_closest_marker("process") is not None:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
 @pytest.fixture(scope="session")
 def upstreams() -> Iterator[dict[str, int]]:
     """Two sample pipelines for all tests."""
