@@ -1,6 +1,6 @@
 """How many users treatment may serve: the one number that the workers get of the rollout.
 
-A function of the state and the rules, and the only place where phase, ceiling, drain and latch meet.
+A function of the state and the rules, and the only place where phase, ceiling, trial, drain and latch meet.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from gateway.model.rollout import Rollout, Rules
 
 
 def effective_percentage(state: Rollout, rules: Rules) -> Fraction:
-    """The percentage in effect: the phase's or the ceiling's, on its way down in a drain, 0 if latched.
+    """The percentage in effect: the least of phase, ceiling and trial, less in a drain, 0 if latched.
 
     A phase that the rules do not have enrols nobody.
     """
@@ -19,6 +19,8 @@ def effective_percentage(state: Rollout, rules: Rules) -> Fraction:
     if phase is None or state.latch is not None:
         return Fraction(0)
     share = phase.share if state.ceiling is None else min(phase.share, state.ceiling)
+    if state.trial is not None:
+        share = min(share, state.trial.cap)
     if state.drain is None:
         return share
     return share * Fraction(state.drain.steps - state.drain.step, state.drain.steps)

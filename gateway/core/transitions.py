@@ -23,12 +23,14 @@ from gateway.model.rollout import (
     Authority,
     BeginDrain,
     BeginHold,
+    BeginTrial,
     Clocks,
     Drain,
     DrainStep,
     Effect,
     Emergency,
     EndHold,
+    EndTrial,
     EngageLatch,
     FinishTest,
     Hold,
@@ -58,6 +60,7 @@ from gateway.model.rollout import (
     ServiceTick,
     Severity,
     Stance,
+    Trial,
     Vote,
 )
 
@@ -134,6 +137,7 @@ def _fresh_epoch(state: Rollout, phase: PhaseRules | None, at: float) -> Rollout
         epoch=state.epoch + 1,
         clocks=Clocks(),
         drain=None,
+        trial=None,
         pending_rollback=None,
         holds=(),
         votes=(),
@@ -325,6 +329,26 @@ def _hold_lifted(state: Rollout, kind: HoldKind) -> Outcome:
     return Unrecorded(state) if left == state.holds else Change(replace(state, holds=left))
 
 
+# --- a trial ------------------------------------------------------------------------------------
+
+
+def begin_trial(state: Rollout, event: BeginTrial, at: float, rules: Rules) -> Outcome:
+    """The last enrolled go to control at once, for somebody to be compared with; nobody else moves."""
+    if state.trial is not None:
+        return Unrecorded(state)
+    begun = replace(state, trial=Trial(event.cap, event.reason, at))
+    notice = Notify(Severity.CRITICAL, f"trial of {state.phase}: no control to compare with", event.reason)
+    change = _restarted_if_moved(state, begun, rules)
+    return replace(change, effects=(*change.effects, notice))
+
+
+def end_trial(state: Rollout, event: EndTrial, at: float, rules: Rules) -> Outcome:
+    """Those who left for the trial come back."""
+    if state.trial is None:
+        return Unrecorded(state)
+    return _restarted_if_moved(state, replace(state, trial=None), rules)
+
+
 # --- gates --------------------------------------------------------------------------------------
 
 
@@ -353,7 +377,8 @@ def reject(state: Rollout, event: Reject, at: float, rules: Rules) -> Outcome:
     """A vote against a gate; a waiting rollback is dropped, and its evidence with it."""
     if event.gate == ROLLBACK_GATE and state.pending_rollback is not None:
         left = tuple(hold for hold in state.holds if hold.kind is not HoldKind.PENDING_ROLLBACK)
-        return Change(replace(state, pending_rollback=None, holds=left), (RestartEvidence(),))
+        dropped = replace(state, pending_rollback=None, holds=left, trial=None)
+        return Change(_fresh_windows(dropped), (RestartEvidence(),))
     gate = _approval_gate(event.gate, state, rules)
     if isinstance(gate, Refusal):
         return gate
@@ -419,7 +444,7 @@ def reload(state: Rollout, event: Reload, at: float, rules: Rules) -> Outcome:
     if after.binding != state.binding:
         after = replace(after, votes=(), automatic_off=())
     if after.binding.treatment != state.binding.treatment:
-        after = replace(_fresh_windows(after), tests=())
+        after = replace(_fresh_windows(after), tests=(), trial=None)
         return Change(after, (RestartEvidence(),))
     if after.share != state.share:
         return Change(_fresh_windows(after), (RestartWindows(),))

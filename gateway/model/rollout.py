@@ -120,6 +120,18 @@ class Drain:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Everybody was on treatment when it seemed to fail: some are taken back, to compare with.
+
+    At most `cap` percent are enrolled while it lasts.
+    """
+
+    cap: Fraction
+    reason: str
+    since: float
+
+
 class HoldKind(enum.StrEnum):
     """Why nothing advances although the gates may pass."""
 
@@ -183,7 +195,7 @@ class Rollout:
     since: float
     epoch: int
     share: Fraction
-    """The phase's percentage when it was last looked up, before ceiling, drain and latch."""
+    """The phase's percentage when it was last looked up, before ceiling, trial, drain and latch."""
     binding: Binding
     clocks: Clocks = Clocks()
     paused: bool = False
@@ -192,6 +204,7 @@ class Rollout:
     rolled_back_from: RolledBackFrom | None = None
     ceiling: Fraction | None = None
     drain: Drain | None = None
+    trial: Trial | None = None
     pending_rollback: PendingRollback | None = None
     holds: tuple[Hold, ...] = ()
     votes: tuple[Vote, ...] = ()
@@ -318,6 +331,18 @@ class DrainStep(_Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BeginTrial(_Event):
+    """Nobody is left on control to compare treatment with: no more than `cap` percent from now on."""
+
+    cap: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndTrial(_Event):
+    """There is nothing left to try: the share is again what the phase and the ceiling say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Approve(_Event):
     """An operator approves the gate of that id. `named`: a token of the operator's own vouches for it."""
 
@@ -390,6 +415,8 @@ Event: TypeAlias = (
     | Resume
     | BeginDrain
     | DrainStep
+    | BeginTrial
+    | EndTrial
     | Approve
     | Reject
     | Reload

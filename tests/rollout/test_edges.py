@@ -20,11 +20,13 @@ from gateway.model.rollout import (
     Authority,
     BeginDrain,
     BeginHold,
+    BeginTrial,
     Binding,
     Cause,
     DrainStep,
     Emergency,
     EndHold,
+    EndTrial,
     EngageLatch,
     Event,
     FinishTest,
@@ -44,6 +46,7 @@ from gateway.model.rollout import (
     RestartWindows,
     Resume,
     Rollback,
+    Rules,
     RunHooks,
     Severity,
 )
@@ -517,6 +520,15 @@ def test_a_rejected_rollback_goes_on_with_fresh_evidence() -> None:
     assert drive.effects(RestartEvidence)
 
 
+def test_a_rejected_rollback_begins_the_gates_windows_too() -> None:
+    """What restarts the evidence restarts the windows: the clock says how much they cover."""
+    drive = Drive(make_rules(rollback_needs_approval=True)).go_to("canary")
+    drive.serve(600)
+    drive.apply(Rollback(operator="gateway", cause=Cause.EVIDENCE, reason="E = 1200"))
+    drive.apply(Reject(operator=BEN, gate=ROLLBACK_GATE, reason="a test of ours"))
+    assert (drive.state.clocks.window, drive.state.clocks.service) == (0.0, 600.0)
+
+
 @pytest.mark.parametrize(
     "event",
     [
@@ -531,6 +543,84 @@ def test_an_emergency_a_system_failure_and_a_person_never_wait(event: Event) -> 
     drive = Drive(make_rules(rollback_needs_approval=True)).go_to("canary")
     drive.apply(event)
     assert drive.state.mode is Mode.LATCHED
+
+
+# --- a trial: nobody is left on control to compare with -------------------------------------------------
+
+TRIAL = BeginTrial(operator="gateway", reason="nobody to compare with", cap=Fraction(50))
+
+
+def trial_drive(rules: Rules | None = None) -> Drive:
+    """In full production, with a trial."""
+    drive = Drive(rules or make_rules()).go_to("full_production")
+    drive.serve(600)
+    drive.apply(TRIAL)
+    return drive
+
+
+def test_a_trial_caps_the_share_and_begins_the_windows_again() -> None:
+    """It pages, and the time gate's clock runs on; begun twice it is one."""
+    drive = trial_drive()
+    assert drive.published[-1] == Publish("full_production", Fraction(50))
+    assert drive.effects(RestartWindows)
+    assert not drive.effects(RestartEvidence)
+    (notice,) = drive.effects(Notify)
+    assert isinstance(notice, Notify)
+    assert notice.severity is Severity.CRITICAL
+    assert (drive.state.clocks.window, drive.state.clocks.service) == (0.0, 600.0)
+    before = drive.state
+    drive.apply(TRIAL)
+    assert drive.state == before
+
+
+def test_a_trial_lets_nobody_in() -> None:
+    """A share that is less already stays: the cap is no percentage of its own."""
+    drive = Drive().go_to("limited_production")
+    drive.apply(TRIAL)
+    assert share(drive) == 10
+
+
+def test_the_end_of_a_trial_brings_everybody_back() -> None:
+    """To what phase and ceiling say; ended twice it has ended once."""
+    drive = trial_drive()
+    drive.apply(EndTrial(operator="gateway"))
+    assert (drive.state.trial, share(drive)) == (None, 100)
+    before = drive.state
+    drive.apply(EndTrial(operator="gateway"))
+    assert drive.state == before
+
+
+@fall
+def test_during_a_trial_it_wins(fall: Event) -> None:
+    """Latched, and the trial is over: nothing of it is left after the release."""
+    drive = trial_drive()
+    drive.apply(fall)
+    assert (drive.state.mode, drive.state.trial, share(drive)) == (Mode.LATCHED, None, 0)
+    assert drive.refused(TRIAL).code is RefusalCode.LATCHED
+    drive.release()
+    assert (drive.state.trial, share(drive)) == (None, 10)
+
+
+def test_a_trial_goes_on_while_paused_and_under_a_drain_that_began() -> None:
+    """A drain takes its steps from what the trial left; a pause is about the way up."""
+    drive = trial_drive()
+    drive.apply(Pause(operator=ANN))
+    assert share(drive) == 50
+    drive.apply(BeginDrain(operator=ANN))
+    assert share(drive) == Fraction(75, 2)
+    assert drive.refused(EndTrial(operator="gateway")).code is RefusalCode.DRAINING
+
+
+def test_other_evidence_ends_a_trial() -> None:
+    """Another upstream behind treatment, or a person's word that there was nothing: all begins afresh."""
+    drive = trial_drive()
+    other = replace(drive.rules, binding=Binding("deployment-1", "treatment-2"))
+    drive.apply(Reload(operator=ANN, rules=other))
+    assert (drive.state.trial, share(drive)) == (None, 100)
+    drive = trial_drive(make_rules(rollback_needs_approval=True))
+    drive.apply(Rollback(operator="gateway", cause=Cause.EVIDENCE, reason="E = 1200"))
+    drive.apply(Reject(operator=BEN, gate=ROLLBACK_GATE, reason="a test of ours"))
+    assert (drive.state.trial, share(drive)) == (None, 100)
 
 
 # --- time gates ---------------------------------------------------------------------------------------

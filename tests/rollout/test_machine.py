@@ -23,11 +23,13 @@ from gateway.model.rollout import (
     Authority,
     BeginDrain,
     BeginHold,
+    BeginTrial,
     Binding,
     Cause,
     DrainStep,
     Emergency,
     EndHold,
+    EndTrial,
     EngageLatch,
     Event,
     FinishTest,
@@ -113,6 +115,8 @@ def events() -> st.SearchStrategy[Event]:
         st.builds(Reload, operator=who, rules=st.sampled_from(RULES)),
         st.builds(BeginHold, operator=who, kind=st.sampled_from(HoldKind)),
         st.builds(EndHold, operator=who, kind=st.sampled_from(HoldKind)),
+        st.builds(BeginTrial, operator=who, cap=st.sampled_from([Fraction(50), Fraction(3)])),
+        st.builds(EndTrial, operator=who),
         st.builds(Judge, operator=who, judgement=looks),
         st.builds(FinishTest, operator=who, result=results),
         st.builds(Retest, operator=who),
@@ -160,7 +164,9 @@ def test_the_latch_is_never_lifted_but_by_a_release(rules: Rules, history: list[
 
 @settings(max_examples=300)
 @given(firsts, histories)
-def test_the_percentage_is_the_phases_or_the_ceilings_or_nobody(rules: Rules, history: list[Event]) -> None:
+def test_the_percentage_is_the_phases_the_ceilings_the_trials_or_nobody(
+    rules: Rules, history: list[Event]
+) -> None:
     """On its way down in a drain it is a part of that; and what was published is what is in effect."""
 
     class Checked(Walk):
@@ -168,7 +174,9 @@ def test_the_percentage_is_the_phases_or_the_ceilings_or_nobody(rules: Rules, hi
             share = effective_percentage(self.state, self.rules)
             phase = self.rules.find(self.state.phase)
             assert phase is not None
-            whole = min(phase.share, self.state.ceiling if self.state.ceiling is not None else Fraction(100))
+            ceiling = Fraction(100) if self.state.ceiling is None else self.state.ceiling
+            cap = Fraction(100) if self.state.trial is None else self.state.trial.cap
+            whole = min(phase.share, ceiling, cap)
             match self.state.mode:
                 case Mode.LATCHED:
                     assert share == 0
@@ -325,6 +333,8 @@ def test_a_pair_that_the_table_lacks_is_refused_and_changes_nothing() -> None:
         DrainStep: DrainStep(operator=ANN),
         BeginDrain: BeginDrain(operator=ANN),
         Release: Release(operator=ANN),
+        BeginTrial: BeginTrial(operator=ANN, cap=Fraction(50)),
+        EndTrial: EndTrial(operator=ANN),
     }
     drives = {mode: Drive().go_to("canary") for mode in Mode}
     drives[Mode.PAUSED].apply(Pause(operator=ANN))
@@ -337,7 +347,7 @@ def test_a_pair_that_the_table_lacks_is_refused_and_changes_nothing() -> None:
             if kind not in TRANSITIONS[mode]:
                 drive.refused(event)
                 refused += 1
-    assert refused == 14
+    assert refused == 18
 
 
 def test_the_written_out_table_takes_nobody_further_than_a_neighbour() -> None:
@@ -384,6 +394,8 @@ def test_what_lets_more_users_in_must_be_durable_and_what_takes_them_out_must_no
         Advance(operator=ANN),
         Pause(operator=ANN),
         Resume(operator=ANN),
+        BeginTrial(operator="gateway", cap=Fraction(50)),
+        EndTrial(operator="gateway"),
         BeginDrain(operator=ANN),
         Emergency(operator=ANN),
         Release(operator=ANN, engagement=1),
@@ -393,7 +405,10 @@ def test_what_lets_more_users_in_must_be_durable_and_what_takes_them_out_must_no
         (persist,) = [effect for effect in drive.apply(event).effects if isinstance(effect, Persist)]
         durabilities.append(persist.durability.value)
     required, best_effort = "required", "best_effort"
-    assert durabilities == [required] * 3 + [best_effort, required, best_effort, best_effort, required]
+    before, trial, after = durabilities[:5], durabilities[5:7], durabilities[7:]
+    assert before == [required] * 3 + [best_effort, required]
+    assert trial == [best_effort, required]
+    assert after == [best_effort, best_effort, required]
 
 
 @given(firsts, histories)

@@ -15,9 +15,11 @@ from gateway.model.rollout import (
     Approve,
     BeginDrain,
     BeginHold,
+    BeginTrial,
     DrainStep,
     Emergency,
     EndHold,
+    EndTrial,
     FinishTest,
     Judge,
     LatchInPlace,
@@ -100,16 +102,29 @@ _TYPES: dict[type, EventType] = {
     DrainStep: EventType.DRAIN,
     BeginHold: EventType.HOLD,
     EndHold: EventType.HOLD,
+    BeginTrial: EventType.TRIAL,
+    EndTrial: EventType.TRIAL,
     Retest: EventType.GATE,
 }
 """The events of which the type says all. A `ServiceTick` is never recorded."""
 
 
 def _hold(
-    event: Pause | Resume | BeginDrain | DrainStep | BeginHold | EndHold | Retest | ServiceTick,
+    event: Pause
+    | Resume
+    | BeginDrain
+    | DrainStep
+    | BeginHold
+    | EndHold
+    | BeginTrial
+    | EndTrial
+    | Retest
+    | ServiceTick,
 ) -> Document:
     if isinstance(event, BeginHold | EndHold):
         return {"hold": event.kind.value, "holds": isinstance(event, BeginHold)}
+    if isinstance(event, BeginTrial | EndTrial):
+        return {"trial": isinstance(event, BeginTrial)}
     return {}
 
 

@@ -60,6 +60,7 @@ def rollout(state: Rollout, rules: Rules, at: float, running_tests: Collection[s
             for hold in state.holds
         ],
         "drain": _drain(state),
+        "trial": _trial(state),
         "automatic_off": list(state.automatic_off),
         "schedule": [
             {
@@ -77,6 +78,13 @@ def _drain(state: Rollout) -> Document | None:
     if drain is None:
         return None
     return {"step": drain.step, "steps": drain.steps, "operator": drain.operator, "reason": drain.reason}
+
+
+def _trial(state: Rollout) -> Document | None:
+    trial = state.trial
+    if trial is None:
+        return None
+    return {"cap": number(trial.cap), "reason": trial.reason, "since": timestamp(trial.since)}
 
 
 def gates(state: Rollout, rules: Rules, at: float) -> list[Document]:
