@@ -11,7 +11,8 @@ import asyncio
 import hmac
 import ipaddress
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import cast
@@ -25,6 +26,12 @@ from gateway.model.units import Address, TcpAddress
 
 MAX_CONNECTIONS = 200
 """Open connections at once; a stranger cannot take all file descriptors."""
+CONTINUE: ContextVar[Callable[[], None]] = ContextVar("continue")
+"""For an answer without an end: gives the connection its time anew, and asks again who it is.
+
+To be called whenever the reader has taken what was written. Raises Problem once the request would not
+be let in any more, as after a change of the tokens.
+"""
 
 
 def check_host(request: web.BaseRequest, address: Address) -> None:

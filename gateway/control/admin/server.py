@@ -1,19 +1,20 @@
 """The admin API's HTTP server: sockets, guards around every request, start and stop.
 
-What the paths answer is in `resources`.
+What the paths answer is in `resources`, and in areas of their own that are handed in.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from typing import Protocol
 
 from aiohttp import web
 
-from gateway.control.admin.guard import ConnectionGuard, Deadlines, authenticate, check_host
+from gateway.control.admin.guard import CONTINUE, ConnectionGuard, Deadlines, authenticate, check_host
 from gateway.control.admin.problems import Problem, answer_problems
 from gateway.control.admin.requests import BODY_LIMIT
 from gateway.control.admin.resources import API, OPERATOR, Backend, Resources
@@ -34,6 +35,13 @@ class Access:
     tokens: Mapping[str, str] = field(repr=False)
 
 
+class Area(Protocol):
+    """A part of the admin API with a module of its own."""
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Every path of it."""
+
+
 class AdminServer:
     """Serves a backend on a listening socket that somebody else opened."""
 
@@ -43,12 +51,15 @@ class AdminServer:
         access: Access,
         listening: socket.socket,
         deadlines: Deadlines = Deadlines(),  # noqa: B008  # frozen
+        areas: Iterable[Area] = (),
     ) -> None:
+        """`areas` are served beside what `backend` answers."""
         self.access = access
         self._deadlines = deadlines
         self._listening = listening
         app = web.Application(middlewares=[answer_problems, self._guard], client_max_size=BODY_LIMIT)
-        app.add_routes(Resources(backend).routes())
+        for area in (Resources(backend), *areas):
+            app.add_routes(area.routes())
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -89,11 +100,16 @@ class AdminServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        self._admit(request)
+        CONTINUE.set(lambda: self._admit(request))
+        if (request.content_length or 0) > BODY_LIMIT:
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {BODY_LIMIT} bytes")
+        return await handler(request)
+
+    def _admit(self, request: web.Request) -> None:
+        """Check who asks by the access of this moment, and give the connection its time."""
         if self._connections is not None:
             self._connections.request_began(request)
         check_host(request, self.access.address)
         if request.path.startswith(API):
             OPERATOR.set(authenticate(request, self.access.tokens))
-        if (request.content_length or 0) > BODY_LIMIT:
-            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is larger than {BODY_LIMIT} bytes")
-        return await handler(request)
