@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from gateway.model.observation import Observation, TickReports
+from gateway.model.scores import Score
 from gateway.model.ticks import Counts, Series, log_latency, unpack
 
 GRACE = 2000
@@ -142,11 +143,11 @@ def _of(worker: _Worker, at: int) -> Iterable[Counts]:
     return () if held is None else held[1].values()
 
 
+_NO_SCORE = Score()
+
+
 def add(one: Counts, other: Counts) -> Counts:
     """The counts of both."""
-    latencies = dict(one.latencies)
-    for bucket, count in other.latencies.items():
-        latencies[bucket] = latencies.get(bucket, 0) + count
     return Counts(
         one.started + other.started,
         one.answered + other.answered,
@@ -155,8 +156,21 @@ def add(one: Counts, other: Counts) -> Counts:
         one.truncated + other.truncated,
         one.withdrawn + other.withdrawn,
         one.ended + other.ended,
-        latencies,
+        _add_buckets(one.latencies, other.latencies),
+        _add_buckets(one.left, other.left),
+        _add_buckets(one.first_bytes, other.first_bytes),
+        {
+            name: one.scores.get(name, _NO_SCORE) + other.scores.get(name, _NO_SCORE)
+            for name in {**one.scores, **other.scores}
+        },
     )
+
+
+def _add_buckets(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:
+    both = dict(one)
+    for bucket, count in other.items():
+        both[bucket] = both.get(bucket, 0) + count
+    return both
 
 
 class Sums:

@@ -1,6 +1,7 @@
-"""The seam between the planes: four verbs, and endpoint health beside them.
+"""The seam between the planes: four verbs, and endpoint health and records beside them.
 
-Down: `publish(snapshot)` / `current`. Up: `record(observation)` / `drain()`. There is an in-memory
+Down: `publish(snapshot)` / `current`. Up: `record(observation)` / `drain()`, and for the requests of
+running experiments, which no sum can stand for, `send_records` / `drain_records`. There is an in-memory
 form for tests (`link.memory`) and one over sockets for real processes (`link.channel`).
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from gateway.model.observation import Observation
+from gateway.model.records import RecordBatch
 from gateway.model.snapshot import Snapshot
 
 EndpointHealth: TypeAlias = Mapping[tuple[str, str], bool]
@@ -30,6 +32,9 @@ class WorkerEnd(Protocol):
     def record(self, observation: Observation) -> bool:
         """Send a report without waiting; False if it could not be sent now (nothing is lost)."""
 
+    def send_records(self, batch: RecordBatch) -> bool:
+        """Send records without waiting; False if they could not be sent, and will not be."""
+
 
 class ControlEnd(Protocol):
     """What the control process holds: one end for all workers."""
@@ -42,6 +47,13 @@ class ControlEnd(Protocol):
 
     def drain(self) -> list[Observation]:
         """The newest observation of every worker incarnation ever seen by this end."""
+
+    def drain_records(self) -> list[RecordBatch]:
+        """The records that came since the last call, oldest first; each batch is given out once."""
+
+    @property
+    def records_dropped(self) -> int:
+        """Records that came and that nobody fetched in time, since this end began."""
 
     async def acknowledged(self, version: int, patience: float) -> bool:
         """Wait until every live worker serves snapshot `version` or newer; False after `patience` s."""

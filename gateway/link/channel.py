@@ -19,9 +19,12 @@ from collections.abc import Callable
 from gateway import logs
 from gateway.link import packets
 from gateway.link.api import EndpointHealth
+from gateway.link.batches import decode_batch, encode_batch
 from gateway.link.packets import MalformedPacket, Packet, PacketKind
+from gateway.link.queue import RecordQueue
 from gateway.model.codec import decode, encode
 from gateway.model.observation import Observation
+from gateway.model.records import RecordBatch
 from gateway.model.snapshot import Snapshot
 
 _PACKETS_AT_ONCE = 64  # then the loop gets a turn
@@ -67,6 +70,10 @@ class WorkerChannel:
     def record(self, observation: Observation) -> bool:
         """See `link.api.WorkerEnd`."""
         return self.connected and packets.send(self._end, PacketKind.OBSERVATION, encode(observation))
+
+    def send_records(self, batch: RecordBatch) -> bool:
+        """See `link.api.WorkerEnd`."""
+        return self.connected and packets.send(self._end, PacketKind.RECORDS, encode_batch(batch))
 
     def close(self) -> None:
         """Stop listening."""
@@ -131,6 +138,7 @@ class ControlChannel:
         self._keep = keep
         self._peers: dict[int, _Peer] = {}
         self._observations: dict[str, Observation] = {}
+        self._records = RecordQueue()
         self._snapshot_memory: int | None = None
         self._health: bytes | None = None
         self._changed = asyncio.Event()
@@ -177,6 +185,15 @@ class ControlChannel:
     def drain(self) -> list[Observation]:
         """See `link.api.ControlEnd`."""
         return list(self._observations.values())
+
+    def drain_records(self) -> list[RecordBatch]:
+        """See `link.api.ControlEnd`."""
+        return self._records.take()
+
+    @property
+    def records_dropped(self) -> int:
+        """See `link.api.ControlEnd`."""
+        return self._records.dropped
 
     async def acknowledged(self, version: int, patience: float) -> bool:
         """See `link.api.ControlEnd`."""
@@ -237,6 +254,9 @@ class ControlChannel:
 
     def _take(self, peer: _Peer, packet: Packet) -> None:
         packet.close()
+        if packet.kind is PacketKind.RECORDS:
+            self._records.put(decode_batch(packet.payload))
+            return
         if packet.kind is not PacketKind.OBSERVATION:
             raise MalformedPacket(f"{packet.kind.name} is not for the control process")
         observation = decode(Observation, packet.payload)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.link.api import EndpointHealth
+from gateway.link.queue import RecordQueue
 from gateway.model.observation import Observation
+from gateway.model.records import RecordBatch
 from gateway.model.snapshot import Snapshot
 
 
@@ -16,6 +18,7 @@ class MemoryLink:
         self.current = snapshot
         self.health: EndpointHealth = {}
         self._observations: dict[str, Observation] = {}
+        self._records = RecordQueue()
         self._on_snapshot: list[Callable[[Snapshot], None]] = []
         self._on_health: list[Callable[[EndpointHealth], None]] = []
 
@@ -29,6 +32,11 @@ class MemoryLink:
     def record(self, observation: Observation) -> bool:
         """See `link.api.WorkerEnd`."""
         self._observations[observation.incarnation] = observation
+        return True
+
+    def send_records(self, batch: RecordBatch) -> bool:
+        """See `link.api.WorkerEnd`."""
+        self._records.put(batch)
         return True
 
     def publish(self, snapshot: Snapshot) -> None:
@@ -46,6 +54,15 @@ class MemoryLink:
     def drain(self) -> list[Observation]:
         """See `link.api.ControlEnd`."""
         return list(self._observations.values())
+
+    def drain_records(self) -> list[RecordBatch]:
+        """See `link.api.ControlEnd`."""
+        return self._records.take()
+
+    @property
+    def records_dropped(self) -> int:
+        """See `link.api.ControlEnd`."""
+        return self._records.dropped
 
     async def acknowledged(self, version: int, patience: float) -> bool:
         """See `link.api.ControlEnd`; in one process publishing is acknowledging."""

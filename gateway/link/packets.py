@@ -47,6 +47,7 @@ class PacketKind(enum.IntEnum):
     HEALTH = 34  # pairs of (upstream, endpoint) and healthy
     # worker -> control process
     OBSERVATION = 48  # Observation
+    RECORDS = 49  # RecordBatch, as `link.batches` writes it
 
 
 class MalformedPacket(ValueError):

@@ -142,7 +142,8 @@ class Experiment:
 class Route:
     """A rule that matches requests and names its two upstreams (indices into the snapshot's).
 
-    `methods` empty means any; `headers` are (lower-case name, exact value) pairs.
+    `methods` empty means any; `headers` are (lower-case name, exact value) pairs. With `stream_errors` an
+    event `error` within a server-sent stream counts as a failure.
     """
 
     name: str
@@ -152,6 +153,7 @@ class Route:
     control: int
     treatment: int
     experiment: Experiment | None
+    stream_errors: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,3 +239,7 @@ class Snapshot:
     """Seconds: requests are counted for judgement by the tick of their start."""
     settle: float = 300.0
     """Seconds after which a stream that is still open was not cut short."""
+    metrics: tuple[str, ...] = ()
+    """The metrics that upstreams may report with an answer; others are not looked at."""
+    marks_users: bool = True
+    """Each user's first request in a while is marked; False where requests count and not users."""

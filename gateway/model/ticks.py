@@ -13,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gateway.model.scores import Score
 from gateway.model.snapshot import Snapshot
 
 LATENCY_BASE = 1.005
@@ -21,6 +22,10 @@ LEAST_LATENCY = 1e-6
 """Seconds: where bucket 0 begins. What is faster counts in it."""
 MOST_TICKS = 3600
 """Ticks that may be unsettled at a time, whatever the config asks for: the bound of a report."""
+COARSE = 16
+"""Neighbouring buckets that count as one where four percent are good enough."""
+FIRST_SECONDS = 600
+"""A user's first request is marked in every stretch of wall-clock time that is so many seconds long."""
 NO_DEADLINE = 300.0
 """Seconds after which a head is given up for judging where the upstream has no deadline for it."""
 
@@ -31,6 +36,11 @@ _OFFSET = -math.log(LEAST_LATENCY) * _PER_NAT
 def bucket_of(seconds: float) -> int:
     """The bucket of a latency, from 0 upwards."""
     return int(math.log(seconds) * _PER_NAT + _OFFSET) if seconds > LEAST_LATENCY else 0
+
+
+def coarse(bucket: int) -> int:
+    """The middle of the coarse bucket that holds a bucket: a number on the same scale."""
+    return bucket // COARSE * COARSE + COARSE // 2
 
 
 def log_latency(bucket: float) -> float:
@@ -72,6 +82,11 @@ class Series:
 
     `arm` is the assigned one (intention to treat); experiment and group are "" without one. The
     snapshot's version says which phase and share it was drawn under.
+
+    `first` is True for requests that are the first which their user starts in a wall-clock stretch of
+    FIRST_SECONDS: who counts users rather than requests looks at these alone. All requests are those that
+    are first and those that are not. Nothing is first for users without an id, nor under
+    `rollback.unit: request`.
     """
 
     snapshot: int
@@ -79,6 +94,7 @@ class Series:
     arm: str
     experiment: str
     group: str
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +102,11 @@ class Counts:
     """What became of the requests of one series that started in one tick.
 
     `answered` have an outcome of their head, `errors` of them a bad one, `client_errors` a 4xx.
-    `truncated` broke off after a good head. `withdrawn` say nothing of the arm. `ended` are over, one way
-    or another. `latencies` counts successes by `bucket_of`.
+    `truncated` broke off after a good head, or said within a good stream that it failed. `withdrawn` say
+    nothing of the arm. `ended` are over, one way or another. `latencies` counts successes by `bucket_of`,
+    `first_bytes` the same successes by the `coarse` bucket of the time to their first byte. `left` counts
+    clients that left by how long they had waited: before a head they are withdrawn too, after one they
+    are answered. `scores` are what upstreams reported, by metric; `Snapshot.metrics` names which.
     """
 
     started: int = 0
@@ -98,6 +117,9 @@ class Counts:
     withdrawn: int = 0
     ended: int = 0
     latencies: Mapping[int, int] = field(default_factory=dict)
+    left: Mapping[int, int] = field(default_factory=dict)
+    first_bytes: Mapping[int, int] = field(default_factory=dict)
+    scores: Mapping[str, Score] = field(default_factory=dict)
 
     @property
     def heads_known(self) -> bool:
@@ -122,15 +144,56 @@ def pack(series: int, counts: Counts) -> str:
         counts.withdrawn,
         counts.ended,
     )
-    buckets = (part for bucket in counts.latencies.items() for part in bucket)
-    return ",".join(map(str, (*fixed, *buckets)))
+    scores = (
+        f"{name},{score.count},{score.total!r},{score.squares!r}" for name, score in counts.scores.items()
+    )
+    return ";".join(
+        (
+            ",".join(map(str, fixed)),
+            _pack_buckets(counts.latencies),
+            _pack_buckets(counts.left),
+            _pack_buckets(counts.first_bytes),
+            ",".join(scores),
+        )
+    )
 
 
 def unpack(text: str) -> tuple[int, Counts]:
     """Undo `pack`. Raises ValueError or TypeError on foreign text."""
-    series, started, answered, errors, client_errors, truncated, withdrawn, ended, *buckets = map(
-        int, text.split(",")
+    fixed, latencies, left, first_bytes, scores = text.split(";")
+    series, started, answered, errors, client_errors, truncated, withdrawn, ended = map(int, fixed.split(","))
+    counts = Counts(
+        started,
+        answered,
+        errors,
+        client_errors,
+        truncated,
+        withdrawn,
+        ended,
+        _unpack_buckets(latencies),
+        _unpack_buckets(left),
+        _unpack_buckets(first_bytes),
+        _unpack_scores(scores),
     )
-    latencies = dict(zip(buckets[::2], buckets[1::2], strict=True))
-    counts = Counts(started, answered, errors, client_errors, truncated, withdrawn, ended, latencies)
     return series, counts
+
+
+def _pack_buckets(buckets: Mapping[int, int]) -> str:
+    return ",".join([f"{bucket},{count}" for bucket, count in buckets.items()])
+
+
+def _unpack_buckets(text: str) -> Mapping[int, int]:
+    if not text:
+        return {}
+    numbers = list(map(int, text.split(",")))
+    return dict(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _unpack_scores(text: str) -> Mapping[str, Score]:
+    if not text:
+        return {}
+    parts = text.split(",")
+    return {
+        name: Score(int(count), float(total), float(squares))
+        for name, count, total, squares in zip(parts[::4], parts[1::4], parts[2::4], parts[3::4], strict=True)
+    }

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gateway.core.folding import Fold, Profile, Progress, Tick
 from gateway.model.codec import decode, encode
 from gateway.model.observation import Observation, Outcome
+from gateway.model.scores import Score
 from gateway.model.snapshot import Arm
 from gateway.model.ticks import Counts, bucket_of, log_latency, pack, unpack
 from gateway.proxy.ticks import SLACK, Tally
@@ -350,18 +351,32 @@ def test_a_tick_that_grows_longer_never_reopens_one_that_was_reported() -> None:
     assert sums(scene.after(15).settled) == (3, 3, 0)
 
 
+buckets = st.dictionaries(st.integers(0, 4000), st.integers(1, 10**9))
+numbers = st.floats(-1e12, 1e12)
+scores = st.dictionaries(
+    st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True),
+    st.builds(Score, st.integers(0, 10**9), numbers, numbers),
+)
+
+
 @given(
     st.integers(0, 10**6),
     st.lists(st.integers(0, 10**9), min_size=7, max_size=7),
-    st.dictionaries(st.integers(0, 4000), st.integers(1, 10**9)),
+    st.tuples(buckets, buckets, buckets),
+    scores,
 )
-def test_packing_is_undone_by_unpacking(series: int, numbers: list[int], latencies: dict[int, int]) -> None:
-    """Counts travel as text and come back equal."""
-    counts = Counts(*numbers, latencies)
+def test_packing_is_undone_by_unpacking(
+    series: int, numbers: list[int], counted: tuple[dict[int, int], ...], scores: dict[str, Score]
+) -> None:
+    """Counts travel as text and come back equal, to the last bit."""
+    counts = Counts(*numbers, *counted, scores)
+    assert " " not in pack(series, counts)
     assert unpack(pack(series, counts)) == (series, counts)
 
 
-@pytest.mark.parametrize("junk", ["", "1,2", "a", "1,2,3,4,5,6,7,8,9"])
+@pytest.mark.parametrize(
+    "junk", ["", "1,2", "a", "1,2,3,4,5,6,7,8", "1,2,3,4,5,6,7,8;1;;;", "1,2,3,4,5,6,7,8;;;;a,1"]
+)
 def test_junk_is_no_tick(junk: str) -> None:
     """Foreign text raises; it never becomes numbers."""
     with pytest.raises((ValueError, TypeError)):
