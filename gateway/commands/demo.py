@@ -6,6 +6,7 @@ import argparse
 
 from gateway.demo.faults import Fault, parse_fault
 from gateway.demo.play import Options
+from gateway.demo.scenarios import SANDBOX, SCENARIOS, TOUR, Scenario
 from gateway.demo.session import run
 from gateway.model.units import parse_duration
 
@@ -17,7 +18,12 @@ _DESCRIPTION = """\
 Two sample pipelines, the gateway in front of them, and a few hundred users, with a live view of what
 happens. It needs nothing but itself, takes free ports, and leaves nothing behind."""
 
-_EPILOG = """\
+_STORIES = "\n".join(f"  {scenario.name:<11}{scenario.about}" for scenario in SCENARIOS.values())
+
+_EPILOG = f"""\
+scenarios:
+{_STORIES}
+
 faults: ARM.KIND=VALUE@TIME, where ARM is control or treatment, TIME counts from the start, and KIND is
   errors, hang, reset, truncate   a share of the requests: 0.3 or 30%
   latency                         a factor on every delay: 2x
@@ -49,12 +55,25 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="FAULT",
         help="let a pipeline fail, e.g. treatment.errors=0.3@20s or treatment.latency=2x@20s; repeatable",
     )
+    parser.add_argument(
+        "--scenario",
+        choices=tuple(SCENARIOS),
+        help=f"what happens (default: {TOUR.name}; with --fault: {SANDBOX.name})",
+    )
     parser.set_defaults(execute=execute)
 
 
 def execute(args: argparse.Namespace) -> int:
     """Run the demo; its exit code."""
-    return run(Options(duration=args.duration, rate=args.rps, faults=tuple(args.fault)))
+    faults = tuple(args.fault)
+    return run(Options(args.duration, args.rps, faults, _scenario(args.scenario, faults)))
+
+
+def _scenario(name: str | None, faults: tuple[Fault, ...]) -> Scenario:
+    if name is not None:
+        return SCENARIOS[name]
+    # Whoever plays faults wants to see their own.
+    return SANDBOX if faults else TOUR
 
 
 def _duration(text: str) -> float:

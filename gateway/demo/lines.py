@@ -12,7 +12,7 @@ from gateway.model.snapshot import Arm
 def opening(guide: Guide) -> Iterator[str]:
     """Where to look."""
     yield f"gateway   {guide.traffic}"
-    yield f"state     {guide.admin}/api/v1/status"
+    yield f"dashboard {guide.admin}/"
     yield f"config    {guide.config} (reloads when saved)"
     yield f"try       {guide.request}"
     yield f"stop      {guide.line('emergency')}   undo: {guide.line('release')}"

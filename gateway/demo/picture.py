@@ -68,6 +68,8 @@ class Picture:
     """Resident bytes of all the gateway's processes; 0 if unknown."""
     keys: bool
     """True if single keys are being listened to."""
+    told: str = ""
+    """What the story says now; "" without a story."""
 
     @property
     def is_latched(self) -> bool:

@@ -9,18 +9,20 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway.demo.faults import HEALTHY, Behaviour, Fault, FaultKind
 from gateway.demo.picture import Event, Guide, Picture
 from gateway.demo.readings import NOTHING_READ, Admin, Change, Severity, changes, split_changed
+from gateway.demo.scenarios import OVER, SANDBOX, Act, Heal, Scenario, Step, Verb
 from gateway.demo.tally import CURVE_SECONDS, Tally
 from gateway.model.snapshot import Arm
 
 _STATUS_EVERY = 0.25
 _METRICS_EVERY = 4  # looks at the status
 _EVENTS_KEPT = 200
+_LOOK_EVERY = 0.2
 _KEY_FAULTS = (
     (FaultKind.ERRORS, 0.3),
     (FaultKind.LATENCY, 4.0),
@@ -37,6 +39,7 @@ class Options:
     duration: float | None
     rate: float
     faults: tuple[Fault, ...]
+    scenario: Scenario = SANDBOX
 
 
 class Play:
@@ -70,14 +73,15 @@ class Play:
         self._reading = NOTHING_READ
         self._key_faults = itertools.cycle(_KEY_FAULTS)
         self._asked: set[asyncio.Task[None]] = set()
+        self._told = ""
 
     def note(self, change: Change) -> None:
         """Put a change among the events, now."""
         self.events.append(Event(time.monotonic() - self._started_at, change))
 
     async def run(self) -> None:
-        """Watch the gateway and play the faults of the command line, until cancelled."""
-        await asyncio.gather(self._watch(), self._play_faults())
+        """Watch the gateway, tell the story and play the command line's faults, until cancelled."""
+        await asyncio.gather(self._watch(), self._tell(), self._play_faults())
 
     async def look(self) -> None:
         """Read the gateway's status and metrics once."""
@@ -88,17 +92,15 @@ class Play:
         """Do what a key means; unknown keys mean nothing."""
         match key:
             case "e":
-                self._ask("emergency", self._admin.engage())
+                self._ask(Verb.EMERGENCY, "key pressed")
             case "r":
-                self._ask("release", self._admin.release())
+                self._ask(Verb.RELEASE, "key pressed")
             case "f":
                 kind, value = next(self._key_faults)
                 self._behaviours[Arm.TREATMENT] = HEALTHY
                 self._play(Fault(Arm.TREATMENT, kind, value, 0.0))
             case "h":
-                self._behaviours = dict.fromkeys(Arm, HEALTHY)
-                self._behave(self._behaviours)
-                self.note(Change("pipelines healed", Severity.GOOD))
+                self._heal()
             case "q":
                 self.quit.set()
 
@@ -122,6 +124,7 @@ class Play:
             behaviours=dict(self._behaviours),
             memory=self._memory,
             keys=self.keys,
+            told=self._told,
         )
 
     async def _watch(self) -> None:
@@ -137,6 +140,38 @@ class Play:
             for change in changes(before, self._reading):
                 self.note(change)
 
+    async def _tell(self) -> None:
+        steps = self._options.scenario.steps
+        for number, step in enumerate(steps, start=1):
+            self._say(f"{number}/{len(steps)}  {step.says}")
+            for act in step.acts:
+                await self._act(act)
+            await self._wait_for(step)
+        if steps:
+            self._say(OVER)
+
+    def _say(self, words: str) -> None:
+        self._told = words
+        self.note(Change(words, Severity.TOLD))
+
+    async def _act(self, act: Act) -> None:
+        match act:
+            case Verb():
+                await self._order(act, f"scenario {self._options.scenario.name}")
+            case Fault():
+                self._play(act)
+            case Heal():
+                self._heal()
+
+    async def _wait_for(self, step: Step) -> None:
+        given_up = time.monotonic() + step.patience
+        while step.until is not None and time.monotonic() < given_up:
+            status = self._reading.status
+            if status is not None and step.until(status):
+                break
+            await asyncio.sleep(_LOOK_EVERY)
+        await asyncio.sleep(step.rests)
+
     async def _play_faults(self) -> None:
         for fault in sorted(self._options.faults, key=lambda fault: fault.at):
             await asyncio.sleep(self._started_at + fault.at - time.monotonic())
@@ -147,11 +182,16 @@ class Play:
         self._behave(self._behaviours)
         self.note(Change(f"fault played: {fault}", Severity.BAD))
 
-    def _ask(self, verb: str, answer: Awaitable[bool]) -> None:
-        async def wait() -> None:
-            if not await answer:
-                self.note(Change(f"the gateway refused: {verb}", Severity.BAD))
+    def _heal(self) -> None:
+        self._behaviours = dict.fromkeys(Arm, HEALTHY)
+        self._behave(self._behaviours)
+        self.note(Change("pipelines healed", Severity.GOOD))
 
-        task = asyncio.create_task(wait())
+    def _ask(self, verb: Verb, reason: str) -> None:
+        task = asyncio.create_task(self._order(verb, reason))
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
+
+    async def _order(self, verb: Verb, reason: str) -> None:
+        if not await self._admin.write(verb, reason):
+            self.note(Change(f"the gateway refused: {verb}", Severity.BAD))

@@ -41,6 +41,10 @@ class Status:
     control_restarts: int
     config_digest: str
     config_error: str
+    gates: tuple[tuple[str, str], ...] = ()
+    """(type, verdict) of the gates before the next phase, in their order."""
+    holds: tuple[str, ...] = ()
+    """Why nothing advances, although the gates may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,8 @@ class Severity(enum.Enum):
     INFO = "info"
     GOOD = "good"
     BAD = "bad"
+    TOLD = "told"
+    """Not a change but the story's own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ class Change:
 
 
 class Admin:
-    """The gateway's admin API, read only but for `engage` and `release`."""
+    """The gateway's admin API: what it shows, and a few things that an operator does."""
 
     def __init__(self, url: str, session: ClientSession) -> None:
         self._url = url
@@ -101,13 +107,15 @@ class Admin:
             pass
         return await self.read_status()
 
-    async def engage(self) -> bool:
-        """Engage the latch; False if the gateway did not do it."""
-        return await self._write("emergency")
-
-    async def release(self) -> bool:
-        """Lift the latch; False if the gateway did not do it."""
-        return await self._write("release")
+    async def write(self, path: str, reason: str) -> bool:
+        """Do what is at a path under `/api/v1`; False if the gateway did not do it."""
+        body = {"operator": "demo", "reason": reason}
+        url = f"{self._url}/api/v1/{path}"
+        try:
+            async with self._session.post(url, json=body, timeout=_PATIENCE) as response:
+                return response.ok
+        except (ClientError, OSError, TimeoutError):
+            return False
 
     async def _status(self) -> Status | None:
         try:
@@ -116,15 +124,6 @@ class Admin:
                 return parse_status(await response.json())
         except (ClientError, OSError, TimeoutError, ValueError):
             return None
-
-    async def _write(self, verb: str) -> bool:
-        body = {"operator": "demo", "reason": "key pressed"}
-        url = f"{self._url}/api/v1/{verb}"
-        try:
-            async with self._session.post(url, json=body, timeout=_PATIENCE) as response:
-                return response.ok
-        except (ClientError, OSError, TimeoutError):
-            return False
 
 
 def parse_status(document: Mapping[str, Any]) -> Status:
@@ -146,6 +145,8 @@ def parse_status(document: Mapping[str, Any]) -> Status:
         control_restarts=int(gateway.get("control_restarts") or 0),
         config_digest=str(config.get("digest") or ""),
         config_error=str(config.get("error") or ""),
+        gates=tuple((str(gate["type"]), str(gate["verdict"])) for gate in document.get("gates") or ()),
+        holds=tuple(str(hold["kind"]) for hold in document.get("holds") or ()),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.demo.scenarios import EXPERIMENT, Scenario
 from gateway.model.snapshot import Arm
 
 HOST = "127.0.0.1"
@@ -18,11 +19,6 @@ _TRAFFIC_PORT, _ADMIN_PORT, _HEALTH_PORT = 8080, 9900, 9901
 _PIPELINE_PORTS = {Arm.CONTROL: 9001, Arm.TREATMENT: 9002}
 _PORTS_TRIED = 50
 _BACKLOG = 512
-
-EXPERIMENT = "dspy_vs_traditional"
-PHASE = "limited_production"
-USER_PERCENTAGE = 50
-EXPECTED_SPLIT = f"expect {USER_PERCENTAGE / 2:g} % on treatment: ½ × {USER_PERCENTAGE} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +68,12 @@ def choose_scene(directory: Path, pipelines: Mapping[Arm, socket.socket]) -> Sce
     return Scene(traffic, admin, health, ports, directory / "gateway.yaml", directory / "state")
 
 
-def write_config(scene: Scene) -> None:
+def write_config(scene: Scene, scenario: Scenario) -> None:
     """Write the gateway's config file."""
-    scene.config.write_text(config_text(scene), encoding="utf-8")
+    scene.config.write_text(config_text(scene, scenario), encoding="utf-8")
 
 
-def config_text(scene: Scene) -> str:
+def config_text(scene: Scene, scenario: Scenario) -> str:
     """The gateway's config, commented for whoever opens it: it may be edited while the demo runs."""
     control, treatment = (scene.pipeline_ports[arm] for arm in (Arm.CONTROL, Arm.TREATMENT))
     return f"""\
@@ -108,10 +104,7 @@ routes:
   - {{name: default, match: {{path_prefix: /}}, control: traditional, treatment: dspy}}
 
 deployment:
-  initial_phase: {PHASE}
-  rollout_salt: demo
-  phases:
-    {PHASE}: {{user_percentage: {USER_PERCENTAGE}, advance: manual}}
+{scenario.deployment}\
   experiments:
     {EXPERIMENT}:
       name: DSPy against traditional
@@ -120,7 +113,10 @@ deployment:
         control: {{weight: 50, configuration: {{dspy_enabled: false}}}}
         treatment: {{weight: 50, configuration: {{dspy_enabled: true}}}}
       success_metrics: [accuracy, response_time, cost_per_request]
+      minimum_sample_size: 30
   monitoring: {{interval: 1s, window: 1m}}
+  # A few hundred users are few: every request counts here, not each user's first in ten minutes.
+  rollback: {{unit: request, system_failure_after: 20s}}
 """
 
 

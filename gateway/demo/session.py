@@ -26,8 +26,9 @@ from gateway.demo.picture import Guide, Picture
 from gateway.demo.pipelines import encode_behaviours
 from gateway.demo.play import Options, Play
 from gateway.demo.processes import Child
-from gateway.demo.readings import Admin, Change, Severity
-from gateway.demo.scene import EXPECTED_SPLIT, Scene, choose_scene, listen_for_pipelines, write_config
+from gateway.demo.readings import Admin
+from gateway.demo.scenarios import Scenario
+from gateway.demo.scene import Scene, choose_scene, listen_for_pipelines, write_config
 from gateway.demo.traffic import NoAnswers, Traffic
 from gateway.demo.view import Screen
 from gateway.exits import SIGNAL_BASE, Exit
@@ -72,7 +73,8 @@ class _Session:
             loop.add_signal_handler(number, self._on_signal, number)
         try:
             with tempfile.TemporaryDirectory(prefix="gateway-demo-", ignore_cleanup_errors=True) as folder:
-                async with _children(Path(folder)) as (scene, pipelines, gateway), ClientSession() as http:
+                started = _children(Path(folder), self._options.scenario)
+                async with started as (scene, pipelines, gateway), ClientSession() as http:
                     await self._until_ready(scene, http, pipelines, gateway)
                     last = await self._perform(scene, http, pipelines, gateway)
         except (ChildDied, NoAnswers) as failure:
@@ -112,7 +114,6 @@ class _Session:
             measure_memory=lambda: processes.resident_bytes(gateway.pid),
         )
         await play.look()
-        play.note(Change(EXPECTED_SPLIT, Severity.GOOD))
         rng = random.Random()
         await _first_of(
             Traffic(f"{scene.traffic}/v1/generate", self._options.rate, play.tally, rng).run(),
@@ -152,12 +153,12 @@ async def _narrate(play: Play) -> NoReturn:
 
 
 @contextlib.asynccontextmanager
-async def _children(folder: Path) -> AsyncIterator[tuple[Scene, Child, Child]]:
+async def _children(folder: Path, scenario: Scenario) -> AsyncIterator[tuple[Scene, Child, Child]]:
     """The sample pipelines and the gateway, started, and ended on the way out."""
     sockets = listen_for_pipelines()
     try:
         scene = choose_scene(folder, sockets)
-        write_config(scene)
+        write_config(scene, scenario)
         arguments = [f"--{arm.label}-fd={sockets[arm].fileno()}" for arm in Arm]
         pipelines = await Child.start(
             "the pipelines' process",

@@ -31,7 +31,12 @@ _COLOURS = {Arm.CONTROL: "cyan", Arm.TREATMENT: "magenta"}
 _LATCHED = "bold white on red"
 _FAILING = 0.02
 """Share of an arm's answers that failed lately, above which the screen says so."""
-_SEVERITY_STYLES = {Severity.INFO: "", Severity.GOOD: "green", Severity.BAD: "bold red"}
+_SEVERITY_STYLES = {
+    Severity.INFO: "",
+    Severity.GOOD: "green",
+    Severity.BAD: "bold red",
+    Severity.TOLD: "bold yellow",
+}
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _LABEL_WIDTH = 11
 _RATE_WIDTH = 9
@@ -52,6 +57,7 @@ class Screen:
         curve_rows = 2 if height >= _TALL else 1
         upper: list[RenderableType] = [
             _title(picture, width),
+            *([Text(f" {picture.told}", "bold yellow")] if picture.told else []),
             Padding(_guide(picture, width), (int(height >= _TALL), 1, 0, 1)),
             _state(picture, width),
             Text(),
@@ -92,8 +98,7 @@ def _guide(picture: Picture, width: int) -> RenderableType:
     grid.add_column(no_wrap=True, overflow="ellipsis", max_width=room)
     grid.add_row("send", Text(guide.request, "bold"))
     grid.add_row(
-        "look",
-        Text.assemble((f"{guide.admin}/api/v1/status", "bold underline"), ("  its state, by API", "dim")),
+        "look", Text.assemble((f"{guide.admin}/", "bold underline"), ("  the dashboard, in a browser", "dim"))
     )
     grid.add_row("edit", Text.assemble((guide.config, "bold"), ("  reloads when saved", "dim")))
     if picture.is_latched:
