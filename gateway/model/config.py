@@ -31,6 +31,7 @@ from gateway.model.fields import (
     default,
 )
 from gateway.model.places import TOKEN, Endpoint, Folder, Listening, SecretFile, SecretUrl, Source
+from gateway.model.rollout import Severity
 from gateway.model.snapshot import Anonymous, FailoverCause, HalfClose, IdentitySource
 from gateway.model.units import Address, TokenFile
 
@@ -286,15 +287,6 @@ class ChannelType(enum.StrEnum):
     WEBHOOK = "webhook"
     SLACK = "slack"
     ALERTMANAGER = "alertmanager"
-
-
-class Severity(enum.StrEnum):
-    """How bad an alert is."""
-
-    CRITICAL = "critical"
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
 
 
 class Channel(Section):

@@ -458,7 +458,7 @@ class Durability(enum.StrEnum):
 
 
 class Severity(enum.StrEnum):
-    """How loud a notification is."""
+    """How bad something is that people are told of: an alert, a rollback."""
 
     CRITICAL = "critical"
     HIGH = "high"
