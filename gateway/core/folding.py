@@ -163,6 +163,7 @@ def add(one: Counts, other: Counts) -> Counts:
             name: one.scores.get(name, _NO_SCORE) + other.scores.get(name, _NO_SCORE)
             for name in {**one.scores, **other.scores}
         },
+        one.failed_over + other.failed_over,
     )
 
 

@@ -107,6 +107,7 @@ class Counts:
     `first_bytes` the same successes by the `coarse` bucket of the time to their first byte. `left` counts
     clients that left by how long they had waited: before a head they are withdrawn too, after one they
     are answered. `scores` are what upstreams reported, by metric; `Snapshot.metrics` names which.
+    `failed_over` are those of the errors that never reached treatment: control answered in its place.
     """
 
     started: int = 0
@@ -120,6 +121,7 @@ class Counts:
     left: Mapping[int, int] = field(default_factory=dict)
     first_bytes: Mapping[int, int] = field(default_factory=dict)
     scores: Mapping[str, Score] = field(default_factory=dict)
+    failed_over: int = 0
 
     @property
     def heads_known(self) -> bool:
@@ -143,6 +145,7 @@ def pack(series: int, counts: Counts) -> str:
         counts.truncated,
         counts.withdrawn,
         counts.ended,
+        counts.failed_over,
     )
     scores = (
         f"{name},{score.count},{score.total!r},{score.squares!r}" for name, score in counts.scores.items()
@@ -161,7 +164,9 @@ def pack(series: int, counts: Counts) -> str:
 def unpack(text: str) -> tuple[int, Counts]:
     """Undo `pack`. Raises ValueError or TypeError on foreign text."""
     fixed, latencies, left, first_bytes, scores = text.split(";")
-    series, started, answered, errors, client_errors, truncated, withdrawn, ended = map(int, fixed.split(","))
+    series, started, answered, errors, client_errors, truncated, withdrawn, ended, failed_over = map(
+        int, fixed.split(",")
+    )
     counts = Counts(
         started,
         answered,
@@ -174,6 +179,7 @@ def unpack(text: str) -> tuple[int, Counts]:
         _unpack_buckets(left),
         _unpack_buckets(first_bytes),
         _unpack_scores(scores),
+        failed_over,
     )
     return series, counts
 

@@ -16,8 +16,10 @@ from time import monotonic
 
 from gateway.core.split import Decision
 from gateway.model.observation import Outcome, SeriesReport, TickReport, TickReports
+from gateway.model.records import FAILED, NO_OUTCOME
+from gateway.model.scores import Score
 from gateway.model.snapshot import Snapshot
-from gateway.model.ticks import Counts, Series, bucket_of, pack, settle_limit, tick_of
+from gateway.model.ticks import Counts, Series, bucket_of, coarse, pack, settle_limit, tick_of
 from gateway.wire.response import Response
 
 SLACK = 40.0
@@ -25,7 +27,9 @@ SLACK = 40.0
 _FAILED = re.compile(rb"[ \t]*success[ \t]*=[ \t]*0(\.0*)?[ \t]*")
 _OK = Outcome.OK
 _HEADLESS_FAILURES = frozenset((Outcome.CONNECT_ERROR, Outcome.RESET, Outcome.TIMEOUT))
-_CUTS = frozenset((Outcome.TRUNCATED, Outcome.RESET, Outcome.TIMEOUT))
+_LEFT = Outcome.CLIENT_CLOSED
+_CUTS = frozenset((Outcome.TRUNCATED, Outcome.RESET, Outcome.TIMEOUT, Outcome.UPSTREAM_ERROR))
+"""What makes a failure of an answer with a good head; the last: it said so within its stream."""
 
 
 class Tally:
@@ -38,6 +42,7 @@ class Tally:
         "client_errors",
         "ended",
         "errors",
+        "failed_over",
         "latencies",
         "number",
         "started",
@@ -48,8 +53,11 @@ class Tally:
     def __init__(self, number: int) -> None:
         self.number = number
         self.started = self.answered = self.errors = self.client_errors = 0
-        self.truncated = self.withdrawn = self.ended = 0
+        self.truncated = self.withdrawn = self.ended = self.failed_over = 0
         self.latencies: dict[int, int] = {}
+        self.left: dict[int, int] = {}
+        self.first_bytes: dict[int, int] = {}
+        self.scores: dict[str, Score] = {}
         self._text = ""
         self._text_of = -1
 
@@ -59,26 +67,58 @@ class Tally:
     def answer(self, response: Response, failed_over: bool) -> None:
         """A final head came; `failed_over`: control's, in treatment's place."""
         self.answered += 1
-        if failed_over or is_error(response):
+        if failed_over:
+            self.errors += 1
+            self.failed_over += 1
+        elif is_error(response):
             self.errors += 1
         elif response.status >= 400:
             self.client_errors += 1
 
-    def end(self, response: Response | None, outcome: Outcome, failed_over: bool, seconds: float) -> None:
-        """The request is over, `seconds` after its start; `response` is the head that was counted."""
+    def score(self, metric: str, value: float) -> None:
+        """The answer's head reported this of itself."""
+        score = Score.of(value)
+        before = self.scores.get(metric)
+        self.scores[metric] = score if before is None else before + score
+
+    def end(
+        self,
+        response: Response | None,
+        outcome: Outcome,
+        failed_over: bool,
+        seconds: float,
+        first_byte: float,
+    ) -> float:
+        """The request is over; what it is worth to an experiment, as `model.records` has it.
+
+        `response` is the head that was counted. The times count from the request's start; `first_byte`
+        means nothing without a head.
+        """
         self.ended += 1
+        if outcome is _LEFT:
+            bucket = bucket_of(seconds)
+            self.left[bucket] = self.left.get(bucket, 0) + 1
         if response is None:
             if failed_over or outcome in _HEADLESS_FAILURES:
                 self.answered += 1
                 self.errors += 1
-            else:
-                self.withdrawn += 1
-        elif outcome is _OK:
-            if response.status < 400 and (response.metric is None or not is_error(response)):
-                bucket = bucket_of(seconds)
-                self.latencies[bucket] = self.latencies.get(bucket, 0) + 1
-        elif outcome in _CUTS and not (failed_over or is_error(response)):
+                return FAILED
+            self.withdrawn += 1
+            return NO_OUTCOME
+        if failed_over or is_error(response):
+            return FAILED
+        if outcome is _OK:
+            if response.status >= 400:
+                return NO_OUTCOME
+            bucket = bucket_of(seconds)
+            self.latencies[bucket] = self.latencies.get(bucket, 0) + 1
+            bucket = coarse(bucket_of(first_byte))
+            self.first_bytes[bucket] = self.first_bytes.get(bucket, 0) + 1
+            return seconds
+        if outcome in _CUTS:
             self.truncated += 1
+            return FAILED
+        return NO_OUTCOME
 
     def withdraw(self) -> None:
         """The request leaves the comparison before it has a head: the latch engaged."""
@@ -90,7 +130,7 @@ class Tally:
         happened = self.started + self.answered + self.ended
         if happened != self._text_of:
             self._text_of = happened
-            self._text = pack(self.number, self._counts())
+            self._text = pack(self.series.number, self._counts())
         return self._text
 
     @property
@@ -108,6 +148,7 @@ class Tally:
             self.withdrawn,
             self.ended,
             self.latencies,
+            failed_over=self.failed_over,
         )
 
 
@@ -128,13 +169,13 @@ class SeriesTicks:
         self.key = key
         self.number = number
         self._ticks = ticks
-        self._tally = Tally(number)
+        self._tally = Tally(self)
         self._ends = 0.0
 
     def start(self, at: float) -> Tally:
         """Count a request that started at `at` (monotonic seconds); its tally, for how it goes on."""
         if at >= self._ends:
-            self._ends, self._tally = self._ticks.turn(self.number, at)
+            self._ends, self._tally = self._ticks.turn(self, at)
         tally = self._tally
         tally.started += 1
         return tally
@@ -150,7 +191,7 @@ class _Held:
     @classmethod
     def of(cls, at: int, tallies: list[Tally]) -> _Held:
         text = " ".join(tally.text() for tally in tallies)
-        return cls(TickReport(at, text), tuple(tally.number for tally in tallies))
+        return cls(TickReport(at, text), tuple(tally.series.number for tally in tallies))
 
 
 class Ticks:
@@ -176,8 +217,11 @@ class Ticks:
         self._held_for = settle_limit(snapshot) + SLACK
         self._version = snapshot.version
 
-    def series(self, decision: Decision, version: int) -> SeriesTicks | None:
-        """Where requests of a decision under snapshot `version` count; None if they do not."""
+    def series(self, decision: Decision, version: int, first: bool = False) -> SeriesTicks | None:
+        """Where requests of a decision under snapshot `version` count; None if they do not.
+
+        `first`: those that are their user's first; see `model.ticks.Series`.
+        """
         if not decision.analysed:
             return None
         key = Series(
@@ -186,6 +230,7 @@ class Ticks:
             decision.assigned.label,
             decision.experiment or "",
             decision.group or "",
+            first,
         )
         found = self._series.get(key)
         if found is None:
@@ -193,10 +238,10 @@ class Ticks:
             found = self._series[key] = SeriesTicks(self, self._numbers, key)
         return found
 
-    def turn(self, number: int, at: float) -> tuple[float, Tally]:
+    def turn(self, series: SeriesTicks, at: float) -> tuple[float, Tally]:
         """A tally for the tick that holds `at`, and when that tick ends."""
         tick = tick_of(at, self._interval)
-        tally = Tally(number)
+        tally = Tally(series)
         # A longer interval may begin before what was reported as complete: that stays as it is.
         self._open.setdefault(max(tick, self._through), []).append(tally)
         return (tick + round(self._interval * 1000)) / 1000, tally

@@ -33,11 +33,13 @@ class Counted:
     client_errors: int = 0
     truncated: int = 0
     successes: int = 0
+    failed_over: int = 0
 
 
 NOTHING = Counted()
 SUCCESS = Counted(started=1, answered=1, successes=1)
 ERROR = Counted(started=1, answered=1, errors=1)
+FAILED_OVER = replace(ERROR, failed_over=1)
 OUT = Counted(started=1)
 
 
@@ -60,12 +62,20 @@ def reported(rig: Rig) -> dict[str, Counted]:
     observations = observed(rig)
     fold.take(observations, [report.pid for report in observations])
     arms = {"control": Profile(), "treatment": Profile()}
+    failed_over = dict.fromkeys(arms, 0)
     for tick in fold.standing():
         for series, counts in tick.counts.items():
             arms[series.arm].count(counts)
+            failed_over[series.arm] += counts.failed_over
     return {
         arm: Counted(
-            sums.started, sums.answered, sums.errors, sums.client_errors, sums.truncated, sums.successes
+            sums.started,
+            sums.answered,
+            sums.errors,
+            sums.client_errors,
+            sums.truncated,
+            sums.successes,
+            failed_over[arm],
         )
         for arm, sums in arms.items()
     }
@@ -208,7 +218,7 @@ def test_a_failover_is_treatment_s_failure() -> None:
             client.send(get())
             response = client.response()
         assert (response.status, response.value(b"x-gateway-failover")) == (200, b"connect_error")
-        assert reported(rig) == {"treatment": ERROR, "control": NOTHING}
+        assert reported(rig) == {"treatment": FAILED_OVER, "control": NOTHING}
 
 
 def test_a_client_that_leaves_after_the_failover_does_not_take_the_blame_off() -> None:
@@ -219,7 +229,7 @@ def test_a_client_that_leaves_after_the_failover_does_not_take_the_blame_off() -
             client.send(get())
             assert wait_until(lambda: len(rig.control.heads) == 1)
         assert wait_until(lambda: idle(rig))
-        assert reported(rig) == {"treatment": ERROR, "control": NOTHING}
+        assert reported(rig) == {"treatment": FAILED_OVER, "control": NOTHING}
 
 
 def test_what_is_out_of_the_comparison_is_not_counted() -> None:

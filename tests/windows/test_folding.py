@@ -361,7 +361,7 @@ scores = st.dictionaries(
 
 @given(
     st.integers(0, 10**6),
-    st.lists(st.integers(0, 10**9), min_size=7, max_size=7),
+    st.lists(st.integers(0, 10**9), min_size=8, max_size=8),
     st.tuples(buckets, buckets, buckets),
     scores,
 )
@@ -369,13 +369,14 @@ def test_packing_is_undone_by_unpacking(
     series: int, numbers: list[int], counted: tuple[dict[int, int], ...], scores: dict[str, Score]
 ) -> None:
     """Counts travel as text and come back equal, to the last bit."""
-    counts = Counts(*numbers, *counted, scores)
+    *fixed, failed_over = numbers
+    counts = Counts(*fixed, *counted, scores, failed_over)
     assert " " not in pack(series, counts)
     assert unpack(pack(series, counts)) == (series, counts)
 
 
 @pytest.mark.parametrize(
-    "junk", ["", "1,2", "a", "1,2,3,4,5,6,7,8", "1,2,3,4,5,6,7,8;1;;;", "1,2,3,4,5,6,7,8;;;;a,1"]
+    "junk", ["", "1,2", "a", "1,2,3,4,5,6,7,8,9", "1,2,3,4,5,6,7,8,9;1;;;", "1,2,3,4,5,6,7,8,9;;;;a,1"]
 )
 def test_junk_is_no_tick(junk: str) -> None:
     """Foreign text raises; it never becomes numbers."""
