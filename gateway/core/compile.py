@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
+from gateway.core.adoption import begin
+from gateway.core.experiments import Served, served
 from gateway.core.shares import share_of, slices, whole_total
 from gateway.model import config as written
-from gateway.model import experiment as written_experiment
 from gateway.model.config import Config
 from gateway.model.fields import Section
+from gateway.model.lifecycle import Experiments, GroupDefinition
 from gateway.model.phases import Phase
 from gateway.model.snapshot import (
     FULL_SHARE,
@@ -68,13 +70,24 @@ def enrolled_percentage(phase: Phase, position: Position) -> Fraction:
     return min(phase.user_percentage, position.user_percentage)
 
 
-def compile_snapshot(config: Config, position: Position, *, digest: str, version: int) -> Snapshot:
-    """The snapshot of a config at a position. Raises KeyError for a phase that the config has not."""
+def compile_snapshot(
+    config: Config,
+    position: Position,
+    *,
+    digest: str,
+    version: int,
+    experiments: Experiments | None = None,
+) -> Snapshot:
+    """The snapshot of a config at a position. Raises KeyError for a phase that the config has not.
+
+    `experiments` have adopted this config; None stands for those that begin with it.
+    """
     deployment = config.deployment
     phase = deployment.phases[position.phase]
     percentage = enrolled_percentage(phase, position)
     indices = {name: index for index, name in enumerate(config.upstreams)}
     token = config.overrides.token_file
+    running = served(begin(config) if experiments is None else experiments)
     return Snapshot(
         version=version,
         digest=digest,
@@ -90,7 +103,7 @@ def compile_snapshot(config: Config, position: Position, *, digest: str, version
             control=config.overrides.users.control,
         ),
         upstreams=tuple(_upstream(name, upstream) for name, upstream in config.upstreams.items()),
-        routes=tuple(_route(route, indices, deployment.experiments) for route in config.routes),
+        routes=tuple(_route(route, indices, running.get(route.name)) for route in config.routes),
         failover=config.failover.when,
         response_headers=_mirror(ResponseHeaders, config.response_headers),
         limits=_mirror(ClientLimits, config.limits),
@@ -119,11 +132,7 @@ def _upstream(name: str, upstream: written.Upstream) -> Upstream:
     )
 
 
-def _route(
-    route: written.Route,
-    indices: Mapping[str, int],
-    experiments: Mapping[str, written_experiment.Experiment],
-) -> Route:
+def _route(route: written.Route, indices: Mapping[str, int], running: Served | None) -> Route:
     return Route(
         name=route.name,
         path_prefix=route.match.path_prefix,
@@ -131,58 +140,48 @@ def _route(
         headers=tuple((name.lower(), value) for name, value in route.match.headers.items()),
         control=indices[route.control],
         treatment=indices[route.treatment],
-        experiment=_experiment(route, indices, experiments),
+        experiment=None if running is None else _experiment(running, route, indices),
     )
 
 
-def _experiment(
-    route: written.Route,
-    indices: Mapping[str, int],
-    experiments: Mapping[str, written_experiment.Experiment],
-) -> Experiment | None:
-    """The experiment that runs on a route, if any.
+def _experiment(running: Served, route: written.Route, indices: Mapping[str, int]) -> Experiment:
+    """What a route serves its enrolled users by; once there is a winner, all of them by that group.
 
     The mission's formula walks the groups by name and counts in weights; ours takes them as written.
     """
-    if route.experiment is None:
-        return None
-    experiment = experiments[route.experiment]
-    if not experiment.enabled:
-        return None
-    groups = list(experiment.groups.items())
-    if experiment.hash is HashKind.SHA256:
-        groups.sort(key=lambda group: group[0])
-    weights = [group.weight for _, group in groups]
-    total = whole_total(weights) if experiment.hash is HashKind.SHA256 else FULL_SHARE
+    definition = running.definition
+    groups = list(definition.groups)
+    if definition.hash is HashKind.SHA256:
+        groups.sort(key=lambda group: group.name)
+    weights = [group.weight for group in groups]
+    total = whole_total(weights) if definition.hash is HashKind.SHA256 else FULL_SHARE
+    spans = slices(weights, total)
+    if running.winner is not None:
+        groups = [group for group in groups if group.name == running.winner]
+        spans = ((0, total),)
     return Experiment(
-        id=route.experiment,
-        seed=experiment.seed,
-        hash=experiment.hash,
+        id=definition.id,
+        seed=definition.seed,
+        hash=definition.hash,
         total=total,
-        groups=tuple(
-            _group(name, group, span, route, indices)
-            for (name, group), span in zip(groups, slices(weights, total), strict=True)
-        ),
+        groups=tuple(_group(group, span, route, indices) for group, span in zip(groups, spans, strict=True)),
+        counted=running.counted,
     )
 
 
 def _group(
-    name: str,
-    group: written_experiment.Group,
-    span: tuple[int, int],
-    route: written.Route,
-    indices: Mapping[str, int],
+    group: GroupDefinition, span: tuple[int, int], route: written.Route, indices: Mapping[str, int]
 ) -> Group:
-    side = route.treatment if group.configuration.dspy_enabled else route.control
+    side = route.treatment if group.dspy_enabled else route.control
     upstream = indices[group.upstream or side]
     return Group(
-        name=name,
+        name=group.name,
         arm=Arm.CONTROL if upstream == indices[route.control] else Arm.TREATMENT,
         upstream=upstream,
         start=span[0],
         end=span[1],
         configuration=tuple(
             (key, value if isinstance(value, str) else json.dumps(value))
-            for key, value in group.configuration.model_dump(exclude_none=True).items()
+            for key, value in group.configuration.items()
         ),
     )

@@ -129,13 +129,18 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A running experiment as the split needs it. `total` is the size of its hash space."""
+    """An experiment as the split needs it. `total` is the size of its hash space.
+
+    `counted` is False where users stay in their groups and nothing is counted for its results: while it
+    is paused, and once it is concluded, when the winner's is the only group.
+    """
 
     id: str
     seed: str
     hash: HashKind
     total: int
     groups: tuple[Group, ...]
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
