@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import aiohttp
@@ -24,12 +24,13 @@ _UNIX = "unix:"
 
 
 class Tally:
-    """Consecutive answers of one endpoint, and what they amount to."""
+    """Consecutive answers of one endpoint, and what they amount to; `passed` is the newest, None before."""
 
-    __slots__ = ("_against", "_check", "healthy")
+    __slots__ = ("_against", "_check", "healthy", "passed")
 
     def __init__(self, check: HealthCheck, healthy: bool = True) -> None:
         self.healthy = healthy
+        self.passed: bool | None = None
         self._check = check
         self._against = 0
 
@@ -38,6 +39,7 @@ class Tally:
 
     def count(self, passed: bool) -> bool:
         """Take one answer in; True if it changed `healthy`."""
+        self.passed = passed
         if passed == self.healthy:
             self._against = 0
             return False
@@ -80,6 +82,10 @@ class HealthChecks:
     def health(self) -> EndpointHealth:
         """The whole map of checked endpoints."""
         return {(target.upstream, target.endpoint): tally.healthy for target, tally in self._targets.items()}
+
+    def passes(self, upstreams: Collection[str]) -> bool:
+        """True if an endpoint of one of these upstreams passed its newest check."""
+        return any(target.upstream in upstreams and tally.passed for target, tally in self._targets.items())
 
     def follow(self, upstreams: Iterable[Upstream]) -> None:
         """Check these from now on. An endpoint whose check stays as it was keeps what is known of it."""
