@@ -119,11 +119,15 @@ class ChangeKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is new about an alert. A resolved one is as it stood last."""
+    """What is new about an alert. A resolved one is as it stood last.
+
+    `before` is how grave it was, None where there was none.
+    """
 
     kind: ChangeKind
     alert: Alert
     reason: str
+    before: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,16 +337,17 @@ def _step(
     if severity is not None and GRAVITY[severity] > GRAVITY[alert.severity]:
         worst = max(alert.worst, severity, key=GRAVITY.__getitem__)
         worse = finding.telling(replace(alert, severity=severity, worst=worst))
-        return Standing(worse), Change(ChangeKind.WORSENED, worse, f"{alert.severity} before")
+        return Standing(worse), Change(ChangeKind.WORSENED, worse, worse.message, alert.severity)
     calm = _calm(held, finding, look.at)
     if calm.calm_since is None:
         return replace(calm, alert=finding.telling(alert)), None
     if not finding.at_once and look.at < calm.calm_since + (WINDOWS - 1) * look.window:
         return replace(calm, alert=finding.telling(alert)), None
     if calm.calm_severity is None:
-        return None, Change(ChangeKind.RESOLVED, finding.telling(alert), _past(finding, look))
+        last = finding.telling(alert)
+        return None, Change(ChangeKind.RESOLVED, last, _past(finding, look), alert.severity)
     milder = finding.telling(replace(alert, severity=calm.calm_severity))
-    return Standing(milder), Change(ChangeKind.EASED, milder, f"{alert.severity} before")
+    return Standing(milder), Change(ChangeKind.EASED, milder, _past(finding, look), alert.severity)
 
 
 def _raised(finding: _Finding, key: Key, look: Look) -> tuple[Standing | None, Change | None]:

@@ -159,19 +159,30 @@ def trials_needed(rate: float, limit: float, delta: float) -> int | None:
 
 
 def _read_contrast(limit: Comparison, sample: Contrast, delta: float | None) -> _Reading:
-    usable = [stratum for stratum in sample.strata if min(stratum.treatment_count, stratum.control_count) > 1]
-    if not usable:
+    found = slowdown(sample)
+    if found is None:
         return _Reading(
             Verdict.INCONCLUSIVE, None, f"{NO_CONTROL}: no ten minutes with both arms", stands=True
         )
+    difference, error = found
+    return _by_bounds(limit, difference, error, delta, math.expm1)
+
+
+def slowdown(sample: Contrast) -> tuple[float, float] | None:
+    """How much slower treatment is, as a difference of log latencies, and its standard error.
+
+    None where no stratum has both arms. `expm1` of it is `performance_degradation`.
+    """
     total = variance = difference = 0.0
-    for stratum in usable:
+    for stratum in sample.strata:
         n, m = stratum.treatment_count, stratum.control_count
+        if min(n, m) < 2:
+            continue
         weight = n * m / (n + m)
         total += weight
         difference += weight * (stratum.treatment_mean - stratum.control_mean)
         variance += weight * weight * (stratum.treatment_variance / n + stratum.control_variance / m)
-    return _by_bounds(limit, difference / total, math.sqrt(variance) / total, delta, math.expm1)
+    return (difference / total, math.sqrt(variance) / total) if total else None
 
 
 def _read_mean(limit: Comparison, sample: Mean, delta: float | None) -> _Reading:

@@ -1,0 +1,1 @@
+"""Alerts at work: measured, kept, told to people and to machines, and taken from Alertmanager."""
