@@ -33,6 +33,7 @@ from gateway.control.loading import load
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.latch import LatchPage
 from gateway.link.memory import MemoryLink
+from gateway.marks import UserMarks
 from gateway.proxy.worker import Worker
 
 PROFILE_VARIABLE = "BENCH_PROFILE"
@@ -54,7 +55,7 @@ async def serve(config_path: Path, port: int) -> None:
     snapshot = compile_snapshot(loaded.config, position, digest=loaded.digest, version=1)
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
     listener.setblocking(False)
-    worker = Worker(MemoryLink(snapshot), LatchPage.create(), slot=0, listeners=[listener])
+    worker = Worker(MemoryLink(snapshot), LatchPage.create(), UserMarks.create(), slot=0, listeners=[listener])
     await worker.start()
     gc.collect()
     gc.freeze()

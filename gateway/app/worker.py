@@ -14,6 +14,7 @@ from gateway.latch import DurableLatch, LatchPage
 from gateway.link import packets
 from gateway.link.channel import WorkerChannel
 from gateway.link.packets import MalformedPacket, Packet, PacketKind
+from gateway.marks import UserMarks
 from gateway.model.codec import decode
 from gateway.model.process import WorkerStart
 from gateway.model.snapshot import Snapshot
@@ -30,7 +31,7 @@ def main(link: int) -> int:
     begin = _first(end, PacketKind.BEGIN)
     start = decode(WorkerStart, begin.payload)
     snapshot = decode(Snapshot, _first(end, PacketKind.SNAPSHOT).payload)
-    page_descriptor, *descriptors = begin.descriptors
+    page_descriptor, marks_descriptor, *descriptors = begin.descriptors
     page = LatchPage(page_descriptor)
     saver = LatchSaver(page, DurableLatch(Path(start.state_directory)))
     saver.start()
@@ -38,17 +39,19 @@ def main(link: int) -> int:
     sockets = [socket.socket(fileno=fd) for fd in descriptors]
     split = len(sockets) - start.probes
     channel = WorkerChannel(end, snapshot)
-    return run(_serve(channel, page, start.slot, sockets[:split], sockets[split:]))
+    marks = UserMarks(marks_descriptor)
+    return run(_serve(channel, page, marks, start.slot, sockets[:split], sockets[split:]))
 
 
 async def _serve(
     channel: WorkerChannel,
     page: LatchPage,
+    marks: UserMarks,
     slot: int,
     listeners: list[socket.socket],
     probes: list[socket.socket],
 ) -> None:
-    worker = Worker(channel, page, slot=slot, listeners=listeners, probes=probes)
+    worker = Worker(channel, page, marks, slot=slot, listeners=listeners, probes=probes)
     loop = asyncio.get_running_loop()
 
     def drain() -> None:

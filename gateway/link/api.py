@@ -33,7 +33,7 @@ class WorkerEnd(Protocol):
         """Send a report without waiting; False if it could not be sent now (nothing is lost)."""
 
     def send_records(self, batch: RecordBatch) -> bool:
-        """Send records without waiting; False if they could not be sent, and will not be."""
+        """Send records without waiting; False if they could not be sent now."""
 
 
 class ControlEnd(Protocol):
@@ -46,7 +46,7 @@ class ControlEnd(Protocol):
         """Hand the whole health map to every worker, and to every worker started later."""
 
     def drain(self) -> list[Observation]:
-        """The newest observation of every worker incarnation ever seen by this end."""
+        """The newest observation of every worker; that of one which is gone once more, and never again."""
 
     def drain_records(self) -> list[RecordBatch]:
         """The records that came since the last call, oldest first; each batch is given out once."""

@@ -93,6 +93,34 @@ class EndpointReport:
     inflight: int
 
 
+class BreakerState(enum.IntEnum):
+    """Where an upstream's circuit breaker stands, in the order of severity."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+    @property
+    def label(self) -> str:
+        """The state's name in status and logs."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerReport:
+    """A worker's circuit breaker of one upstream that serves treatment.
+
+    `admits` is False while requests go to control in its place: open for a fault, or half-open between
+    two probes. `cause` is why it opened last, "" if it never did; `trips` how often it did of late.
+    """
+
+    upstream: str
+    state: BreakerState
+    admits: bool
+    cause: str
+    trips: int
+
+
 @dataclass(frozen=True, slots=True)
 class SeriesReport:
     """A series and the number that it goes by in one worker's ticks."""
@@ -143,3 +171,6 @@ class Observation:
     connections: int
     records_dropped: int
     ticks: TickReports = NO_TICKS
+    reports_refused: int = 0
+    """Values in `X-Gateway-Metric` that made no sense."""
+    breakers: tuple[BreakerReport, ...] = ()

@@ -99,8 +99,8 @@ class Standing:
 class WorkerStart:
     """The first thing that a worker hears: which slot it has and what its descriptors are.
 
-    The descriptors that come along are the latch page, then the listening sockets, then `probes`
-    sockets for /livez and /readyz.
+    The descriptors that come along are the latch page, the page of the users' marks, then the listening
+    sockets, then `probes` sockets for /livez and /readyz.
     """
 
     slot: int

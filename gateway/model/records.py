@@ -20,7 +20,7 @@ from gateway.model.ticks import Series
 RECORD = struct.Struct("<QIId")
 """A record's layout: user (u64), series (u32), metric (u32), value (f64)."""
 REQUEST = 0
-"""The metric of a record that stands for a request itself; metric m above is `metrics[m - 1]` of the batch."""
+"""The metric of a record that stands for a request itself; metric m is `metrics[m - 1]` of the batch."""
 FAILED = math.nan
 """A request's value where the upstream failed it: a failed head, or an answer cut short."""
 NO_OUTCOME = -1.0

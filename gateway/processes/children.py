@@ -179,13 +179,13 @@ class WorkerPool:
         self,
         count: int,
         page: LatchPage,
-        sockets: Sequence[int],
+        descriptors: Sequence[int],
         start: WorkerStart,
         control: ControlSeat,
     ) -> None:
-        """`sockets` are the listeners and the `start.probes` probe sockets; `start.slot` is free."""
+        """`descriptors` are what a worker gets behind the latch page; `start.slot` is free."""
         self._page = page
-        self._sockets = tuple(sockets)
+        self._descriptors = tuple(descriptors)
         self._start = start
         self._control = control
         self._seats = [Seat() for _ in range(count)]
@@ -276,7 +276,7 @@ class WorkerPool:
         start = WorkerStart(slot - 1, self._start.state_directory, self._start.probes)
 
         def prepare(link: socket.socket) -> None:
-            packets.send(link, PacketKind.BEGIN, encode(start), [self._page.fd, *self._sockets])
+            packets.send(link, PacketKind.BEGIN, encode(start), [self._page.fd, *self._descriptors])
             packets.send_sealed(link, PacketKind.SNAPSHOT, snapshot)
 
         try:

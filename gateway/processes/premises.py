@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.latch import DurableLatch, LatchKind, LatchPage
+from gateway.marks import UserMarks
 from gateway.model.process import BootPlan, OnMissing, WorkerStart
 from gateway.processes.children import MAX_WORKERS, ControlSeat, WorkerPool
 from gateway.processes.directory import DirectoryInUse, Process, Role, Roster, StateDirectory
@@ -40,6 +41,7 @@ class Premises:
     def __init__(self, plan: BootPlan, page: LatchPage) -> None:
         """Take everything that the plan names. Raises Refused."""
         self._page = page
+        self._marks = UserMarks.create()
         self._plan = plan
         self._directory = StateDirectory(Path(plan.state_directory))
         self._durable = DurableLatch(self._directory.path)
@@ -79,9 +81,9 @@ class Premises:
 
     def workers(self, count: int, control: ControlSeat) -> WorkerPool:
         """The pool of workers that serve here."""
-        sockets = [self.traffic.socket.fileno(), self.health.socket.fileno()]
+        descriptors = [self._marks.fd, self.traffic.socket.fileno(), self.health.socket.fileno()]
         start = WorkerStart(0, str(self._directory.path), probes=1)
-        return WorkerPool(min(count, MAX_WORKERS), self._page, sockets, start, control)
+        return WorkerPool(min(count, MAX_WORKERS), self._page, descriptors, start, control)
 
     def maintain(self, children: Sequence[Process], now: float) -> None:
         """Keep the disk true to the page and the roster true to the processes."""

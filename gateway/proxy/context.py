@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from email.utils import formatdate
 from typing import Protocol
 
 from gateway.latch import LatchPage
+from gateway.marks import UserMarks
 from gateway.proxy.accesslog import AccessLog
 from gateway.proxy.plan import Plan
 from gateway.proxy.recorder import Recorder
@@ -31,6 +33,9 @@ class Swept(Protocol):
     def expire(self) -> None:
         """The deadline has passed."""
 
+    def end_treatment(self) -> bool:
+        """End what is open on treatment, so that it never looks whole; True if there was something."""
+
     def drain(self) -> None:
         """Finish what runs, then end."""
 
@@ -47,8 +52,9 @@ class Context:
 
     plan: Plan
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, latch: LatchPage) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, latch: LatchPage, marks: UserMarks) -> None:
         self.loop = loop
+        self.marks = marks
         self.latch_words = latch.words
         self.buffer = memoryview(bytearray(READ_BUFFER))
         self.recorder = Recorder()
@@ -84,5 +90,7 @@ class Context:
         return b"%b%016x" % (self._request_prefix, self._request_count)
 
     def tell_the_time(self) -> None:
-        """Renew the Date line that answers without one get (RFC 9110 section 6.6.1)."""
-        self.date_field = b"Date: " + formatdate(usegmt=True).encode()
+        """Renew the Date line that answers without one get (RFC 9110 section 6.6.1), and the marks' time."""
+        now = time.time()
+        self.date_field = b"Date: " + formatdate(now, usegmt=True).encode()
+        self.marks.follow(now)

@@ -13,9 +13,13 @@ import math
 import os
 from time import monotonic
 
+from xxhash import xxh3_64_intdigest
+
 from gateway.model.observation import Outcome
+from gateway.model.records import NO_OUTCOME, REQUEST
 from gateway.model.snapshot import Anonymous, Arm, FailoverCause
 from gateway.proxy.context import Context
+from gateway.proxy.events import EventWatch, is_event_stream
 from gateway.proxy.framing import ResponseBody
 from gateway.proxy.plan import Assignment
 from gateway.proxy.roles import Client
@@ -50,6 +54,7 @@ class Phase(enum.IntEnum):
 # Looking a member up in an enum costs 0.1 microseconds before Python 3.12; a request has dozens.
 _CONNECTING, _WAITING, _ANSWERING, _TUNNEL, _OVER = Phase
 _OK = Outcome.OK
+_CLIENT_CLOSED, _UPSTREAM_ERROR = Outcome.CLIENT_CLOSED, Outcome.UPSTREAM_ERROR
 _RANDOM = Anonymous.RANDOM
 
 
@@ -74,6 +79,9 @@ class Exchange:
     _tally: Tally | None = None
     _reused = False
     _unsent = b""
+    _user = -1
+    """Hash of the user's id where an experiment wants the request recorded."""
+    _watch: EventWatch | None = None
     cancelled = False
 
     def __init__(self, context: Context, client: Client, request: Request, started: float) -> None:
@@ -113,8 +121,8 @@ class Exchange:
         decision = table.decide(route, words[1] != words[2], plan.available, user, override, draw)
         assignment = plan.assignments[decision.index]
         self._assign(assignment)
-        if assignment.series is not None and not request.websocket:
-            self._tally = assignment.series.start(self._started)
+        if assignment.series is not None and user is not None and not request.websocket:
+            self._count_start(assignment, user)
         if assignment.failover_reason is not None:
             self._outcome = Outcome.CONNECT_ERROR
             self._note_failover(assignment.failover_reason)
@@ -144,7 +152,7 @@ class Exchange:
     def cancel(self) -> None:
         """The client left: end the work that nobody waits for."""
         if self._phase is not _OVER:
-            self._end(self._status, Outcome.CLIENT_CLOSED, reusable=False)
+            self._end(self._status, self._left_as, reusable=False)
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -161,10 +169,22 @@ class Exchange:
             self._refuse(Fault.GATEWAY_TIMEOUT, "the upstream did not answer in time", Outcome.TIMEOUT)
         elif self._phase is _ANSWERING and self.client.congested:
             # It takes nothing of what is there: no fault of the upstream's.
-            self._end(self._status, Outcome.CLIENT_CLOSED, reusable=False)
+            self._end(self._status, self._left_as, reusable=False)
             self.client.abort()
         elif self._phase is _ANSWERING:
             self._truncate()
+
+    def end_treatment(self) -> bool:
+        """The time of what treatment still has is over after a rollback. True if this was such a request.
+
+        It says nothing about an arm: treatment might have answered. One in a queue goes to control anyway.
+        """
+        assignment = self._assignment
+        if assignment is None or not assignment.treatment or self._connection is None:
+            return False
+        self._outcome = _OK
+        self._refuse(Fault.UNAVAILABLE, "the treatment was rolled back", Outcome.REJECTED)
+        return True
 
     @property
     def tunnel(self) -> bool:
@@ -277,11 +297,17 @@ class Exchange:
         self._phase = _ANSWERING
         if self._tally is not None:
             self._tally.answer(response, self._failover is not None)
+            if response.metric is not None and self._failover is None:
+                self._count_report(response.metric)
         request = self.request
         if not self._request_complete or self._context.draining:
             # Whether the rest of the request will ever come is not known: no next one on this line.
             self.client.keep_alive = False
         self._body = body = ResponseBody(response, request)
+        assignment = self._assignment
+        assert assignment is not None
+        if assignment.decision.route.stream_errors and is_event_stream(response.lines):
+            self._watch = body.watch = EventWatch()
         if body.closes:
             self.client.keep_alive = False
         overhead = self._sent_at - self._started - self._others_took + monotonic() - now
@@ -325,6 +351,36 @@ class Exchange:
             else:
                 self._truncate()
 
+    # How it is counted.
+
+    def _count_start(self, assignment: Assignment, user: bytes) -> None:
+        """The request takes part in the comparison, as its user's first one in a while or not."""
+        series, first = assignment.series, assignment.first_series
+        if first is not series or assignment.recorded:
+            user_hash = xxh3_64_intdigest(user)
+            if first is not series and self._context.marks.mark(user_hash):
+                series = first
+            if assignment.recorded:
+                self._user = user_hash
+        assert series is not None
+        self._tally = series.start(self._started)
+
+    def _count_report(self, report: bytes) -> None:
+        """The upstream said what its answer was worth."""
+        tally, recorder = self._tally, self._context.recorder
+        assert tally is not None
+        series = tally.series
+        for index, value in recorder.reports.read(report):
+            tally.score(recorder.reports.metrics[index], value)
+            if self._user >= 0:
+                recorder.records.add(self._user, series.number, series.key, index + 1, value)
+
+    def _record(self, value: float) -> None:
+        """Tell the experiment, if there is one, what became of the request."""
+        if self._user >= 0 and self._tally is not None:
+            series = self._tally.series
+            self._context.recorder.records.add(self._user, series.number, series.key, REQUEST, value)
+
     # How it goes on.
 
     def _assign(self, assignment: Assignment) -> None:
@@ -333,6 +389,7 @@ class Exchange:
             inflight[self._assignment.treatment] -= 1
             if self._tally is not None and assignment.series is None:
                 self._tally.withdraw()
+                self._record(NO_OUTCOME)
                 self._tally = None
         inflight[assignment.treatment] += 1
         self._assignment = assignment
@@ -396,12 +453,16 @@ class Exchange:
         connection = self._connection
         assert connection is not None
         outcome = self._outcome
-        if outcome is _OK and response.status >= 500:
-            outcome = Outcome.UPSTREAM_ERROR
+        blamed = False
+        if outcome is _OK and self._watch is not None and self._watch.failed:
+            outcome = _UPSTREAM_ERROR
+        elif outcome is _OK and response.status >= 500:
+            outcome = _UPSTREAM_ERROR
             detection = assignment.pool.upstream.outlier_detection
-            if detection is not None and detection.on_5xx:
-                self._blame_endpoint()
-        elif connection.endpoint.failures:
+            blamed = detection is not None and detection.on_5xx
+        if blamed:
+            self._blame_endpoint()
+        elif connection.endpoint.watched:
             assignment.pool.succeeded(connection.endpoint)
         reusable = reusable and response.keep_alive and self._request_complete
         now = self._end(response.status, outcome, reusable=reusable)
@@ -433,6 +494,11 @@ class Exchange:
         )
 
     @property
+    def _left_as(self) -> Outcome:
+        """The outcome now that the client is gone: who has read of a failure may well leave."""
+        return _UPSTREAM_ERROR if self._watch is not None and self._watch.failed else _CLIENT_CLOSED
+
+    @property
     def _status(self) -> int:
         return STATUS_CLIENT_CLOSED if self._response is None else self._response.status
 
@@ -448,8 +514,10 @@ class Exchange:
             cell = assignment.cell
         first_byte = self._first_byte_at - self._started if self._first_byte_at >= 0 else -1.0
         cell.add(status, outcome, now - self._started, first_byte)
-        if self._tally is not None:
-            self._tally.end(self._response, outcome, self._failover is not None, now - self._started)
+        tally = self._tally
+        if tally is not None:
+            failed_over = self._failover is not None
+            self._record(tally.end(self._response, outcome, failed_over, now - self._started, first_byte))
         connection = self._connection
         if connection is not None:
             self._connection = None
@@ -471,7 +539,9 @@ class Exchange:
             return
         self._phase = _TUNNEL
         self.client.deadline = math.inf
-        tunnel = Tunnel(self.client.transport, connection.transport, self._tunnel_ended)
+        assert self._assignment is not None
+        treatment = self._assignment.treatment
+        tunnel = Tunnel(self.client.transport, connection.transport, self._tunnel_ended, treatment=treatment)
         connection.tunnel = tunnel
         connection.exchange = None
         self.client.write(switching_head(response, self._own_fields(0.0)) + data)
@@ -506,7 +576,7 @@ class Exchange:
 
     def _blame_endpoint(self) -> None:
         if self._connection is not None:
-            self._connection.pool.failed(self._connection.endpoint)
+            self._connection.pool.failed(self._connection.endpoint, self._started)
 
     def _checked_override(self) -> Arm | None:
         expected, given = self._plan.override_token, self.request.override_token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.proxy.events import EventWatch
 from gateway.wire.chunked import LAST_CHUNK, ChunkedDecoder, encode_chunk
 from gateway.wire.faults import Fault
 from gateway.wire.request import CHUNKED, Request
@@ -12,13 +13,15 @@ class ResponseBody:
     """Turns the upstream's framing into the client's, piece by piece.
 
     `fields` is the framing line for the client's head, b"" for none. `closes` says that the client's
-    body ends with its connection. `overrun` says that bytes came behind a complete body.
+    body ends with its connection. `overrun` says that bytes came behind a complete body. `watch`, where
+    it is set, gets to see the content.
     """
 
     # What most bodies are not is a default of the class: setting it each time costs more.
     closes = False
     complete = False
     overrun = False
+    watch: EventWatch | None = None
     _decoder: ChunkedDecoder | None = None
     _rechunk = False
 
@@ -52,13 +55,19 @@ class ResponseBody:
                 self.complete = True
                 self.overrun = size > left
                 self._left = 0
-                return data[:left] if self.overrun else data
-            self._left = left - size
+                if self.overrun:
+                    data = data[:left]
+            else:
+                self._left = left - size
+            if self.watch is not None:
+                self.watch.feed(data)
             return data
         if self._decoder is not None:
             data, rest = self._decoder.feed(data)
             self.complete = self._decoder.done
             self.overrun = bool(rest)
+        if self.watch is not None:
+            self.watch.feed(data)
         if not self._rechunk:
             return data
         out = encode_chunk(data) if data else b""

@@ -7,7 +7,7 @@ carried over from the plan before; the others are drained by whoever replaces th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from gateway.core.split import Decision, Reason, Table
 from gateway.model.snapshot import Arm, FailoverCause, Snapshot, Upstream
@@ -22,7 +22,8 @@ class Assignment:
 
     `request_fields` and `response_fields` are header lines for the upstream and for the client, each
     with its CRLF. `stand_in` is control in treatment's place, after a failed connect. `series` is where
-    the comparison counts it, None where it stays out.
+    the comparison counts it, None where it stays out; `first_series` where it counts a user's first request
+    in a while, the same where these are not marked. `recorded` says that an experiment wants each request.
     """
 
     __slots__ = (
@@ -30,9 +31,11 @@ class Assignment:
         "decision",
         "failover_reason",
         "first_byte_timeout",
+        "first_series",
         "idle_timeout",
         "latched",
         "pool",
+        "recorded",
         "request_fields",
         "response_fields",
         "series",
@@ -48,6 +51,16 @@ class Assignment:
         self.pool = pool
         self.cell = recorder.cell(decision.route.name, decision.assigned)
         self.series = recorder.ticks.series(decision, snapshot.version)
+        self.first_series = self.series
+        if snapshot.marks_users:
+            self.first_series = recorder.ticks.series(decision, snapshot.version, first=True)
+        experiment = decision.route.experiment
+        self.recorded = (
+            decision.analysed
+            and decision.experiment is not None
+            and experiment is not None
+            and experiment.counted
+        )
         self.treatment = decision.arm is Arm.TREATMENT
         self.request_fields = _request_fields(decision, snapshot)
         self.response_fields = b""
@@ -80,8 +93,11 @@ class Plan:
         self.snapshot = snapshot
         self.table = Table(snapshot)
         self.pools = {upstream: pools.get(upstream) or make_pool(upstream) for upstream in snapshot.upstreams}
+        self.treatment_pools = [
+            self.pools[snapshot.upstreams[index]] for index in _treatment_upstreams(self.table.decisions)
+        ]
         self.available = [True] * len(snapshot.upstreams)
-        recorder.ticks.follow(snapshot)
+        recorder.follow(snapshot)
         self.assignments = [self._assignment(decision, recorder) for decision in self.table.decisions]
         self._link_assignments()
         self.no_route = recorder.cell("", Arm.CONTROL)
@@ -121,6 +137,11 @@ class Plan:
             self.available[index] = pool.available or not fails_over
 
         return track
+
+
+def _treatment_upstreams(decisions: Iterable[Decision]) -> list[int]:
+    """The upstreams that serve treatment on any route: the only ones whose breaker routes."""
+    return sorted({decision.upstream for decision in decisions if decision.arm is Arm.TREATMENT})
 
 
 def _request_fields(decision: Decision, snapshot: Snapshot) -> bytes:

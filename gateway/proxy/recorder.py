@@ -20,7 +20,9 @@ from gateway.model.observation import (
     Outcome,
     RouteCounts,
 )
-from gateway.model.snapshot import Arm
+from gateway.model.snapshot import Arm, Snapshot
+from gateway.proxy.records import Records
+from gateway.proxy.reports import ReportReader
 from gateway.proxy.ticks import Ticks
 
 
@@ -70,8 +72,17 @@ class Recorder:
         self._overhead_sum = 0.0
         self.inflight = [0, 0]
         self._failovers: dict[tuple[str, str], int] = {}
-        self.dropped = 0
+        self.lines_dropped = 0
+        """Lines of logs that were lost to a full pipe; the worker keeps it up to date."""
         self.ticks = Ticks()
+        self.records = Records(self.incarnation)
+        self.reports = ReportReader()
+
+    def follow(self, snapshot: Snapshot) -> None:
+        """Count by this snapshot's tick and metrics from now on."""
+        self.ticks.follow(snapshot)
+        self.records.follow(snapshot.metrics)
+        self.reports.follow(snapshot.metrics)
 
     def cell(self, route: str, arm: Arm) -> Cell:
         """The counters of a route and arm, made on first use."""
@@ -103,6 +114,7 @@ class Recorder:
             failovers=tuple((route, reason, n) for (route, reason), n in self._failovers.items()),
             endpoints=tuple(endpoints),
             connections=connections,
-            records_dropped=self.dropped,
+            records_dropped=self.lines_dropped + self.records.dropped,
             ticks=self.ticks.report(),
+            reports_refused=self.reports.refused,
         )

@@ -43,15 +43,18 @@ class Tally:
         "ended",
         "errors",
         "failed_over",
+        "first_bytes",
         "latencies",
-        "number",
+        "left",
+        "scores",
+        "series",
         "started",
         "truncated",
         "withdrawn",
     )
 
-    def __init__(self, number: int) -> None:
-        self.number = number
+    def __init__(self, series: SeriesTicks) -> None:
+        self.series = series
         self.started = self.answered = self.errors = self.client_errors = 0
         self.truncated = self.withdrawn = self.ended = self.failed_over = 0
         self.latencies: dict[int, int] = {}
@@ -102,6 +105,7 @@ class Tally:
             if failed_over or outcome in _HEADLESS_FAILURES:
                 self.answered += 1
                 self.errors += 1
+                self.failed_over += failed_over
                 return FAILED
             self.withdrawn += 1
             return NO_OUTCOME
@@ -148,7 +152,10 @@ class Tally:
             self.withdrawn,
             self.ended,
             self.latencies,
-            failed_over=self.failed_over,
+            self.left,
+            self.first_bytes,
+            self.scores,
+            self.failed_over,
         )
 
 

@@ -17,6 +17,7 @@ from time import monotonic
 from gateway import logs
 from gateway.latch import LatchPage
 from gateway.link.api import EndpointHealth, WorkerEnd
+from gateway.marks import UserMarks
 from gateway.model.snapshot import Snapshot, Upstream
 from gateway.proxy.accesslog import AccessLog
 from gateway.proxy.context import Context
@@ -41,6 +42,7 @@ class Worker:
         self,
         link: WorkerEnd,
         latch: LatchPage,
+        marks: UserMarks,
         *,
         slot: int,
         listeners: Sequence[socket.socket],
@@ -60,7 +62,8 @@ class Worker:
         self._sweeper: asyncio.TimerHandle | None = None
         self._response_reader = ResponseReader()
         self._access_log: AccessLog | None = None
-        self._context = Context(self._loop, latch)
+        self._context = Context(self._loop, latch, marks)
+        self._context.recorder.records.send = link.send_records
         self._context.plan = self._make_plan(link.current, {})
 
     def __repr__(self) -> str:
@@ -108,6 +111,7 @@ class Worker:
     def _end(self) -> None:
         if self._sweeper is not None:
             self._sweeper.cancel()
+        self._context.recorder.records.flush()
         self._report()
         for pool in self._context.plan.pools.values():
             pool.close()
@@ -188,13 +192,14 @@ class Worker:
             for pool in self._context.plan.pools.values():
                 pool.sweep(now)
             self._report()
+        self._context.recorder.records.flush()
         self._sweeps += 1
         if self._context.draining and (not self._context.clients or now > self._deadline):
             self.abort()
 
     def _report(self) -> None:
         endpoints = [report for pool in self._context.plan.pools.values() for report in pool.report()]
-        self._context.recorder.dropped = logs.dropped() + (
+        self._context.recorder.lines_dropped = logs.dropped() + (
             0 if self._access_log is None else self._access_log.dropped
         )
         version = self._context.plan.snapshot.version

@@ -12,6 +12,7 @@ import pytest
 
 from gateway.latch import LatchPage
 from gateway.link.memory import MemoryLink
+from gateway.marks import UserMarks
 from gateway.proxy.worker import Worker
 from tests.support.raw import PATIENCE, Upstream, echo
 from tests.support.serving import serving
@@ -39,6 +40,7 @@ async def test_the_chain_of_addresses_is_passed_on_as_it_came(
         worker = Worker(
             MemoryLink(serving([upstream.url], [upstream.url])),
             LatchPage.create(),
+            UserMarks.create(),
             slot=0,
             listeners=[listener],
         )

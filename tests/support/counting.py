@@ -76,7 +76,9 @@ class CountingWorker:
             tally = self.start(arm)
             head = response(status)
             tally.answer(head, False)
-            tally.end(head, Outcome.UPSTREAM_ERROR if status >= 500 else Outcome.OK, False, seconds)
+            tally.end(
+                head, Outcome.UPSTREAM_ERROR if status >= 500 else Outcome.OK, False, seconds, seconds / 2
+            )
 
     def report(self) -> Observation:
         """What goes up the link now."""

@@ -19,6 +19,7 @@ import uvloop
 
 from gateway.latch import LatchKind, LatchPage
 from gateway.link.memory import MemoryLink
+from gateway.marks import UserMarks
 from gateway.model.snapshot import Snapshot
 from gateway.proxy.worker import Worker
 from tests.support.raw import PATIENCE, Client, Exchange, Script, Upstream, echo
@@ -58,7 +59,7 @@ class DataPlane:
             self._loop.close()
 
     async def _serve(self) -> None:
-        self.worker = Worker(self.link, self.latch, slot=0, listeners=[self._listener])
+        self.worker = Worker(self.link, self.latch, UserMarks.create(), slot=0, listeners=[self._listener])
         await self.worker.start()
         self._ready.set()
         await self.worker.wait_closed()

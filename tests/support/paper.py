@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from gateway.latch import LatchPage
 from gateway.link.memory import MemoryLink
+from gateway.marks import UserMarks
 from gateway.proxy.worker import Worker
 from tests.support.egress import Data, End, RequestHead, RequestParser
 from tests.support.reference import Sent
@@ -161,6 +162,7 @@ class PaperPlane:
         self.worker = Worker(
             MemoryLink(serving(["http://127.0.0.1:1"], ["http://127.0.0.1:1"])),
             LatchPage.create(),
+            UserMarks.create(),
             slot=0,
             listeners=[self._listener],
         )

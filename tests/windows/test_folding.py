@@ -81,7 +81,7 @@ def play(stream: list[Request], workers: int, arrivals: list[int]) -> tuple[list
             if request.start + request.head == half and head is not None:
                 tallies[number].answer(head, False)
             if request.start + request.head + request.end == half:
-                tallies[number].end(head, OUTCOMES[request.fate], False, 0.5 + request.end)
+                tallies[number].end(head, OUTCOMES[request.fate], False, 0.5 + request.end, 0.5)
         if half % 2:
             continue
         arrived: list[Observation] = []
@@ -201,7 +201,7 @@ def test_a_head_that_never_comes_is_given_up_at_the_limit() -> None:
     assert scene.after(HEAD_LIMIT / 1000 - 1).closed == ()
     closed = scene.after(2).closed
     assert sums(closed) == (3, 2, 0)
-    hung.end(None, Outcome.TIMEOUT, False, 70.0)
+    hung.end(None, Outcome.TIMEOUT, False, 70.0, 0.05)
     assert scene.after(1).closed == ()
 
 
@@ -214,7 +214,7 @@ def test_an_open_stream_is_not_cut_short_after_the_settling_time() -> None:
     assert scene.after(SETTLE_LIMIT / 1000 - 5).settled == ()
     settled = scene.after(3).settled
     assert sums(settled) == (1, 1, 0)
-    stream.end(response(), Outcome.TRUNCATED, False, 400.0)
+    stream.end(response(), Outcome.TRUNCATED, False, 400.0, 0.05)
     assert scene.after(1).settled == ()
 
 

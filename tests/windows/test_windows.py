@@ -143,7 +143,7 @@ async def test_evidence_is_treatment_s_settled_traffic(gateway: Gateway) -> None
     cut.answer(response(), False)
     gateway.later(4)
     assert gateway.evidence().requests == 0
-    cut.end(response(), Outcome.TRUNCATED, False, 4.0)
+    cut.end(response(), Outcome.TRUNCATED, False, 4.0, 0.05)
     gateway.later(1)
     assert gateway.errors() == Proportion(100, 3)
     assert gateway.evidence().requests == 100
@@ -230,7 +230,7 @@ async def test_a_new_window_has_only_requests_of_its_own_snapshot(gateway: Gatew
     gateway.worker.serve(TREATMENT, 3)
     gateway.later(2)
     slow.answer(response(503), False)
-    slow.end(response(503), Outcome.UPSTREAM_ERROR, False, 2.0)
+    slow.end(response(503), Outcome.UPSTREAM_ERROR, False, 2.0, 0.05)
     gateway.later(4)
     assert gateway.errors() == Proportion(3, 0)
     assert gateway.evidence().samples["performance_degradation"] == Contrast(())
@@ -283,7 +283,7 @@ async def test_a_control_process_that_dies_at_any_time_loses_and_doubles_nothing
         gateway.worker.serve(TREATMENT, 1, status=500)
         gateway.later(1)
         if now == 25:
-            stream.end(response(), Outcome.OK, False, 25.0)
+            stream.end(response(), Outcome.OK, False, 25.0, 0.05)
         if now == second:
             await gateway.die()
             gateway.clock.at += 2.7

@@ -1,0 +1,55 @@
+"""Who has been here in the last minutes: a shared page by which each user's first request is known.
+
+A cell per bit pattern of a user's hash holds the number of the stretch of wall-clock time in which it was
+last marked. All workers share the page, so a user counts once however many serve. Nobody ever clears it
+and nothing locks it: a lost race costs at most a second mark, and two users that share a cell are one.
+
+It knows no users, only hashes, and not what a mark is good for; see `model.ticks.Series`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+from gateway.model.ticks import FIRST_SECONDS
+
+CELLS = 2**20
+_MASK = CELLS - 1
+_NUMBERS = 255
+"""Stretches before their numbers come again. Who was last here exactly so many stretches ago (42 hours) is
+taken for marked; that depends on no arm and on no outcome."""
+
+
+class UserMarks:
+    """The page, as one process has mapped it. `follow` must be told the time before and now and then."""
+
+    __slots__ = ("_cells", "_stretch", "fd")
+
+    def __init__(self, fd: int) -> None:
+        """Map the page behind a descriptor from `create`, which stays the caller's."""
+        self.fd = fd
+        self._cells = mmap.mmap(fd, CELLS)
+        self._stretch = 0
+
+    @classmethod
+    def create(cls) -> UserMarks:
+        """A fresh page, nobody marked, in memory that no file system backs."""
+        fd = os.memfd_create("gateway-marks", os.MFD_CLOEXEC)
+        os.ftruncate(fd, CELLS)
+        return cls(fd)
+
+    def __repr__(self) -> str:
+        return f"<UserMarks stretch={self._stretch}>"
+
+    def follow(self, now: float) -> None:
+        """Mark for the stretch that holds `now`, in Unix seconds."""
+        self._stretch = int(now // FIRST_SECONDS) % _NUMBERS + 1
+
+    def mark(self, user: int) -> bool:
+        """Mark a user by the hash of the id; True if that is the first mark in this stretch."""
+        cell = user & _MASK
+        if self._cells[cell] == self._stretch:
+            return False
+        self._cells[cell] = self._stretch
+        return True
