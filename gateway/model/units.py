@@ -247,6 +247,13 @@ class HttpCall:
     def __str__(self) -> str:
         return f"{self.method} {self.url}"
 
+    @property
+    def public(self) -> str:
+        """The call without what may be a secret: user information, query and fragment of the URL."""
+        scheme, found, rest = re.split(r"[?#]", self.url, maxsplit=1)[0].partition("://")
+        authority, slash, path = rest.partition("/")
+        return f"{self.method} {scheme}{found}{authority.rpartition('@')[2]}{slash}{path}"
+
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from gateway.control.rollout.testing import OUTPUT_KEPT, run_test
+from gateway.control.actions import OUTPUT_KEPT
+from gateway.control.rollout.testing import run_test
 from gateway.model.gates import AutomatedTest
 from gateway.model.units import HttpCall
 

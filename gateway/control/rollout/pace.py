@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway import logs
+from gateway.control.actions import Ran
 from gateway.control.rollout.desk import Outdated, Refused, RolloutDesk
-from gateway.control.rollout.testing import Ran, run_test
+from gateway.control.rollout.testing import run_test
 from gateway.control.store.api import NotDurableError, Store
 from gateway.core.gates import due_looks, due_tests
 from gateway.core.judging import judge

@@ -1,129 +1,16 @@
-"""Automated tests of a gate: a command, or a question to a URL, within its time.
-
-A command runs in a session of its own and is killed with all its children, when it is over, late or no
-longer wanted. Of what it prints the end is kept. It never blocks the loop.
+"""Automated tests of a gate: what is run, and what its end says.
 
 It does not know when a test is due nor what its result means.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import signal
-from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
+from gateway.control.actions import Action, Ran, carry_out
 from gateway.model.gates import AutomatedTest
-from gateway.model.units import HttpCall, format_duration
-
-OUTPUT_KEPT = 4096
-"""Bytes of a test's output that are kept: the end, where a test says what was wrong."""
-_CHUNK = 65536
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """How a test ended. `detail` is one line, `output` the end of what it printed or answered."""
-
-    succeeded: bool
-    detail: str
-    output: str
 
 
 async def run_test(gate: AutomatedTest, folder: Path) -> Ran:
     """Run a gate's test to its end, at latest at its timeout; a command runs in `folder`."""
-    output = _End()
-    try:
-        async with asyncio.timeout(gate.timeout):
-            if gate.http is not None:
-                return await _ask(gate.http, output)
-            return await _execute(gate.command, folder, output)
-    except TimeoutError:
-        return Ran(False, f"did not end within {format_duration(gate.timeout)}", str(output))
-
-
-class _End:
-    """The last bytes of a stream."""
-
-    def __init__(self) -> None:
-        self._chunks: deque[bytes] = deque()
-        self._size = 0
-
-    def add(self, chunk: bytes) -> None:
-        """Take a piece, and forget the oldest that are not needed any more."""
-        self._chunks.append(chunk)
-        self._size += len(chunk)
-        while self._size - len(self._chunks[0]) >= OUTPUT_KEPT:
-            self._size -= len(self._chunks.popleft())
-
-    def __str__(self) -> str:
-        return b"".join(self._chunks)[-OUTPUT_KEPT:].decode(errors="replace")
-
-
-async def _execute(command: tuple[str, ...], folder: Path, output: _End) -> Ran:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=folder,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        return Ran(False, f"{command[0]} cannot be run: {error}", "")
-    assert process.stdout is not None
-    reading = asyncio.create_task(_read_on(process.stdout, output))
-    try:
-        await _exit(process.pid)
-    finally:
-        # What it left running would hold the pipe, and the machine, for ever.
-        _kill_session(process.pid)
-        code = await process.wait()
-        await reading
-    ended = f"exit code {code}" if code >= 0 else f"killed by signal {-code}"
-    return Ran(code == 0, ended, str(output))
-
-
-async def _exit(pid: int) -> None:
-    """Wait until a child has ended; asyncio's own wait also waits for whoever else holds its pipe."""
-    ended = asyncio.Event()
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    loop = asyncio.get_running_loop()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-async def _read_on(stream: asyncio.StreamReader, output: _End) -> None:
-    while chunk := await stream.read(_CHUNK):
-        output.add(chunk)
-
-
-def _kill_session(leader: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
-
-
-async def _ask(call: HttpCall, output: _End) -> Ran:
-    session = aiohttp.ClientSession(
-        cookie_jar=aiohttp.DummyCookieJar(), headers={"User-Agent": "gateway-gate"}
-    )
-    try:
-        async with session, session.request(call.method, call.url, allow_redirects=False) as response:
-            async for chunk in response.content.iter_any():
-                output.add(chunk)
-            return Ran(200 <= response.status < 300, f"status {response.status}", str(output))
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        return Ran(False, f"{call.url} does not answer: {error or type(error).__name__}", str(output))
+    return await carry_out(Action(gate.command, gate.http, gate.timeout), folder)
