@@ -52,7 +52,7 @@ def database_of(store: SqliteStore) -> Database:
 async def in_thread(store: SqliteStore, work: Callable[[Database], object]) -> None:
     """Do something to the file on the store's own thread."""
     database = database_of(store)
-    await asyncio.get_running_loop().run_in_executor(store._thread, lambda: work(database))
+    await asyncio.get_running_loop().run_in_executor(store._thread.executor, lambda: work(database))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -293,7 +293,7 @@ async def test_a_disk_that_hangs_costs_the_caller_its_patience_and_no_more(open_
     store = await open_store()
     store._timing = Timing(patience=0.02, retry=0.01)
     release = threading.Event()
-    hang = store._thread.submit(release.wait, 5)
+    hang = store._thread.executor.submit(release.wait, 5)
     assert not await store.commit("rollout", None, doc(1), [entry(1)], BEST_EFFORT)
     await until(lambda: store.fault is not None and store.fault.kind is FaultKind.SLOW)
     with pytest.raises(NotDurableError):

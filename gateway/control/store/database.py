@@ -58,7 +58,8 @@ class DatabaseFault(Exception):  # a state of the file rather than a mistake
 
 
 @contextlib.contextmanager
-def _translated(path: Path) -> Iterator[None]:
+def translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite or the system says about the file at `path` into a DatabaseFault."""
     try:
         yield
     except sqlite3.Error as error:
@@ -82,7 +83,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open the file, or create it; checks the whole of it."""
         self.path = path
-        with _translated(path):
+        with translated(path):
             created = not path.exists()
             if created:
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -92,7 +93,7 @@ class Database:
             except BaseException:
                 self.connection.close()
                 raise
-            self._identity = _identity(path)
+            self._identity = identity_of(path)
 
     def __repr__(self) -> str:
         return f"<Database {self.path}>"
@@ -116,7 +117,7 @@ class Database:
 
     def contents(self) -> Contents:
         """The documents and the number of the newest entry."""
-        with _translated(self.path):
+        with translated(self.path):
             rows = self.connection.execute("SELECT name, version, body FROM documents")
             documents = {name: Document(version, body) for name, version, body in rows}
             (last,) = self.connection.execute("SELECT coalesce(max(number), 0) FROM entries").fetchone()
@@ -124,9 +125,9 @@ class Database:
 
     def write(self, batch: Batch) -> None:
         """Write a batch in one transaction."""
-        if _identity(self.path) != self._identity:
+        if identity_of(self.path) != self._identity:
             raise DatabaseFault(FaultKind.VANISHED, f"{self.path} is gone or replaced")
-        with _translated(self.path):
+        with translated(self.path):
             # FULL waits for the disk; sums may be lost with the power, never with the process.
             self.connection.execute(f"PRAGMA synchronous={'FULL' if batch.urgent else 'NORMAL'}")
         with self._transaction() as execute:
@@ -154,7 +155,7 @@ class Database:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        with _translated(self.path):
+        with translated(self.path):
             self.connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self.connection.execute
@@ -174,13 +175,13 @@ class Database:
 
     def _entries(self, clause: str, values: tuple[int, ...]) -> list[tuple[int, Entry]]:
         query = f"SELECT number, at, type, body FROM entries {clause}"  # noqa: S608  # our own constants
-        with _translated(self.path):
+        with translated(self.path):
             rows = self.connection.execute(query, values).fetchall()
         return [(number, Entry(at, kind, body)) for number, at, kind, body in rows]
 
     def ticks(self, since: int, until: int) -> list[Tick]:
         """Sums that begin in [since, until), oldest first."""
-        with _translated(self.path):
+        with translated(self.path):
             rows = self.connection.execute(
                 "SELECT at, span, key, sums FROM ticks WHERE at >= ? AND at < ? ORDER BY at", (since, until)
             ).fetchall()
@@ -195,7 +196,7 @@ class Database:
                 (now - retention,),
             )
             execute("DELETE FROM ticks WHERE at < ?", (int(now - retention),))
-        with _translated(self.path):
+        with translated(self.path):
             self.connection.execute("PRAGMA incremental_vacuum(1000)").fetchall()
 
     def _merge_ticks(self, before: int) -> None:
@@ -240,7 +241,8 @@ def _sum(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
     return total
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another one in its place; None where there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -258,7 +260,7 @@ def move_aside(path: Path, now: float) -> Path:
     Raises DatabaseFault if it cannot be moved.
     """
     target = _beside(path, f".corrupt-{int(now)}")
-    with _translated(path):
+    with translated(path):
         for suffix in ("-wal", "-shm", ""):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(_beside(path, suffix), _beside(target, suffix))

@@ -14,10 +14,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from gateway.control.store.api import (
     Change,
@@ -34,6 +33,7 @@ from gateway.control.store.api import (
 from gateway.control.store.backlog import Backlog, Batch
 from gateway.control.store.database import Contents, Database, DatabaseFault, move_aside
 from gateway.control.store.feed import Feed, FeedSubscription
+from gateway.control.store.thread import DiskThread
 from gateway.model.rollout import Durability
 
 STORE_FILE = "state.sqlite3"
@@ -85,8 +85,7 @@ class SqliteStore:
         self._documents: dict[str, Document] = {}
         self._backlog = Backlog(0)
         self._feed = Feed()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._stuck: asyncio.Future[Any] | None = None
+        self._thread = DiskThread(path)
         self._commits = asyncio.Lock()
         self._disk = asyncio.Lock()
         self._wake = asyncio.Event()
@@ -109,7 +108,7 @@ class SqliteStore:
         """Open the file, or start without it: a store always comes of this, if with a fault."""
         store = cls(path, retention, on_fault=on_fault, timing=timing, now=now)
         try:
-            opened = await store._in_thread(store._open_first, timing.opening)
+            opened = await store._thread.run(store._open_first, timing.opening)
         except DatabaseFault as refusal:
             store._blame(refusal.fault)
         else:
@@ -257,7 +256,7 @@ class SqliteStore:
         if database is None:
             return []
         try:
-            return await self._in_thread(lambda: query(database), self._timing.patience)
+            return await self._thread.run(lambda: query(database), self._timing.patience)
         except DatabaseFault as refusal:
             raise StoreError(refusal.fault.detail) from refusal
 
@@ -270,7 +269,7 @@ class SqliteStore:
             return
         async with self._disk:
             with contextlib.suppress(DatabaseFault):  # a fault that lasts shows at the next write
-                await self._in_thread(lambda: database.prune(now, self._retention), self._timing.patience)
+                await self._thread.run(lambda: database.prune(now, self._retention), self._timing.patience)
 
     def size(self) -> int:
         """Bytes on disk."""
@@ -289,8 +288,7 @@ class SqliteStore:
                 if await self._attempt(batch):
                     self._backlog.written(batch)
         self._feed.close()
-        self._thread.submit(self._close_database)
-        self._thread.shutdown(wait=self._stuck is None or self._stuck.done())
+        self._thread.end(self._close_database)
 
     def _close_database(self) -> None:
         if self._database is not None:
@@ -330,7 +328,7 @@ class SqliteStore:
         """Write a batch, opening the file again where that is needed; False and a fault if refused."""
         try:
             standing = dict(self._documents)
-            await self._in_thread(lambda: self._write(batch, standing), self._timing.patience)
+            await self._thread.run(lambda: self._write(batch, standing), self._timing.patience)
         except DatabaseFault as refusal:
             self._blame(refusal.fault)
             return False
@@ -342,22 +340,6 @@ class SqliteStore:
         self._fault = fault
         if new:
             self._on_fault(fault)
-
-    async def _in_thread(self, work: Callable[[], T], patience: float) -> T:
-        """Run on the file's thread; wait `patience` s for what runs there, and as long for the work."""
-        slow = DatabaseFault(FaultKind.SLOW, f"{self.path}: the disk has not answered yet")
-        if self._stuck is not None and not self._stuck.done():
-            await asyncio.wait([self._stuck], timeout=patience)
-            if not self._stuck.done():
-                raise slow
-        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        self._stuck = future
-        await asyncio.wait([future], timeout=patience)
-        if not future.done():
-            future.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise slow
-        self._stuck = None
-        return future.result()
 
     # --- on the thread ----------------------------------------------------------------------
 

@@ -1,0 +1,60 @@
+"""The one thread that owns a file, and how long anybody waits for it.
+
+SQLite's connections belong to a thread, and a dead disk blocks whoever touches it: here that is this
+thread and never the loop. While one piece of work hangs, further ones fail at once instead of piling up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gateway.control.store.api import FaultKind
+from gateway.control.store.database import DatabaseFault
+
+T = TypeVar("T")
+
+
+class DiskThread:
+    """Runs work on the file at `path`, a piece at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.executor = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
+        self._path = path
+        self._stuck: asyncio.Future[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<DiskThread {self._path} stuck={self.is_stuck}>"
+
+    @property
+    def is_stuck(self) -> bool:
+        """True while work that nobody waits for any more still runs."""
+        return self._stuck is not None and not self._stuck.done()
+
+    async def run(self, work: Callable[[], T], patience: float) -> T:
+        """The result of `work()`, or what it raises.
+
+        Waits `patience` seconds for what runs there, and as long for the work itself; raises
+        DatabaseFault where that is not enough. The work may then still come to be done.
+        """
+        slow = DatabaseFault(FaultKind.SLOW, f"{self._path}: the disk has not answered yet")
+        if self._stuck is not None and not self._stuck.done():
+            await asyncio.wait([self._stuck], timeout=patience)
+            if not self._stuck.done():
+                raise slow
+        future = asyncio.get_running_loop().run_in_executor(self.executor, work)
+        self._stuck = future
+        await asyncio.wait([future], timeout=patience)
+        if not future.done():
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise slow
+        self._stuck = None
+        return future.result()
+
+    def end(self, last: Callable[[], None]) -> None:
+        """Do a last thing and end; waits for it unless something hangs."""
+        self.executor.submit(last)
+        self.executor.shutdown(wait=not self.is_stuck)
