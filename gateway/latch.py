@@ -112,6 +112,11 @@ class LatchPage:
         """The newest engagement that an operator lifted."""
         return self.words[_WORD_RELEASED]
 
+    @property
+    def kind(self) -> LatchKind:
+        """Why it was engaged last."""
+        return _KINDS[self.words[_WORD_KIND] % len(_KINDS)]
+
     def engage(self, kind: LatchKind, reason: str, operator: str) -> int:
         """Flip everything to control and return the engagement number. Safe in a signal handler.
 
@@ -146,9 +151,8 @@ class LatchPage:
         """The whole state as a value."""
         text = bytes(self._map[_TEXT_OFFSET : _TEXT_OFFSET + _TEXT_BYTES]).split(b"\0", 2)
         reason, operator = (part.decode(errors="replace") for part in text[:2])
-        words = self.words
-        kind = _KINDS[words[_WORD_KIND] % len(_KINDS)]
-        return LatchState(self.number, self.released, kind, reason, operator, words[_WORD_TIME] / 1e9)
+        since = self.words[_WORD_TIME] / 1e9
+        return LatchState(self.number, self.released, self.kind, reason, operator, since)
 
     def _write_text(self, reason: str, operator: str) -> None:
         half = _TEXT_BYTES // 2 - 1

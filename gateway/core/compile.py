@@ -19,12 +19,14 @@ from typing import TypeVar
 
 from gateway.core.adoption import begin
 from gateway.core.experiments import Served, served
+from gateway.core.reported import reported_metrics
 from gateway.core.shares import share_of, slices, whole_total
 from gateway.model import config as written
 from gateway.model.config import Config
 from gateway.model.fields import Section
 from gateway.model.lifecycle import Experiments, GroupDefinition
 from gateway.model.phases import Phase
+from gateway.model.safety import Unit
 from gateway.model.snapshot import (
     FULL_SHARE,
     Arm,
@@ -111,6 +113,12 @@ def compile_snapshot(
         drain_timeout=config.drain_timeout,
         tick=deployment.monitoring.interval,
         settle=deployment.rollback.settle,
+        metrics=reported_metrics(
+            deployment,
+            (metric.name for one in running.values() for metric in one.definition.success_metrics),
+        ),
+        marks_users=deployment.rollback.unit is Unit.USER,
+        open_streams=deployment.rollback.open_streams,
     )
 
 
@@ -141,6 +149,7 @@ def _route(route: written.Route, indices: Mapping[str, int], running: Served | N
         control=indices[route.control],
         treatment=indices[route.treatment],
         experiment=None if running is None else _experiment(running, route, indices),
+        stream_errors=route.stream_errors,
     )
 
 

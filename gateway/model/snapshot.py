@@ -242,6 +242,8 @@ class Snapshot:
     drain_timeout: float
     tick: float = 1.0
     """Seconds: requests are counted for judgement by the tick of their start."""
+    open_streams: float | None = None
+    """Seconds that what is open on treatment may live after a rollback; None lets it finish."""
     settle: float = 300.0
     """Seconds after which a stream that is still open was not cut short."""
     metrics: tuple[str, ...] = ()

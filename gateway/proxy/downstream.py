@@ -194,6 +194,16 @@ class ClientConnection(asyncio.BufferedProtocol):
         else:
             self.close()
 
+    def end_treatment(self) -> bool:
+        """See context.Swept."""
+        if self._tunnel is not None:
+            if not self._tunnel.treatment:
+                return False
+            self._tunnel.client_lost()
+            self.abort()
+            return True
+        return self._exchange is not None and self._exchange.end_treatment()
+
     def drain(self) -> None:
         """Finish what runs, then end: no next request on this connection."""
         self.keep_alive = False

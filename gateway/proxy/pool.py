@@ -1,8 +1,8 @@
 """Connections to one upstream: which endpoint, which connection, how many, and who has to wait.
 
-Endpoints are chosen by least in-flight of two random ones. Passive ejection and the active checks
-only steer the choice; they judge nobody. It does not know requests: it hands connections to whoever
-waits for one.
+Endpoints are chosen by least in-flight of two random ones. Passive ejection, the active checks and the
+circuit breaker only steer the choice; they judge nobody. It does not know requests: it hands connections
+to whoever waits for one.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any, Generic, Protocol, TypeVar
 
-from gateway.model.observation import EndpointReport
+from gateway.model.observation import BreakerReport, EndpointReport
 from gateway.model.snapshot import Upstream
+from gateway.proxy.breaker import HALF_OPEN, Breaker
 from gateway.proxy.resolver import Resolver
 from gateway.proxy.sockets import is_shortage
 
@@ -25,6 +26,8 @@ MOST_EJECTION_FACTOR = 10
 """Each ejection of an endpoint that flaps lasts longer than the one before, up to this many times."""
 FORGIVEN_AFTER = 10
 """An endpoint that stayed in for this many ejection times begins with the short ejection again."""
+DEFAULT_OPENING = 10.0
+"""Seconds by which openings of the breaker grow where no ejection time is configured."""
 IDLE_SECONDS = 60.0
 """An idle connection is closed after this long, as nginx does by default."""
 
@@ -48,6 +51,10 @@ class Connection(asyncio.BaseProtocol):
 
     def close(self) -> None:
         """End it now."""
+        raise NotImplementedError
+
+    def abandon(self) -> bool:
+        """End it now and never tell the pool; False if it ended before, and so told."""
         raise NotImplementedError
 
 
@@ -84,6 +91,7 @@ class Endpoint(Generic[C]):
         "inflight",
         "readmitted_at",
         "resolver",
+        "watched",
     )
 
     def __init__(self, resolver: Resolver) -> None:
@@ -92,6 +100,8 @@ class Endpoint(Generic[C]):
         self.inflight = 0
         self.checked_healthy = True
         self.failures = 0
+        self.watched = False
+        """True while the pool wants to hear of answers: after a failure, and between open and closed."""
         self.ejections = 0
         self.ejected_until = 0.0
         self.readmitted_at = 0.0
@@ -118,18 +128,23 @@ class Pool(Generic[C]):
         upstream: Upstream,
         connection_factory: Callable[[Pool[C], Endpoint[C]], C],
         loop: asyncio.AbstractEventLoop,
+        resolved: Mapping[str, tuple[str, ...]],
     ) -> None:
+        """`resolved` are addresses known so far, by endpoint: where its name server fails, they stand."""
         self.upstream = upstream
         self.available = True
-        """False when no endpoint is usable: treatment then means control."""
+        """False while the breaker lets nothing through: treatment then means control."""
         self.on_availability: Callable[[], None] = lambda: None
+        detection = upstream.outlier_detection
+        self.breaker = Breaker(DEFAULT_OPENING if detection is None else detection.ejection_time)
         self._loop = loop
         self._connection_factory = connection_factory
         self.endpoints: list[Endpoint[C]] = [
-            Endpoint(Resolver(address, loop)) for address in upstream.endpoints
+            Endpoint(Resolver(address, loop, resolved.get(address, ()))) for address in upstream.endpoints
         ]
         self._waiting: OrderedDict[Waiter[C], None] = OrderedDict()
         self._open = 0
+        self._probing = False
         self._dials: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -142,6 +157,9 @@ class Pool(Generic[C]):
         `fresh` refuses an idle connection (after one turned out dead); `avoid` is an endpoint that
         just failed, passed over if there is another.
         """
+        if self._probing:
+            self.breaker.begin(monotonic())
+            self._follow_breaker()
         endpoint = self._choose(avoid)
         while endpoint.idle and not fresh:
             connection = endpoint.idle.pop()
@@ -187,15 +205,23 @@ class Pool(Generic[C]):
         self._serve_waiting()
 
     def succeeded(self, endpoint: Endpoint[C]) -> None:
-        """The endpoint answered."""
+        """An endpoint that is watched answered."""
         endpoint.failures = 0
+        endpoint.watched = self._probing
+        if self._probing:
+            self.breaker.succeeded(monotonic())
+            self._follow_breaker()
 
-    def failed(self, endpoint: Endpoint[C]) -> None:
-        """Count a connect error, reset or time-out towards passive ejection."""
+    def failed(self, endpoint: Endpoint[C], began: float) -> None:
+        """Count a connect error, reset or time-out of what set out at `began` (monotonic seconds)."""
+        if self._probing:
+            self.breaker.failed(began, monotonic())
+            self._follow_breaker()
         detection = self.upstream.outlier_detection
-        if detection is None:
+        if detection is None or began < endpoint.readmitted_at:
             return
         endpoint.failures += 1
+        endpoint.watched = True
         if endpoint.failures >= detection.consecutive_failures and not endpoint.ejected_until:
             now = monotonic()
             if now - endpoint.readmitted_at > FORGIVEN_AFTER * detection.ejection_time:
@@ -203,13 +229,19 @@ class Pool(Generic[C]):
             endpoint.failures = 0
             endpoint.ejections = min(endpoint.ejections + 1, MOST_EJECTION_FACTOR)
             endpoint.ejected_until = now + detection.ejection_time * endpoint.ejections
-            self._judge()
+            self._judge(now)
 
     def apply_health(self, healthy: Mapping[str, bool]) -> None:
         """Take over the active checks' verdict, by endpoint address."""
         for endpoint in self.endpoints:
             endpoint.checked_healthy = healthy[endpoint.address]
-        self._judge()
+        self._judge(monotonic())
+
+    def tend_breaker(self, now: float, emergency: bool) -> None:
+        """Let the breaker know the time (monotonic seconds), and whether an emergency holds."""
+        self.breaker.set_emergency(emergency, now)
+        self.breaker.tick(now)
+        self._follow_breaker()
 
     def sweep(self, now: float) -> None:
         """Readmit ejected endpoints and close connections that idled too long. `now` is monotonic seconds."""
@@ -217,7 +249,7 @@ class Pool(Generic[C]):
             if endpoint.ejected_until and endpoint.ejected_until <= now:
                 endpoint.ejected_until = 0.0
                 endpoint.readmitted_at = now
-                self._judge()
+                self._judge(now)
             outlived = now - IDLE_SECONDS
             for connection in [one for one in endpoint.idle if one.idle_since < outlived or one.outdated]:
                 connection.close()
@@ -226,6 +258,16 @@ class Pool(Generic[C]):
         """Each endpoint as this worker sees it."""
         name = self.upstream.name
         return [EndpointReport(name, e.address, e.usable, e.inflight) for e in self.endpoints]
+
+    def report_breaker(self) -> BreakerReport:
+        """The circuit breaker as it stands."""
+        breaker = self.breaker
+        return BreakerReport(self.upstream.name, breaker.state, breaker.admits, breaker.cause, breaker.trips)
+
+    @property
+    def resolved(self) -> dict[str, tuple[str, ...]]:
+        """The addresses that the endpoints' names meant last, by endpoint."""
+        return {endpoint.address: endpoint.resolver.addresses for endpoint in self.endpoints}
 
     def close(self) -> None:
         """Drain: idle connections end now, busy ones when their request does."""
@@ -249,10 +291,19 @@ class Pool(Generic[C]):
         first, second = random.sample(usable, 2)
         return first if first.inflight <= second.inflight else second
 
-    def _judge(self) -> None:
-        available = any(endpoint.usable for endpoint in self.endpoints)
-        if available != self.available:
-            self.available = available
+    def _judge(self, now: float) -> None:
+        self.breaker.set_usable(any(endpoint.usable for endpoint in self.endpoints), now)
+        self._follow_breaker()
+
+    def _follow_breaker(self) -> None:
+        breaker = self.breaker
+        probing = breaker.state is HALF_OPEN
+        if probing != self._probing:
+            self._probing = probing
+            for endpoint in self.endpoints:
+                endpoint.watched = probing or endpoint.failures > 0
+        if breaker.admits != self.available:
+            self.available = breaker.admits
             self.on_availability()
 
     def _evict_idle(self) -> bool:
@@ -274,22 +325,41 @@ class Pool(Generic[C]):
         task.add_done_callback(self._dials.discard)
 
     async def _connect(self, endpoint: Endpoint[C], waiter: Waiter[C]) -> None:
+        began = monotonic()
+        made: list[C] = []
+
+        def make() -> C:
+            made.append(self._connection_factory(self, endpoint))
+            return made[-1]
+
         try:
             async with asyncio.timeout(self.upstream.timeouts.connect):
-                connection = await endpoint.resolver.connect(lambda: self._connection_factory(self, endpoint))
+                connection = await endpoint.resolver.connect(make)
         except (OSError, TimeoutError) as error:
-            self._open -= 1
-            self._fail(endpoint, waiter, error)
+            if self._abandon(made):
+                self._open -= 1
+            self._fail(endpoint, waiter, error, began)
             self._serve_waiting()
             return
         if not connection.alive:
             # Accepted, and ended before this task had its turn: nothing was sent on it.
-            self._fail(endpoint, waiter, ConnectionResetError("closed as soon as it was open"))
+            self._fail(endpoint, waiter, ConnectionResetError("closed as soon as it was open"), began)
         elif waiter.cancelled or not waiter.connected(connection, reused=False):
             self.release(connection)
 
-    def _fail(self, endpoint: Endpoint[C], waiter: Waiter[C], error: Exception) -> None:
+    @staticmethod
+    def _abandon(made: list[C]) -> bool:
+        """End what a dial made, for its time may be up in the moment of success.
+
+        False if a connection had ended by then, which the pool was told.
+        """
+        untold = True
+        for connection in made:
+            untold = connection.abandon() and untold
+        return untold
+
+    def _fail(self, endpoint: Endpoint[C], waiter: Waiter[C], error: Exception, began: float) -> None:
         if not is_shortage(error):
-            self.failed(endpoint)
+            self.failed(endpoint, began)
         if not waiter.cancelled:
             waiter.connect_failed(endpoint, error)

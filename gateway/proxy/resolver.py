@@ -34,13 +34,14 @@ class Resolver:
         "departures",
     )
 
-    def __init__(self, address: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, address: str, loop: asyncio.AbstractEventLoop, known: tuple[str, ...] = ()) -> None:
+        """`known` is what the name meant last, as far as somebody knows."""
         self.address = address
         self._loop = loop
         self._path: str | None = None
         self._host = ""
         self._port = 0
-        self._addresses: tuple[str, ...] = ()
+        self._addresses = known
         self._turn = 0
         self._refresher: asyncio.Task[None] | None = None
         self._lookup: asyncio.Task[None] | None = None
@@ -56,6 +57,11 @@ class Resolver:
             self._addresses = (self._host,)
         else:
             self._refresher = loop.create_task(self._refresh())
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What the name meant last; nothing for a unix socket."""
+        return self._addresses
 
     @property
     def authority(self) -> bytes:

@@ -24,11 +24,19 @@ class Tunnel:
         "_upstream_ended",
         "bytes_down",
         "bytes_up",
+        "treatment",
     )
 
     def __init__(
-        self, client: asyncio.Transport, upstream: asyncio.Transport, on_end: Callable[[Tunnel], None]
+        self,
+        client: asyncio.Transport,
+        upstream: asyncio.Transport,
+        on_end: Callable[[Tunnel], None],
+        *,
+        treatment: bool,
     ) -> None:
+        """`treatment`: the upstream serves that arm."""
+        self.treatment = treatment
         self._client = client
         self._upstream = upstream
         self._on_end = on_end

@@ -28,6 +28,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
         "_departures",
         "_inbox",
         "_interim",
+        "_opened",
         "_outdated",
         "_paused",
         "_reader",
@@ -59,6 +60,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
         self._departures = endpoint.resolver.departures
         self._outdated = False
         self._inbox = b""
+        self._opened = False
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
 
     def __repr__(self) -> str:
@@ -99,6 +101,15 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
             self._transport.abort()
             self.pool.lost(self)
 
+    def abandon(self) -> bool:
+        """See pool.Connection: the pool gave up waiting for it."""
+        if self.closed:
+            return False
+        self.closed = True
+        if self._opened:
+            self._transport.abort()
+        return True
+
     def pause_reading(self) -> None:
         """Let the upstream wait: the client reads slower than it writes."""
         if not self.closed and not self._paused:
@@ -136,6 +147,7 @@ class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.BaseProtocol."""
         self._transport = cast(asyncio.Transport, transport)
+        self._opened = True
         bound_receive_buffer(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:

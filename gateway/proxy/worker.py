@@ -12,6 +12,7 @@ import math
 import resource
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from time import monotonic
 
 from gateway import logs
@@ -22,6 +23,7 @@ from gateway.model.snapshot import Snapshot, Upstream
 from gateway.proxy.accesslog import AccessLog
 from gateway.proxy.context import Context
 from gateway.proxy.downstream import ClientConnection
+from gateway.proxy.guard import Guard
 from gateway.proxy.plan import Plan
 from gateway.proxy.probes import ProbeConnection
 from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint, UpstreamPool
@@ -64,6 +66,8 @@ class Worker:
         self._access_log: AccessLog | None = None
         self._context = Context(self._loop, latch, marks)
         self._context.recorder.records.send = link.send_records
+        self._guard = Guard(self._context, latch)
+        self._resolved: dict[str, tuple[str, ...]] = {}
         self._context.plan = self._make_plan(link.current, {})
 
     def __repr__(self) -> str:
@@ -143,6 +147,10 @@ class Worker:
         if snapshot.version == self._context.plan.snapshot.version:
             return
         before = self._context.plan.pools
+        # An upstream that changed gets a new pool: its names need not be asked for again.
+        self._resolved = {
+            address: known for pool in before.values() for address, known in pool.resolved.items() if known
+        }
         self._context.plan = self._make_plan(snapshot, before)
         self._apply_health(self._link.health)
         for upstream, pool in before.items():
@@ -162,7 +170,7 @@ class Worker:
         return Plan(snapshot, self._context.recorder, pools, self._make_pool)
 
     def _make_pool(self, upstream: Upstream) -> UpstreamPool:
-        return UpstreamPool(upstream, self._make_connection, self._loop)
+        return UpstreamPool(upstream, self._make_connection, self._loop, self._resolved)
 
     def _make_connection(self, pool: UpstreamPool, endpoint: UpstreamEndpoint) -> UpstreamConnection:
         return UpstreamConnection(self._context.buffer, self._response_reader, pool, endpoint)
@@ -188,6 +196,7 @@ class Worker:
         self._context.tell_the_time()
         for client in [client for client in self._context.clients if client.deadline < now]:
             client.expire()
+        self._guard.sweep(now)
         if self._sweeps % SLOW_SWEEP_EVERY == 0:
             for pool in self._context.plan.pools.values():
                 pool.sweep(now)
@@ -203,7 +212,9 @@ class Worker:
             0 if self._access_log is None else self._access_log.dropped
         )
         version = self._context.plan.snapshot.version
-        self._link.record(self._context.recorder.observe(version, endpoints, len(self._context.clients)))
+        report = self._context.recorder.observe(version, endpoints, len(self._context.clients))
+        breakers = tuple(pool.report_breaker() for pool in self._context.plan.treatment_pools)
+        self._link.record(replace(report, breakers=breakers))
 
 
 def _most_clients(snapshot: Snapshot) -> int:
