@@ -270,6 +270,8 @@ class Route(Section):
     """Upstream of the arm treatment."""
     experiment: Name | None = default(None)
     """An experiment among the enrolled users, from deployment.experiments."""
+    stream_errors: Flag = default(False)
+    """True: an event `error` within a stream of server-sent events makes the request a failure."""
 
 
 class AccessLog(Section):
