@@ -319,6 +319,15 @@ class Windows:
         route, arm, _, _ = stream
         return self._strata.setdefault((at // STRATUM_SECONDS, route), {}).setdefault(arm, Sums())
 
+    def standing(self) -> tuple[Tick, ...]:
+        """The ticks that are not settled, as they stand now, oldest first."""
+        return tuple(self._fold.standing())
+
+    @property
+    def reported_to(self) -> int:
+        """What they say of open requests is no older than this, in monotonic milliseconds."""
+        return self._fold.reported_to
+
     # --- what it amounts to -----------------------------------------------------------------
 
     def evidence(self, gate: MetricsThreshold) -> Evidence:
@@ -331,7 +340,7 @@ class Windows:
             "error_rate": Proportion(treatment.answered, treatment.failures),
             "performance_degradation": Contrast(
                 tuple(
-                    _contrast(arms[_TREATMENT], arms[_CONTROL])
+                    contrast(arms[_TREATMENT], arms[_CONTROL])
                     for arms in self._strata.values()
                     if min(arms.get(arm, _EMPTY).successes for arm in (_TREATMENT, _CONTROL)) > 1
                 )
@@ -409,7 +418,8 @@ def arm_metrics(sums: Profile) -> ArmMetrics:
     )
 
 
-def _contrast(treatment: Sums, control: Sums) -> Stratum:
+def contrast(treatment: Sums, control: Sums) -> Stratum:
+    """Both arms of one stratum, of at least two successes each."""
     return Stratum(treatment.successes, *_log_moments(treatment), control.successes, *_log_moments(control))
 
 

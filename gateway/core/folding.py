@@ -99,6 +99,13 @@ class Fold:
         """Every tick that is not settled, as it stands now."""
         return map(self._merged, self._beginnings(self.settled_to))
 
+    @property
+    def reported_to(self) -> int:
+        """What standing ticks say of open requests is no older than this; 0 while nobody reported."""
+        return min(
+            (worker.through for worker in self._workers.values() if worker.pid in self._live), default=0
+        )
+
     def _next(
         self, begin: int, now: int, limit: int, done: Callable[[Counts], bool]
     ) -> tuple[tuple[Tick, ...], int]:
