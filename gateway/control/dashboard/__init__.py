@@ -1,0 +1,1 @@
+"""The dashboard: one document of what is going on, and the page that it is rendered into."""
