@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway import logs
+from gateway.control.admin.dashboard import DashboardResources
 from gateway.control.admin.server import Access, AdminServer
+from gateway.control.dashboard.view import DashboardView
 from gateway.control.health import HealthChecks
 from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, read_back
 from gateway.control.latching import LatchDesk
@@ -137,7 +139,11 @@ class Controller:
     async def _serve(self, loaded: Loaded, store: Store) -> None:
         self._parts = parts = await self._assemble(loaded, store)
         self._operations = Operations(parts, self._now)
-        self._admin = AdminServer(self._operations, _access(loaded.config), self._listening)
+        view = DashboardView(parts, self._operations, self._now)
+        dashboard = DashboardResources(view)
+        self._admin = AdminServer(
+            self._operations, _access(loaded.config), self._listening, areas=(dashboard,)
+        )
         await parts.desk.start()
         parts.publisher.publish_current()
         await self._admin.start()
@@ -148,6 +154,7 @@ class Controller:
             "reload": parts.reloader.run,
             "health": parts.health.run,
             "admin": self._admin.run,
+            "dashboard": view.run,
             "observe": self._observe,
             "measure": self._measure,
         }
@@ -157,6 +164,7 @@ class Controller:
             await asyncio.Event().wait()
         finally:
             await parts.tasks.stop()
+            dashboard.end_streams()
             await self._admin.close()
             parts.desk.checkpoint()
             self._take_in()
