@@ -11,7 +11,7 @@ import re
 _ERROR = re.compile(rb"[\r\n]event: ?error[\r\n]")
 _LONGEST = len(b"\nevent: error\n")
 _MEDIA_TYPE = re.compile(rb"content-type:[ \t]*text/event-stream[ \t]*(?:;.*)?", re.IGNORECASE)
-_CODED = re.compile(rb"content-encoding:[ \t]*(?!identity[ \t]*\Z).*", re.IGNORECASE)
+_CODED = re.compile(rb"content-encoding:[ \t]*(?!identity[ \t]*\Z)[^ \t].*", re.IGNORECASE)
 
 
 def is_event_stream(lines: list[bytes]) -> bool:
