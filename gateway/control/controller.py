@@ -21,6 +21,7 @@ from typing import TypeVar
 from gateway import logs
 from gateway.control.admin.dashboard import DashboardResources
 from gateway.control.admin.server import Access, AdminServer
+from gateway.control.alerting.notifier import Notifier
 from gateway.control.dashboard.view import DashboardView
 from gateway.control.health import HealthChecks
 from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, read_back
@@ -30,6 +31,7 @@ from gateway.control.loading import Loaded, load
 from gateway.control.operations import Operations, Parts, directory_bytes
 from gateway.control.publishing import Publisher
 from gateway.control.reload import Applied, Reloader, ReloadRefused
+from gateway.control.rollout.aftermath import Aftermath
 from gateway.control.rollout.desk import Refused, RolloutDesk, Surroundings
 from gateway.control.rollout.pace import Pace
 from gateway.control.store.api import FaultKind, Store, StoreError, StoreFault
@@ -144,6 +146,7 @@ class Controller:
         self._admin = AdminServer(
             self._operations, _access(loaded.config), self._listening, areas=(dashboard,)
         )
+        parts.aftermath.resume(loaded.config.deployment.rollback.hooks)
         await parts.desk.start()
         parts.publisher.publish_current()
         await self._admin.start()
@@ -153,6 +156,8 @@ class Controller:
             "rollout": parts.pace.run,
             "reload": parts.reloader.run,
             "health": parts.health.run,
+            "notifier": parts.notifier.run,
+            "aftermath": parts.aftermath.run,
             "admin": self._admin.run,
             "dashboard": view.run,
             "observe": self._observe,
@@ -182,7 +187,11 @@ class Controller:
             now=self._now,
         )
         history = History(store, await _newest(store))
-        around = Surroundings(store, history, self._latch, windows, self._publish, self._keep_rollout)
+        notifier = Notifier(now=self._now)
+        aftermath = Aftermath(history, notifier, loaded.path.parent, now=self._now)
+        around = Surroundings(
+            store, history, self._latch, windows, self._publish, self._keep_rollout, aftermath
+        )
         desk = RolloutDesk.resume(loaded, around, keeper.kept.get(_KEPT_ROLLOUT), self._now)
         last = _restored(keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
         self._publisher = Publisher(self._link, last, loaded, desk.position)
@@ -208,6 +217,8 @@ class Controller:
             desk=desk,
             pace=pace,
             windows=windows,
+            notifier=notifier,
+            aftermath=aftermath,
             ledger=_restored(keeper, _KEPT_LEDGER, Ledger.restore, Ledger),
             tasks=self._tasks,
         )
@@ -245,6 +256,7 @@ class Controller:
         """Tell every part that follows the config, but for the rollout and the workers."""
         loaded, config = applied.loaded, applied.loaded.config
         self._parts.health.follow(self._parts.publisher.current.upstreams)
+        self._parts.notifier.follow(config)
         self._parts.windows.look_back = config.deployment.monitoring.window
         self._admin.access = _access(config)
         self._keeper.keep(_KEPT_APPLIED, _since(loaded.digest, applied.at))

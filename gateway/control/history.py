@@ -28,6 +28,8 @@ class EventType(enum.StrEnum):
 
     PHASE_TRANSITION = "phase_transition"
     ROLLBACK = "rollback"
+    ROLLBACK_STEPS = "rollback_steps"
+    """What a rollback or an emergency came to once hooks and notices were through."""
     EMERGENCY = "emergency"
     RELEASE = "release"
     PAUSE = "pause"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.control import views
+from gateway.control.alerting.notifier import Notifier
 from gateway.control.health import HealthChecks
 from gateway.control.history import History
 from gateway.control.latching import LatchDesk, Operator
@@ -23,6 +24,8 @@ from gateway.control.ledger import Ledger
 from gateway.control.metrics import Gauges, Metrics
 from gateway.control.publishing import Publisher
 from gateway.control.reload import Reloader
+from gateway.control.rollout.aftermath import Aftermath
+from gateway.control.rollout.aftermath import view as rollback_view
 from gateway.control.rollout.desk import Refused, RolloutDesk
 from gateway.control.rollout.pace import Pace
 from gateway.control.rollout.views import number as plain_number
@@ -60,6 +63,8 @@ class Parts:
     desk: RolloutDesk
     pace: Pace
     windows: Windows
+    notifier: Notifier
+    aftermath: Aftermath
     ledger: Ledger
     tasks: TaskKeeper
 
@@ -126,7 +131,10 @@ class Operations:
                 pid=standing.pid,
             )
         )
-        return seen | {"phases": phases(parts.windows.phases())}
+        return seen | {
+            "phases": phases(parts.windows.phases()),
+            "rollback": rollback_view(parts.aftermath.last),
+        }
 
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """See `Backend`."""

@@ -224,7 +224,7 @@ async def test_what_follows_a_fall_is_in_the_history_with_the_time_that_it_took(
         event = room.history.recent(1)[0]
     assert (event.type, event.operator, event.reason) == ("rollback", "ben", "bad answers")
     assert (event.origin, event.target) == ("canary", "staging")
-    assert list(event.evidence["seconds"]) == ["publish", "restart evidence", "notify"]
+    assert list(event.evidence["seconds"]) == ["latch", "phase", "publish", "restart evidence", "notify"]
     assert event.evidence["ticket"] == 7
     assert scene.measured.restarts[-1] == "evidence"
 

@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.control.alerting.notices import Notice
 from gateway.control.history import History, read_back
 from gateway.control.latching import LatchDesk
 from gateway.control.loading import Loaded
+from gateway.control.rollout.aftermath import Aftermath
 from gateway.control.rollout.desk import RolloutDesk, Surroundings
 from gateway.control.rollout.pace import Pace
 from gateway.control.store.api import FaultKind
@@ -44,6 +46,19 @@ class Measured:
         self.restarts.append("windows")
 
 
+class Heard:
+    """People, who hear everything at once."""
+
+    def __init__(self) -> None:
+        self.notices: list[Notice] = []
+
+    def tell(self, notice: Notice) -> None:
+        self.notices.append(notice)
+
+    async def drained(self, patience: float) -> bool:
+        return True
+
+
 @dataclass
 class Room:
     """A control process's rollout at work."""
@@ -54,6 +69,7 @@ class Room:
     store: SqliteStore
     history: History
     latch: LatchDesk
+    aftermath: Aftermath
 
     async def serve(self, seconds: float, tick: float = 60.0) -> None:
         """Time goes by, tick after tick."""
@@ -94,6 +110,7 @@ class Scene:
     published: list[Position] = field(default_factory=list)
     measured: Measured = field(default_factory=Measured)
     treatment_healthy: bool = True
+    people: Heard = field(default_factory=Heard)
 
     def load(self, text: str | None = None) -> Loaded:
         """The config, or another one."""
@@ -107,6 +124,7 @@ class Scene:
         )
         history = History(store, read_back(await store.newest(500)))
         latch = LatchDesk(self.page, DurableLatch(self.directory))
+        aftermath = Aftermath(history, self.people, self.directory, now=lambda: self.now)
         around = Surroundings(
             store,
             history,
@@ -114,6 +132,7 @@ class Scene:
             self.measured,
             lambda _, position: self.published.append(position),
             self.kept.append,
+            aftermath,
         )
         kept = self.kept[-1] if with_kept and self.kept else None
         desk = RolloutDesk.resume(self.load(), around, kept, lambda: self.now)
@@ -127,7 +146,7 @@ class Scene:
         )
         await desk.start()
         try:
-            yield Room(self, desk, pace, store, history, latch)
+            yield Room(self, desk, pace, store, history, latch, aftermath)
         finally:
             await pace.end()
             desk.checkpoint()

@@ -31,8 +31,8 @@ class NoticeKind(enum.StrEnum):
     """Once, and that is all."""
     FIRING = "firing"
     """It lasts, until a notice of the same subject says that it is resolved."""
-    EASED = "eased"
-    """It lasts, and is less grave than was told before."""
+    UPDATED = "updated"
+    """It lasts, and nobody need hear of it again: only machines, which go by what stands."""
     RESOLVED = "resolved"
     RECORD = "record"
     """What happened and how it went, told once it is all over."""
@@ -69,9 +69,9 @@ def record(title: str, text: str, at: float, since: float, details: Mapping[str,
     return Notice(NoticeKind.RECORD, Severity.LOW, title, text, at, since, labels, details)
 
 
-def firing(alert: Alert, at: float) -> Notice:
-    """An alert that stands."""
-    return _of_alert(NoticeKind.FIRING, alert.severity, alert, alert.message, at)
+def lasting(alert: Alert, at: float) -> Notice:
+    """An alert that stands, and that people have heard of."""
+    return _of_alert(NoticeKind.UPDATED, alert.severity, alert, alert.message, at)
 
 
 def changed(change: Change, at: float) -> Notice:
@@ -79,11 +79,11 @@ def changed(change: Change, at: float) -> Notice:
     alert = change.alert
     match change.kind:
         case ChangeKind.RAISED:
-            return firing(alert, at)
+            return _of_alert(NoticeKind.FIRING, alert.severity, alert, alert.message, at)
         case ChangeKind.WORSENED:
             return _of_alert(NoticeKind.FIRING, alert.severity, alert, alert.message, at, change.before)
         case ChangeKind.EASED:
-            return _of_alert(NoticeKind.EASED, alert.severity, alert, alert.message, at, change.before)
+            return _of_alert(NoticeKind.UPDATED, alert.severity, alert, alert.message, at, change.before)
         case ChangeKind.RESOLVED:
             text = f"{change.reason}; last: {alert.message}"
             return _of_alert(NoticeKind.RESOLVED, alert.worst, alert, text, at, change.before)

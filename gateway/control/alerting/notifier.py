@@ -51,8 +51,9 @@ class Recipient:
         match notice.kind:
             case NoticeKind.RECORD:
                 return self.recorded
-            case NoticeKind.EASED:
-                return self.type is ChannelType.ALERTMANAGER and not heard.isdisjoint(_up_to(notice.before))
+            case NoticeKind.UPDATED:
+                worst = notice.severity if notice.before is None else notice.before
+                return self.type is ChannelType.ALERTMANAGER and not heard.isdisjoint(_up_to(worst))
             case NoticeKind.RESOLVED:
                 return not heard.isdisjoint(_up_to(notice.severity))
             case NoticeKind.FIRING | NoticeKind.HAPPENED:

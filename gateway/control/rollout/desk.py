@@ -21,7 +21,9 @@ from gateway.control.history import Event as HistoryEvent
 from gateway.control.history import History, entry
 from gateway.control.latching import LatchDesk, ReleaseResult
 from gateway.control.loading import Loaded
+from gateway.control.rollout.aftermath import Fall
 from gateway.control.rollout.records import Digests, describe
+from gateway.control.rollout.stopwatch import Stopwatch
 from gateway.control.store.api import Document, Opening, Store
 from gateway.control.store.encoding import from_json, to_json
 from gateway.core.compile import Position
@@ -94,6 +96,16 @@ class Measurements(Protocol):
         """Begin the gates' windows afresh."""
 
 
+class Following(Protocol):
+    """What follows a step and nobody waits for."""
+
+    def tell(self, notify: Notify) -> None:
+        """Tell people."""
+
+    def begin(self, fall: Fall) -> None:
+        """Do what follows a rollback or an emergency."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """Where the desk's effects go."""
@@ -105,6 +117,7 @@ class Surroundings:
     publish: Callable[[Loaded, Position], object]
     keep: Callable[[bytes], None]
     """Has the supervisor remember the state, for a control process that starts while the disk refuses."""
+    following: Following
 
 
 class RolloutDesk:
@@ -188,16 +201,17 @@ class RolloutDesk:
         case nothing stands but a latch that was flipped.
         """
         self.check(expected)
-        began = time.monotonic()
+        stopwatch = Stopwatch()
         flipped = self._flip(event)
         ours = self._around.latch.page.number if flipped is not event else None
         if ours is not None:
             self._flipped.add(ours)
+            stopwatch.note("latch")
         try:
             async with self._turn:
                 if ours is None:
                     self.check(expected)
-                return await self._take(self._flip(flipped), self.loaded, began)
+                return await self._take(self._flip(flipped), self.loaded, stopwatch)
         finally:
             if ours is not None:
                 self._flipped.discard(ours)
@@ -206,7 +220,7 @@ class RolloutDesk:
         """Put another config in force. Raises Refused where the rollout does not allow it."""
         event = Reload(operator=GATEWAY, rules=rollout_rules(loaded.config))
         async with self._turn:
-            await self._take(event, loaded, time.monotonic())
+            await self._take(event, loaded, Stopwatch())
 
     async def settle(self) -> None:
         """Work off what the latch's page says and the state does not know yet."""
@@ -217,7 +231,7 @@ class RolloutDesk:
                 # Asked again, for what disagreed may have been a step on its way, such as a release.
                 event = self._unsettled()
                 if event is not None:
-                    await self._take(self._flip(event), self.loaded, time.monotonic())
+                    await self._take(self._flip(event), self.loaded, Stopwatch())
         logs.error("latch and rollout do not agree", page=repr(self._around.latch.page), state=repr(self))
 
     def _unsettled(self) -> Event | None:
@@ -258,7 +272,7 @@ class RolloutDesk:
 
     # --- a step -----------------------------------------------------------------------------------
 
-    async def _take(self, event: Event, loaded: Loaded, began: float) -> Step:
+    async def _take(self, event: Event, loaded: Loaded, stopwatch: Stopwatch) -> Step:
         before, digests = self.state, self._digests(loaded)
         page = self._around.latch.page
         if isinstance(event, Release) and page.engaged and page.number != event.engagement:
@@ -267,22 +281,25 @@ class RolloutDesk:
         if taken.refusal is not None:
             raise Refused(taken.refusal)
         persist = next((effect for effect in taken.effects if isinstance(effect, Persist)), None)
-        stopwatch = _Stopwatch(began)
         if persist is not None and persist.durability is Durability.REQUIRED:
             await self._persist(taken.state, persist, describe(persist.record, digests))
             self._stand(taken.state, loaded)
             await self._carry_out_all(taken.effects, event, stopwatch)
         else:
             self._stand(taken.state, loaded)
+            stopwatch.note("phase")
             await self._carry_out_all(taken.effects, event, stopwatch)
             if persist is not None:
                 line = describe(persist.record, digests, repeated=before.latch is not None)
                 if before.latch is None and taken.state.latch is not None:
-                    line = replace(line, evidence={**line.evidence, "seconds": stopwatch.seconds})
+                    line = replace(line, evidence={**line.evidence, **stopwatch.document()})
+                if any(isinstance(effect, RunHooks) for effect in taken.effects):
+                    line = self._begin_aftermath(line, stopwatch)
                 await self._persist(taken.state, persist, line)
+                stopwatch.note("record")
         return taken
 
-    async def _carry_out_all(self, effects: Iterable[Effect], event: Event, stopwatch: _Stopwatch) -> None:
+    async def _carry_out_all(self, effects: Iterable[Effect], event: Event, stopwatch: Stopwatch) -> None:
         """Every effect in its order; one that fails is said and does not stop the others."""
         failed: NotReleased | None = None
         for effect in effects:
@@ -290,11 +307,18 @@ class RolloutDesk:
                 failed = await self._carry_out(effect, event) or failed
             except Exception as error:
                 logs.error("effect failed", effect=type(effect).__name__, error=repr(error))
-                stopwatch.note(f"{type(effect).__name__} failed")
+                stopwatch.note(_STEPS.get(type(effect), ""), failed=repr(error))
             else:
                 stopwatch.note(_STEPS.get(type(effect), ""))
         if failed is not None:
             raise failed
+
+    def _begin_aftermath(self, line: HistoryEvent, stopwatch: Stopwatch) -> HistoryEvent:
+        """Have hooks and record follow; the line says how many hooks there are."""
+        hooks = self.loaded.config.deployment.rollback.hooks
+        line = replace(line, evidence={**line.evidence, "hooks": len(hooks)})
+        self._around.following.begin(Fall(line, stopwatch, hooks))
+        return line
 
     def _digests(self, loaded: Loaded) -> Digests:
         return Digests(None if self.state.version == 0 else self.loaded.digest, loaded.digest)
@@ -337,32 +361,20 @@ class RolloutDesk:
             case ReleaseLatch(number):
                 result = await around.latch.release(number, event.operator, event.reason)
                 return None if result is ReleaseResult.RELEASED else NotReleased(result)
-            case Notify(severity, title, text):
-                logs.audit("notice", severity=severity.value, title=title, text=text)
+            case Notify():
+                around.following.tell(effect)
             case Persist() | EngageLatch() | RunHooks():
-                pass  # done by now, but for hooks, of which none can be configured to run
+                pass  # the latch is flipped by now; hooks and record follow once all else is done
         return None
 
     def _document(self) -> Document:
         return Document(self.state.version, to_json(self.state))
 
 
-class _Stopwatch:
-    """Seconds since the flip at which each step was done."""
-
-    def __init__(self, began: float) -> None:
-        self.seconds: dict[str, float] = {}
-        self._began = began
-
-    def note(self, done: str) -> None:
-        """A step is done now; "" is none."""
-        if done:
-            self.seconds[done] = round(time.monotonic() - self._began, 6)
-
-
 _STEPS: Mapping[type, str] = {
     Publish: "publish",
     RestartEvidence: "restart evidence",
+    RestartWindows: "restart windows",
     ReleaseLatch: "release",
     Notify: "notify",
 }

@@ -1,0 +1,223 @@
+"""What follows a rollback: hooks, the delivery of what was said, the record of how all of it went.
+
+The desk hands a fall over and goes on: everything is on control by then. The hooks run in their order,
+in the background, while messages are on their way; what fails is recorded and stops nothing. When all of
+it is over, one line of the history says when each step was done, and teams that are not on call get the
+record.
+
+A fall whose record is missing at the start was cut off by the end of an earlier control process: its
+hooks are run (again), because a cache that was not cleared is worse than one that is cleared twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from gateway import logs
+from gateway.control.actions import carry_out
+from gateway.control.alerting.notices import Notice, happened, record
+from gateway.control.history import Event, EventType, History
+from gateway.control.hooks import HookResult, Runner, run_hooks
+from gateway.control.rollout.stopwatch import Stopwatch
+from gateway.control.rollout.views import Document, timestamp
+from gateway.core.rollout import GATEWAY
+from gateway.model.rollout import Notify
+from gateway.model.safety import Hook
+
+DELIVERY_PATIENCE = 30.0
+"""Seconds that the record waits for messages to arrive; they are tried for longer than that."""
+CUT_OFF_WITHIN = 3600.0
+"""Seconds: a fall that is older than this is not followed up at the start. Who missed it has noticed."""
+_FALLS = (EventType.ROLLBACK, EventType.EMERGENCY)
+
+
+class People(Protocol):
+    """Who is told. Telling never waits."""
+
+    def tell(self, notice: Notice) -> None:
+        """Have everybody told whom it concerns."""
+
+    async def drained(self, patience: float) -> bool:
+        """Wait until every message arrived; False if that takes longer than so many seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """A rollback or emergency: its line in the history, its clock, and the hooks that follow it."""
+
+    line: Event
+    stopwatch: Stopwatch
+    hooks: tuple[Hook, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the newest fall went so far. `over`: nothing of it is under way any more."""
+
+    line: Event
+    times: Mapping[str, Any]
+    hooks: Sequence[Mapping[str, Any]]
+    over: bool
+
+
+class Aftermath:
+    """See the module. `run` works for ever."""
+
+    def __init__(
+        self,
+        history: History,
+        people: People,
+        folder: Path,
+        *,
+        run: Runner = carry_out,
+        delivery_patience: float = DELIVERY_PATIENCE,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`folder` is where commands run."""
+        self._history = history
+        self._people = people
+        self._folder = folder
+        self._run_hook = run
+        self._delivery_patience = delivery_patience
+        self._now = now
+        self._falls: asyncio.Queue[Fall] = asyncio.Queue()
+        self._newest: Fall | None = None
+        self._hooks: list[HookResult] = []
+        self._last = _last(history.recent(_EVERYTHING))
+
+    def __repr__(self) -> str:
+        return f"<Aftermath waiting={self._falls.qsize()} {self._newest and self._newest.stopwatch}>"
+
+    @property
+    def last(self) -> Outcome | None:
+        """The newest rollback or emergency that took the rollout back; None where there was none."""
+        fall = self._newest
+        if fall is None or (self._last is not None and self._last.line is fall.line):
+            return self._last
+        return Outcome(fall.line, fall.stopwatch.document(), [asdict(hook) for hook in self._hooks], False)
+
+    def tell(self, notify: Notify) -> None:
+        """Tell people what the rollout wants them to know; said in the log whatever its level."""
+        logs.audit("notice", severity=notify.severity.value, title=notify.title, text=notify.text)
+        self._people.tell(happened(notify.severity, notify.title, notify.text, self._now()))
+
+    def begin(self, fall: Fall) -> None:
+        """Have what follows a fall done. Never waits."""
+        self._newest = fall
+        self._hooks = []
+        self._falls.put_nowait(fall)
+
+    def resume(self, hooks: Sequence[Hook]) -> None:
+        """Take up the newest fall where an earlier control process did not come to its end."""
+        last = self._last
+        if last is not None and not last.over and self._now() - last.line.at < CUT_OFF_WITHIN:
+            stopwatch = Stopwatch()
+            stopwatch.note("cut off", "the control process ended before hooks and record were through")
+            self.begin(Fall(last.line, stopwatch, tuple(hooks)))
+
+    async def run(self) -> None:
+        """For ever: finish one fall after the other."""
+        while True:
+            await self._finish(await self._falls.get())
+
+    async def _finish(self, fall: Fall) -> None:
+        results, _ = await asyncio.gather(self._run_hooks(fall), self._see_delivered(fall.stopwatch))
+        line, at = fall.line, self._now()
+        followed = {
+            "of": line.type.value,
+            "number": line.evidence.get("number"),
+            **fall.stopwatch.document(),
+            "hooks": [asdict(result) for result in results],
+        }
+        steps = Event(at, EventType.ROLLBACK_STEPS, GATEWAY, line.reason, line.digest, evidence=followed)
+        self._history.append(steps)
+        if fall is self._newest:
+            self._last = Outcome(line, fall.stopwatch.document(), followed["hooks"], True)
+        self._people.tell(_record(line, followed, at))
+
+    async def _run_hooks(self, fall: Fall) -> list[HookResult]:
+        results = []
+        async for result in run_hooks(fall.hooks, self._folder, self._run_hook):
+            results.append(result)
+            if fall is self._newest:
+                self._hooks.append(result)
+            step = f"hook {len(results)}: {result.name}"
+            fall.stopwatch.note(step, "" if result.succeeded else result.detail)
+        return results
+
+    async def _see_delivered(self, stopwatch: Stopwatch) -> None:
+        delivered = await self._people.drained(self._delivery_patience)
+        stopwatch.note("notifications", "" if delivered else "not all of them have arrived yet")
+
+
+_EVERYTHING = 1_000_000
+
+
+def _last(events: Sequence[Event]) -> Outcome | None:
+    """The newest fall that is known, and what its record said."""
+    for place in range(len(events) - 1, -1, -1):
+        line = events[place]
+        if line.type in _FALLS and "hooks" in line.evidence and not line.evidence.get("repeated"):
+            steps = _steps_of(line, events[place:])
+            if steps is None:
+                return Outcome(line, _times(line.evidence), (), False)
+            return Outcome(line, _times(steps), steps.get("hooks", ()), True)
+    return None
+
+
+def _steps_of(line: Event, later: Iterable[Event]) -> Mapping[str, Any] | None:
+    number = line.evidence.get("number")
+    for event in later:
+        if event.type is EventType.ROLLBACK_STEPS and event.evidence.get("number") == number:
+            return event.evidence
+    return None
+
+
+def _times(evidence: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: evidence[name] for name in ("seconds", "failed") if name in evidence}
+
+
+def _record(line: Event, followed: Mapping[str, Any], at: float) -> Notice:
+    failed = followed.get("failed", {})
+    steps = "; ".join(
+        f"{step} after {seconds:.3f} s" + (f" (failed: {failed[step]})" if step in failed else "")
+        for step, seconds in followed["seconds"].items()
+    )
+    title = f"{line.type.value}: {line.origin} to {line.target}"
+    text = f"{timestamp(line.at)}, by {line.operator}: {line.reason or 'no reason given'}. {steps}"
+    return record(title, text, at, line.at, {**line.evidence, **followed})
+
+
+_HOOK_SHOWN = ("name", "succeeded", "detail", "seconds")
+"""What `status` says of a hook; what it printed is in the history."""
+
+
+def view(outcome: Outcome | None) -> Document | None:
+    """The last rollback as `status` shows it; None where there was none."""
+    if outcome is None:
+        return None
+    line, times = outcome.line, outcome.times
+    failed = times.get("failed", {})
+    return {
+        "type": line.type.value,
+        "at": timestamp(line.at),
+        "operator": line.operator,
+        "reason": line.reason,
+        "from": line.origin,
+        "to": line.target,
+        "evidence": dict(line.evidence),
+        "steps": [
+            {"step": step, "seconds": seconds, "failed": failed.get(step)}
+            for step, seconds in times.get("seconds", {}).items()
+        ],
+        "hooks": [
+            {name: hook[name] for name in ("name", "succeeded", "detail", "seconds")}
+            for hook in outcome.hooks
+        ],
+        "over": outcome.over,
+    }
