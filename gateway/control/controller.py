@@ -28,6 +28,10 @@ from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, re
 from gateway.control.latching import LatchDesk
 from gateway.control.ledger import Ledger
 from gateway.control.loading import Loaded, load
+from gateway.control.monitoring.beginnings import Beginnings
+from gateway.control.monitoring.dossier import DOCUMENT as EVIDENCE
+from gateway.control.monitoring.dossier import Dossier
+from gateway.control.monitoring.monitor import Monitor, Scene
 from gateway.control.operations import Operations, Parts, directory_bytes
 from gateway.control.publishing import Publisher
 from gateway.control.reload import Applied, Reloader, ReloadRefused
@@ -37,6 +41,7 @@ from gateway.control.rollout.pace import Pace
 from gateway.control.store.api import FaultKind, Store, StoreError, StoreFault
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore
 from gateway.control.tasks import Lane, TaskKeeper
+from gateway.control.upstreams import Upstreams
 from gateway.control.windows import Standing, Windows
 from gateway.core.compile import Position, compile_snapshot, initial_position
 from gateway.core.reload_rules import reload_conflicts, restart_required
@@ -154,6 +159,7 @@ class Controller:
             "latch": parts.pace.watch_latch,
             "latch-copy": parts.latch.persist,
             "rollout": parts.pace.run,
+            "monitor": parts.monitor.run,
             "reload": parts.reloader.run,
             "health": parts.health.run,
             "notifier": parts.notifier.run,
@@ -173,6 +179,7 @@ class Controller:
             await self._admin.close()
             parts.desk.checkpoint()
             self._take_in()
+            parts.monitor.close()
             parts.windows.close()
             self._keep_ledger()
 
@@ -189,8 +196,9 @@ class Controller:
         history = History(store, await _newest(store))
         notifier = Notifier(now=self._now)
         aftermath = Aftermath(history, notifier, loaded.path.parent, now=self._now)
+        beginnings = Beginnings(windows)
         around = Surroundings(
-            store, history, self._latch, windows, self._publish, self._keep_rollout, aftermath
+            store, history, self._latch, beginnings, self._publish, self._keep_rollout, aftermath
         )
         desk = RolloutDesk.resume(loaded, around, keeper.kept.get(_KEPT_ROLLOUT), self._now)
         last = _restored(keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
@@ -204,13 +212,26 @@ class Controller:
             folder=loaded.path.parent,
             now=self._now,
         )
+        health = HealthChecks(self._publish_health, _restored(keeper, _KEPT_HEALTH, decode_health, dict))
+        ledger = _restored(keeper, _KEPT_LEDGER, Ledger.restore, Ledger)
+        upstreams = Upstreams(self._publisher, ledger, health)
+        dossier = await Dossier.resume(
+            store,
+            keeper.kept.get(EVIDENCE),
+            lambda kept: keeper.keep(EVIDENCE, kept),
+            epoch=desk.state.epoch,
+            snapshot=self._publisher.current,
+            now=self._now,
+        )
+        monitor = Monitor(Scene(desk, windows, lambda: self._publisher.current, upstreams), dossier)
+        beginnings.join(monitor.restart_evidence)
         return Parts(
             link=self._link,
             keeper=keeper,
             workers=self._workers,
             publisher=self._publisher,
             reloader=self._reloader,
-            health=HealthChecks(self._publish_health, _restored(keeper, _KEPT_HEALTH, decode_health, dict)),
+            health=health,
             latch=self._latch,
             store=store,
             history=history,
@@ -219,7 +240,9 @@ class Controller:
             windows=windows,
             notifier=notifier,
             aftermath=aftermath,
-            ledger=_restored(keeper, _KEPT_LEDGER, Ledger.restore, Ledger),
+            ledger=ledger,
+            upstreams=upstreams,
+            monitor=monitor,
             tasks=self._tasks,
         )
 
@@ -276,7 +299,8 @@ class Controller:
 
     def _take_in(self) -> None:
         self._operations.observe()
-        self._parts.windows.take(self._parts.ledger.reports, self._parts.live_pids())
+        parts = self._parts
+        parts.monitor.take(parts.windows.take(parts.ledger.reports, parts.live_pids()))
 
     def _note_worker_restarts(self) -> None:
         restarts = self._keeper.standing.worker_restarts

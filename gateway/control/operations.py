@@ -22,6 +22,7 @@ from gateway.control.history import History
 from gateway.control.latching import LatchDesk, Operator
 from gateway.control.ledger import Ledger
 from gateway.control.metrics import Gauges, Metrics
+from gateway.control.monitoring.monitor import Monitor
 from gateway.control.publishing import Publisher
 from gateway.control.reload import Reloader
 from gateway.control.rollout.aftermath import Aftermath
@@ -33,6 +34,7 @@ from gateway.control.rollout.views import phases
 from gateway.control.rollout.views import standing as rollout_standing
 from gateway.control.store.api import Store
 from gateway.control.tasks import TaskKeeper
+from gateway.control.upstreams import Upstreams
 from gateway.control.windows import Windows
 from gateway.core import gates
 from gateway.core.explain import Question, explain
@@ -40,8 +42,18 @@ from gateway.core.percentage import effective_percentage
 from gateway.link.api import ControlEnd
 from gateway.model.gates import GateType, Verdict
 from gateway.model.process import Keeper, WorkerStatus
-from gateway.model.rollout import Advance, Approve, Emergency, Event, Reject, Release, Retest
-from gateway.model.snapshot import Arm
+from gateway.model.rollout import (
+    Advance,
+    Approve,
+    BeginDrain,
+    Emergency,
+    Event,
+    Refusal,
+    RefusalCode,
+    Reject,
+    Release,
+    Retest,
+)
 
 ACKNOWLEDGE_PATIENCE = 2.0
 """Seconds that a write waits for the workers to serve by what it changed."""
@@ -66,6 +78,8 @@ class Parts:
     notifier: Notifier
     aftermath: Aftermath
     ledger: Ledger
+    upstreams: Upstreams
+    monitor: Monitor
     tasks: TaskKeeper
 
     def live_pids(self) -> frozenset[int]:
@@ -133,6 +147,8 @@ class Operations:
         )
         return seen | {
             "phases": phases(parts.windows.phases()),
+            "upstreams": parts.upstreams.document(),
+            **parts.monitor.document(),
             "rollback": rollback_view(parts.aftermath.last),
         }
 
@@ -145,9 +161,7 @@ class Operations:
         """See `Backend`."""
         self.observe()
         table = self._parts.publisher.table
-        available = [
-            self._available(upstream.name, upstream.endpoints) for upstream in table.snapshot.upstreams
-        ]
+        available = [self._parts.upstreams.available(upstream) for upstream in table.snapshot.upstreams]
         latched = self._parts.latch.page.engaged
         return asdict(explain(table, question, latched=latched, available=available))
 
@@ -157,19 +171,9 @@ class Operations:
         return self._metrics.render(accept)
 
     def treatment_healthy(self) -> bool:
-        """True if every upstream that serves treatment has an endpoint that the workers use."""
+        """True if every upstream that serves treatment is available."""
         self.observe()
-        snapshot = self._parts.publisher.current
-        indices = {route.treatment for route in snapshot.routes}
-        indices |= {
-            group.upstream
-            for route in snapshot.routes
-            if route.experiment is not None
-            for group in route.experiment.groups
-            if group.arm is Arm.TREATMENT
-        }
-        upstreams = [snapshot.upstreams[index] for index in indices]
-        return all(self._available(upstream.name, upstream.endpoints) for upstream in upstreams)
+        return self._parts.upstreams.treatment_healthy()
 
     # --- what is done -----------------------------------------------------------------------------
 
@@ -180,6 +184,8 @@ class Operations:
         if isinstance(event, Approve | Reject):
             name = gates.resolve(event.gate, desk.state, desk.rules, self._now())
             event = replace(event, gate=name or event.gate)
+        if isinstance(event, BeginDrain):
+            self._check_control()
         try:
             await desk.apply(event, expected)
         except Refused as refused:
@@ -227,15 +233,13 @@ class Operations:
 
     # --- helpers ----------------------------------------------------------------------------------
 
-    def _available(self, upstream: str, endpoints: Sequence[str]) -> bool:
-        """True if a worker uses one of the endpoints; before any reported, if a check found one good."""
-        reported: dict[str, bool] = {}
-        for report in self._parts.ledger.live.values():
-            for endpoint in report.endpoints:
-                if endpoint.upstream == upstream:
-                    reported[endpoint.endpoint] = reported.get(endpoint.endpoint, False) or endpoint.healthy
-        checked = self._parts.health.health
-        return any(reported.get(endpoint, checked.get((upstream, endpoint), True)) for endpoint in endpoints)
+    def _check_control(self) -> None:
+        """Raise Refused unless control can take what a graceful rollback hands it, step by step."""
+        self.observe()
+        if ailing := self._parts.upstreams.ailing_control():
+            names = ", ".join(ailing)
+            reason = f"control has no usable endpoint ({names}): it cannot take over; an emergency can"
+            raise Refused(Refusal(RefusalCode.CONTROL_UNHEALTHY, reason))
 
     def _gauges(self) -> Gauges:
         parts = self._parts
@@ -256,6 +260,7 @@ class Operations:
             task_restarts=parts.tasks.restarts,
             state_bytes=self.state_bytes,
             snapshot=parts.publisher.current.version,
+            breakers=parts.upstreams.breaker_states(),
         )
 
 

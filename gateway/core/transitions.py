@@ -24,6 +24,7 @@ from gateway.model.rollout import (
     BeginDrain,
     BeginHold,
     BeginTrial,
+    Cause,
     Clocks,
     Drain,
     DrainStep,
@@ -283,10 +284,17 @@ def resume(state: Rollout, event: Resume, at: float, rules: Rules) -> Outcome:
 
 
 def begin_drain(state: Rollout, event: BeginDrain, at: float, rules: Rules) -> Outcome:
-    """The first step down of a graceful rollback; votes on going further are void."""
-    steps = max(1, rules.drain_steps)
+    """The first step down of a graceful rollback; votes on going further are void.
+
+    Without steps (`drain.over: 0s`) it is the rollback itself.
+    """
+    if not rules.drain_steps:
+        rollback = Rollback(
+            operator=event.operator, reason=event.reason, metadata=event.metadata, cause=Cause.DRAINED
+        )
+        return Unrecorded(state, (EngageLatch(LatchKind.ROLLBACK, rollback),))
     notice = Notify(Severity.HIGH, f"draining {state.phase}", f"{event.operator}: {event.reason}")
-    drain = Drain(1, steps, event.operator, event.reason)
+    drain = Drain(1, rules.drain_steps, event.operator, event.reason)
     return Change(replace(state, drain=drain, votes=()), (notice,))
 
 
@@ -305,7 +313,8 @@ def begin_hold(state: Rollout, event: BeginHold, at: float, rules: Rules) -> Out
         return Refusal(RefusalCode.NOT_APPLICABLE, "only an automatic rollback can wait for approval")
     if any(hold.kind is event.kind for hold in state.holds):
         return Unrecorded(state)
-    notice = Notify(Severity.HIGH, f"{state.phase} is held: {event.kind}", event.reason)
+    severity = Severity.CRITICAL if event.kind is HoldKind.SHARED_OUTAGE else Severity.HIGH
+    notice = Notify(severity, f"{state.phase} is held: {event.kind}", event.reason)
     return Change(_held(state, Hold(event.kind, event.reason, at)), (notice,))
 
 

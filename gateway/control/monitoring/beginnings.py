@@ -1,0 +1,45 @@
+"""What begins afresh with the rollout: windows, evidence, and whoever else gathers.
+
+The desk tells it as an effect of a step; it is passed on, windows first, for a window's beginning is
+where the others begin. It gathers nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Restarting(Protocol):
+    """Something that is measured from a beginning on."""
+
+    def restart_evidence(self) -> None:
+        """Begin everything afresh."""
+
+    def restart_windows(self) -> None:
+        """Begin windows afresh; what was gathered for a rollback is kept."""
+
+
+class Beginnings:
+    """Passes beginnings on, in the order in which the gatherers joined."""
+
+    def __init__(self, windows: Restarting) -> None:
+        self._windows = windows
+        self._evidence: list[Callable[[], None]] = []
+
+    def __repr__(self) -> str:
+        return f"<Beginnings evidence={len(self._evidence)}>"
+
+    def join(self, restart_evidence: Callable[[], None]) -> None:
+        """Tell this one too whenever evidence begins afresh."""
+        self._evidence.append(restart_evidence)
+
+    def restart_evidence(self) -> None:
+        """Begin everything afresh: windows, evidence, trials."""
+        self._windows.restart_evidence()
+        for restart in self._evidence:
+            restart()
+
+    def restart_windows(self) -> None:
+        """Begin the gates' windows afresh."""
+        self._windows.restart_windows()

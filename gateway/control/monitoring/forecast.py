@@ -1,0 +1,61 @@
+"""How long it would take to find a broken treatment: said beforehand, to who chooses shares and limits.
+
+For a few kinds of broken, from traffic and share. It is what `check` and `status` print; the formula is
+`core.evidence.detection`'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.core.evidence.detection import Detection, expected_detection
+from gateway.model.safety import Rollback
+from gateway.model.units import format_duration, format_number
+
+FAILURE_RATES = (1.0, 0.2, 0.05)
+"""The kinds of broken that are spoken of: everything fails, every fifth request, every twentieth."""
+_LONG = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Exposed:
+    """What treatment is exposed to: so many requests a second in all, of which this share is its own."""
+
+    requests_per_second: float
+    share: float
+
+
+def forecasts(limit: float, policy: Rollback, exposed: Exposed) -> tuple[Detection, ...]:
+    """One for each kind of broken that is beyond `limit`, an error rate; after long good service."""
+    return tuple(
+        expected_detection(
+            rate,
+            limit=limit,
+            requests_per_second=exposed.requests_per_second,
+            share=exposed.share,
+            alpha=policy.false_rollback_probability,
+            minimum_failures=policy.minimum_failures,
+            late=True,
+        )
+        for rate in FAILURE_RATES
+        if rate > limit
+    )
+
+
+def in_words(found: Iterable[Detection]) -> list[str]:
+    """A line for each, for people."""
+    return [f"{_what(each.failure_rate)}: {_when(each)}" for each in found]
+
+
+def _what(rate: float) -> str:
+    return "if everything failed" if rate >= 1.0 else f"if {format_number(rate * 100)} % failed"
+
+
+def _when(found: Detection) -> str:
+    if not math.isfinite(found.seconds):
+        return "never, for treatment gets no traffic"
+    seconds = float(math.ceil(found.seconds))
+    seconds = seconds if seconds < _LONG else math.ceil(seconds / _LONG) * _LONG
+    return f"after about {math.ceil(found.requests)} requests to treatment, {format_duration(seconds)}"

@@ -1,0 +1,242 @@
+"""The monitor: every look at the ticks goes into the evidence, and what follows goes to the rollout.
+
+A look is folded, judged and acted on in one go, as soon as ticks come. A rollback flips the latch first
+of all, so the way from the last tick that was needed to the last treatment request is short. What was
+found stays readable until the next look.
+
+It knows the order of things and nothing of their rules: evidence is `core.evidence`'s, the plain
+threshold `thresholds`'s, absences `core.system_failure`'s, and what a conclusion means `core.reactions`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway import logs
+from gateway.control.monitoring.dossier import Dossier
+from gateway.control.monitoring.forecast import Exposed, forecasts, in_words
+from gateway.control.monitoring.thresholds import Window, breach
+from gateway.control.monitoring.traffic import Traffic
+from gateway.control.monitoring.views import conclusion, detections, evidence
+from gateway.control.monitoring.views import limits as limits_view
+from gateway.control.monitoring.vital_signs import Endpoints, in_stay, judged, sign_of
+from gateway.control.rollout.desk import NotReleased, Outdated, Refused, RolloutDesk
+from gateway.control.rollout.views import Document
+from gateway.control.store.api import NotDurableError
+from gateway.control.windows import Windows
+from gateway.core.evidence.assessment import HOLD_FROM, Assessment, Parameters, Verdict, assess
+from gateway.core.evidence.gathering import Limits, Look, Ratings
+from gateway.core.folding import Progress
+from gateway.core.limits import RollbackLimit, rollback_limits, watches_system_failure
+from gateway.core.reactions import Conclusion, reactions
+from gateway.core.rollout import GATEWAY
+from gateway.core.system_failure import is_system_failure
+from gateway.model.deployment import Deployment
+from gateway.model.metrics import Metric
+from gateway.model.rollout import Cause, Event, Rollback
+from gateway.model.safety import RollbackDecision
+from gateway.model.snapshot import Snapshot
+from gateway.model.units import format_duration
+
+SAVE_INTERVAL = 10.0
+"""Seconds between two writes of the evidence: what a restart has to fold again."""
+MOST_WAITING = 600
+"""Looks that may wait for their turn, should the monitor fail again and again; beyond, the oldest go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the monitor looks at beside the ticks."""
+
+    desk: RolloutDesk
+    windows: Windows
+    snapshot: Callable[[], Snapshot]
+    """The newest that was published."""
+    endpoints: Endpoints
+
+
+class Monitor:
+    """See the module. `take` is given what became known, `run` does the rest."""
+
+    def __init__(
+        self, scene: Scene, dossier: Dossier, *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.assessment: Assessment | None = None
+        """What the evidence came to at the last look; None before the first."""
+        self.traffic = Traffic()
+        self._scene = scene
+        self._dossier = dossier
+        self._monotonic = monotonic
+        self._window = Window(self._deployment.monitoring.window)
+        self._waiting: deque[Progress] = deque(maxlen=MOST_WAITING)
+        self._ratings: list[Ratings] = []
+        self._came = asyncio.Event()
+        self._looked_at = self._saved_at = monotonic()
+
+    def __repr__(self) -> str:
+        return f"<Monitor {self._dossier!r}>"
+
+    # --- what is told ---------------------------------------------------------------------------
+
+    def take(self, progress: Progress) -> None:
+        """Ticks became known. Never waits and never fails."""
+        self._waiting.append(progress)
+        self._came.set()
+
+    def rate(self, ratings: Ratings) -> None:
+        """Ratings came apart from their requests; they count at the next look."""
+        self._ratings.append(ratings)
+
+    def restart_evidence(self) -> None:
+        """Another stay of treatment begins, with the newest snapshot: nothing is known of it."""
+        self._dossier.restart(self._scene.desk.state.epoch, self._scene.snapshot())
+        self._window.restart()
+        self.assessment = None
+
+    # --- what is seen ---------------------------------------------------------------------------
+
+    @property
+    def dossier(self) -> Dossier:
+        """The evidence itself."""
+        return self._dossier
+
+    @property
+    def limits(self) -> dict[Metric, RollbackLimit]:
+        """The limits of the current phase."""
+        phase = self._scene.desk.position.phase
+        return dict(rollback_limits(self._deployment, phase))
+
+    def document(self) -> Document:
+        """Evidence and limits for `status`."""
+        policy, state, limits = self._deployment.rollback, self._dossier.state, self.limits
+        began = (state.began + self._dossier.anchor) / 1000
+        exposed = Exposed(self.traffic.rate(), state.share)
+        limit = limits.get(Metric.ERROR_RATE)
+        found = () if limit is None else forecasts(limit.value, policy, exposed)
+        return {
+            "evidence": evidence(self.assessment, policy.decision, policy.unit, began)
+            | {"detection": detections(found), "detection_in_words": in_words(found)},
+            "limits": limits_view(limits),
+        }
+
+    @property
+    def _deployment(self) -> Deployment:
+        return self._scene.desk.loaded.config.deployment
+
+    # --- a look ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """For ever: look as soon as something became known, and act on what was found."""
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            self.look()
+            await self.act()
+
+    def look(self) -> None:
+        """Fold everything that waits, and judge."""
+        now = self._monotonic()
+        progress = self._gathered()
+        scene, dossier = self._scene, self._dossier
+        dossier.follow(scene.snapshot(), on_trial=scene.desk.state.trial is not None)
+        ours = in_stay(progress, dossier.state)
+        dossier.note(sign_of(ours.closed, scene.endpoints), now - self._looked_at)
+        self._looked_at = now
+        self._fold(ours)
+        self.assessment = self._assess(now)
+        if now - self._saved_at >= SAVE_INTERVAL:
+            self._saved_at = now
+            dossier.save()
+
+    def _gathered(self) -> Progress:
+        """All that waits, as one progress; nothing waits any more."""
+        waiting = tuple(self._waiting)
+        self._waiting.clear()
+        return Progress(
+            tuple(tick for progress in waiting for tick in progress.closed),
+            tuple(tick for progress in waiting for tick in progress.settled),
+        )
+
+    def _fold(self, progress: Progress) -> None:
+        windows, deployment = self._scene.windows, self._deployment
+        closed = tuple(map(judged, progress.closed))
+        settled = tuple(map(judged, progress.settled))
+        seen = Look(
+            closed=closed,
+            settled=settled,
+            standing=tuple(map(judged, windows.standing())),
+            reported_to=windows.reported_to,
+            interval=round(deployment.monitoring.interval * 1000),
+            anchor=self._dossier.anchor,
+            ratings=tuple(self._ratings),
+        )
+        self._ratings.clear()
+        self._dossier.add(seen, self._limits(), deployment.rollback.unit)
+        self.traffic.seconds = self._window.seconds = deployment.monitoring.window
+        self.traffic.add(closed, deployment.rollback.unit)
+        self._window.add(Progress(closed, settled))
+
+    def _limits(self) -> Limits:
+        values = {metric: limit.value for metric, limit in self.limits.items()}
+        return Limits(
+            values.get(Metric.ERROR_RATE),
+            values.get(Metric.PERFORMANCE_DEGRADATION),
+            values.get(Metric.USER_SATISFACTION),
+        )
+
+    def _assess(self, now: float) -> Assessment:
+        policy = self._deployment.rollback
+        parameters = Parameters(
+            policy.false_rollback_probability, policy.minimum_failures, policy.on_shared_outage
+        )
+        control_healthy = self._scene.endpoints.control_healthy()
+        return assess(
+            self._dossier.state,
+            self._limits(),
+            parameters,
+            now=round(now * 1000),
+            control_healthy=control_healthy,
+        )
+
+    def close(self) -> None:
+        """The process ends: keep what was folded."""
+        self._dossier.save()
+
+    # --- what follows ---------------------------------------------------------------------------
+
+    async def act(self) -> None:
+        """Tell the rollout what follows from the last look."""
+        for event in self._events():
+            try:
+                await self._scene.desk.apply(event)
+            except (Refused, Outdated, NotReleased, NotDurableError) as error:
+                logs.warn("monitoring is refused", what=type(event).__name__, reason=str(error))
+
+    def _events(self) -> tuple[Event, ...]:
+        state = self._scene.desk.state
+        if state.latch is None and self._is_system_failure():
+            lasted = format_duration(round(self._dossier.absence.lasted))
+            reason = f"treatment gave no sign of life for {lasted}, and control is well"
+            evidence = {"seconds": round(self._dossier.absence.lasted, 1)}
+            cause = Cause.SYSTEM_FAILURE
+            return (Rollback(operator=GATEWAY, reason=reason, cause=cause, evidence=evidence),)
+        return () if self.assessment is None else reactions(self._conclusion(self.assessment), state)
+
+    def _is_system_failure(self) -> bool:
+        policy = self._deployment.rollback
+        return (
+            watches_system_failure(self._deployment)
+            and is_system_failure(self._dossier.absence, policy.system_failure_after)
+            and self._scene.endpoints.control_healthy()
+            and self._dossier.state.errors.control.value < HOLD_FROM
+        )
+
+    def _conclusion(self, found: Assessment) -> Conclusion:
+        if self._deployment.rollback.decision is RollbackDecision.THRESHOLD:
+            beyond = breach(self._window, self.limits, self._deployment.rollback.minimum_samples)
+            return Conclusion(Verdict.ROLL_BACK if beyond else Verdict.QUIET, beyond)
+        return conclusion(found)
