@@ -1,20 +1,46 @@
 """What the evidence comes to: one number, one verdict, one sentence.
 
-A function of a state and the config's parameters, so that asking changes nothing. Who acts on it, and
+Where a guardrail has a limit, its evidence is the smaller one of "over the limit" and "worse than
+control": an outage of both arms convicts nobody. The guardrails are averaged with fixed weights, which
+keeps the meaning of the whole (averaging e-values: Vovk and Wang 2021, arXiv 2409.19888); those without
+data leave their weight unused.
+
+Pure: a function of a state and the config's parameters, so that asking changes nothing. Who acts on it, and
 how, is `control.monitoring`'s.
 """
 
 from __future__ import annotations
 
 import enum
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 from gateway.core.evidence.gathering import Limits
-from gateway.core.evidence.state import EvidenceState
+from gateway.core.evidence.state import EvidenceState, Guardrail
+from gateway.model.metrics import Metric
 from gateway.model.safety import OnSharedOutage
 
 HOLD_FROM = 10.0
 """Evidence on one guardrail from which on nothing advances."""
+CLIENT_ERRORS = "client_errors"
+"""The guardrail that is no metric of the config: a treatment that answers 4xx to what control serves."""
+WEIGHTS: Mapping[str, float] = {
+    Metric.ERROR_RATE: 0.4,
+    Metric.PERFORMANCE_DEGRADATION: 0.3,
+    Metric.USER_SATISFACTION: 0.2,
+    CLIENT_ERRORS: 0.1,
+}
+"""What each guardrail counts for in the whole. Errors are bad heads and cut streams, by halves."""
+LEAST_USERS = 3
+"""Distinct users that must have seen a failure, if treatment had so many."""
+LARGEST_SHARE_IN_TRIAL = 0.5
+"""Up to this share of treatment's there is as much to compare with as in a trial."""
+LEAST_CONTROL = 50
+"""Control requests, of the last ten minutes or in a trial, below which there is nothing to compare with."""
+TRIAL_MILLISECONDS = 60_000
+"""A trial that did not convict by then blames both arms."""
 
 
 class Verdict(enum.IntEnum):
@@ -83,4 +109,213 @@ def assess(
     state: EvidenceState, limits: Limits, parameters: Parameters, *, now: int, control_healthy: bool = True
 ) -> Assessment:
     """Judge. `now` in monotonic milliseconds; `control_healthy`: has control any healthy endpoint."""
-    raise NotImplementedError
+    case = _Case(state, _parts(state, limits), parameters, now, control_healthy)
+    finding = _judge(case)
+    leading = case.leading
+    return Assessment(
+        case.value,
+        case.needed,
+        case.parts,
+        leading.failures,
+        leading.users,
+        finding.verdict,
+        case.against_limit,
+        finding.caps_share,
+        finding.reason,
+    )
+
+
+# --- the guardrails -----------------------------------------------------------------------------
+
+
+def _parts(state: EvidenceState, limits: Limits) -> tuple[Part, ...]:
+    """The four guardrails; one without a limit has no data."""
+    failures = (state.errors, state.truncations)
+    return (
+        _limited(Metric.ERROR_RATE, failures if limits.error_rate is not None else ()),
+        _compared(
+            Metric.PERFORMANCE_DEGRADATION,
+            state.slowness if limits.performance_degradation is not None else (),
+        ),
+        _limited(
+            Metric.USER_SATISFACTION,
+            (state.dissatisfaction,) if limits.dissatisfaction is not None else (),
+        ),
+        _compared(CLIENT_ERRORS, (state.client_errors,)),
+    )
+
+
+def _limited(name: str, guardrails: tuple[Guardrail, ...]) -> Part:
+    """Outcomes that are judged by a limit and by control."""
+    count = max((guardrail.count for guardrail in guardrails), default=0)
+    if not count:
+        return Part(name, WEIGHTS[name], None, None, None, 0, 0, 0)
+    return Part(
+        name,
+        WEIGHTS[name],
+        fmean(min(_over(one), _worse(one)) for one in guardrails),
+        fmean(map(_over, guardrails)),
+        fmean(map(_worse, guardrails)),
+        count,
+        int(sum(guardrail.bad for guardrail in guardrails)),
+        max(guardrail.users.most for guardrail in guardrails),
+    )
+
+
+def _compared(name: str, guardrails: tuple[Guardrail, ...]) -> Part:
+    """Outcomes that only control can judge. Failures are those of the first, the least strict one."""
+    if not any(guardrail.compared for guardrail in guardrails):
+        return Part(name, WEIGHTS[name], None, None, None, 0, 0, 0)
+    first = guardrails[0]
+    value = fmean(map(_worse, guardrails))
+    return Part(name, WEIGHTS[name], value, None, value, first.count, int(first.bad), first.users.most)
+
+
+def _over(guardrail: Guardrail) -> float:
+    return guardrail.treatment.value if guardrail.count else 0.0
+
+
+def _worse(guardrail: Guardrail) -> float:
+    return guardrail.relative.value if guardrail.compared else 0.0
+
+
+# --- the verdict --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    verdict: Verdict
+    reason: str
+    caps_share: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """All that a judgement is made of."""
+
+    state: EvidenceState
+    parts: tuple[Part, ...]
+    parameters: Parameters
+    now: int
+    control_healthy: bool
+
+    @property
+    def needed(self) -> float:
+        return 1.0 / self.parameters.alpha
+
+    @property
+    def value(self) -> float:
+        return math.fsum(_weighed(part.weight, part.value) for part in self.parts)
+
+    @property
+    def against_limit(self) -> float:
+        return math.fsum(_weighed(part.weight, part.against_limit) for part in self.parts)
+
+    @property
+    def leading(self) -> Part:
+        return max(self.parts, key=lambda part: _weighed(part.weight, part.value))
+
+    @property
+    def leading_against_limit(self) -> Part:
+        return max(self.parts, key=lambda part: _weighed(part.weight, part.against_limit))
+
+    def lacks(self, part: Part) -> str:
+        """What is missing before a part may act, "" for nothing: enough failures, of enough users."""
+        users = min(LEAST_USERS, self.state.treatment_users.most)
+        if part.failures < self.parameters.minimum_failures:
+            return f"{part.failures} of {self.parameters.minimum_failures} failures"
+        return f"failures of {part.users} of {users} users" if part.users < users else ""
+
+
+def _weighed(weight: float, value: float | None) -> float:
+    return 0.0 if value is None else weight * value
+
+
+def _judge(case: _Case) -> _Finding:
+    """The first that applies, the gravest first."""
+    convicts = case.value >= case.needed
+    lacks = case.lacks(case.leading)
+    if convicts and not lacks:
+        reason = f"{_what(case.leading)}: {_how(case.leading)} ({_numbers(case.value, case.needed)})"
+        return _Finding(Verdict.ROLL_BACK, reason)
+    return (
+        _without_control(case)
+        or _shared_outage(case)
+        or _hold(case, f"would roll back, but has only {lacks}" if convicts else "evidence gathers")
+    )
+
+
+def _without_control(case: _Case) -> _Finding | None:
+    """Everybody, or nearly, is on treatment: is a trial due, or one that goes on?"""
+    part = case.leading_against_limit
+    trial = case.state.trial
+    if trial is None:
+        if (
+            case.against_limit < case.needed
+            or case.lacks(part)
+            or case.state.share <= LARGEST_SHARE_IN_TRIAL
+            or case.state.recent_control(case.now) >= LEAST_CONTROL
+        ):
+            return None
+        if not case.control_healthy:
+            return _outage(case, f"{_what(part)}, and control has no healthy endpoint")
+        return _Finding(Verdict.TRIAL, f"{_what(part)}, over its limit, with nobody on control", True)
+    if max(map(_over, _limited_guardrails(case.state))) < HOLD_FROM:
+        return None
+    if not case.control_healthy:
+        return _outage(case, f"{_what(part)}, and control has no healthy endpoint", caps_share=True)
+    if trial.control >= LEAST_CONTROL and case.now - trial.since >= TRIAL_MILLISECONDS:
+        return _outage(case, f"{_what(part)}, and {trial.control} requests to control no less", True)
+    return _Finding(Verdict.TRIAL, f"{_what(part)}; compared with {trial.control} requests to control", True)
+
+
+def _shared_outage(case: _Case) -> _Finding | None:
+    """Is control over the limit for certain, and treatment too, and not worse?"""
+    for guardrail in _limited_guardrails(case.state):
+        together = _over(guardrail) >= HOLD_FROM and guardrail.control.value >= case.needed
+        if together and _worse(guardrail) < HOLD_FROM:
+            return _outage(case, f"{_what(case.leading_against_limit)}, and control fails alike")
+    return None
+
+
+def _outage(case: _Case, reason: str, caps_share: bool = False) -> _Finding:
+    acts = case.parameters.on_shared_outage is OnSharedOutage.ROLLBACK
+    if acts and not case.lacks(case.leading_against_limit):
+        return _Finding(Verdict.ROLL_BACK, f"{reason}; on_shared_outage says rollback")
+    return _Finding(Verdict.SHARED_OUTAGE, reason, caps_share)
+
+
+def _hold(case: _Case, reason: str) -> _Finding:
+    strongest = max(part.value or 0.0 for part in case.parts)
+    if strongest < HOLD_FROM:
+        return _Finding(Verdict.QUIET, f"nothing against treatment ({_numbers(case.value, case.needed)})")
+    return _Finding(Verdict.HOLD, f"{_what(case.leading)}: {reason} ({_numbers(case.value, case.needed)})")
+
+
+def _limited_guardrails(state: EvidenceState) -> tuple[Guardrail, ...]:
+    return state.errors, state.truncations, state.dissatisfaction
+
+
+# --- words --------------------------------------------------------------------------------------
+
+
+def _what(part: Part) -> str:
+    """The fact, for people."""
+    of = f"{part.failures} of {part.requests}"
+    match part.name:
+        case Metric.ERROR_RATE:
+            return f"{of} treatment requests failed"
+        case Metric.PERFORMANCE_DEGRADATION:
+            return f"{of} treatment requests were slow"
+        case Metric.USER_SATISFACTION:
+            return f"{of} ratings of treatment are missing to the best"
+        case _:
+            return f"{of} treatment requests were refused as client errors"
+
+
+def _how(part: Part) -> str:
+    return "worse than control" if part.against_limit is None else "over the limit and worse than control"
+
+
+def _numbers(value: float, needed: float) -> str:
+    return f"evidence {value:.3g}, {needed:.3g} convicts"

@@ -1,8 +1,24 @@
-"""How long it takes until something broken is found: for people who choose a share and its limits."""
+"""How long it takes until something broken is found: for people who choose a share and its limits.
+
+Expectations, not bounds. Evidence grows by the Kullback-Leibler divergence of what is seen from what may
+be, once per request that treatment gets, and has to pay for its own stakes on the way: see `capital`.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from gateway.core.evidence.assessment import LARGEST_SHARE_IN_TRIAL, WEIGHTS
+from gateway.core.evidence.capital import FIRST_STAKE, GRID
+from gateway.core.evidence.odds import LEAST_LIMIT
+from gateway.core.evidence.weighing import need
+from gateway.model.metrics import Metric
+
+LATE = 10.0
+"""Nats more after long good service: what was staked at the beginning is lost by then."""
+_ERRORS_HALF = WEIGHTS[Metric.ERROR_RATE] / 2.0
+_NEVER = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +41,33 @@ def expected_detection(
     minimum_failures: int = 5,
     late: bool = False,
 ) -> Detection:
-    """What to expect if from now on so many of treatment's requests fail, in [0, 1].
+    """What to expect if from now on so many of treatment's requests fail, in [0, 1], and none of control's.
 
     `limit` is the phase's error rate, `share` treatment's share of `requests_per_second` (of requests
     that count: users' first ones in ten minutes where the unit is user). `late`: after long good service.
+    Without anybody on control the requests of the trial come on top.
     """
-    raise NotImplementedError
+    treated = requests_per_second * share
+    if failure_rate <= limit or treated <= 0.0:
+        return Detection(failure_rate, late, _NEVER, _NEVER)
+    nats = math.log(len(GRID) / (FIRST_STAKE * _ERRORS_HALF * alpha)) + (LATE if late else 0.0)
+    over = max(nats / _divergence(failure_rate, max(limit, LEAST_LIMIT)), minimum_failures / failure_rate)
+    tried = min(share, LARGEST_SHARE_IN_TRIAL) if share >= 1.0 else share
+    worse = max(nats / _growth(failure_rate, tried), need(tried) * tried)
+    if share < 1.0:
+        requests = math.ceil(max(over, worse))
+        return Detection(failure_rate, late, requests, requests / treated)
+    seconds = over / treated + worse / (requests_per_second * tried)
+    return Detection(failure_rate, late, math.ceil(over + worse), seconds)
+
+
+def _divergence(p: float, q: float) -> float:
+    """Nats by which a Bernoulli variable of probability p shows that it is not one of q."""
+    good = (1.0 - p) * math.log((1.0 - p) / (1.0 - q)) if p < 1.0 else 0.0
+    return (p * math.log(p / q) if p > 0.0 else 0.0) + good
+
+
+def _growth(failure_rate: float, share: float) -> float:
+    """Nats per request to treatment by which it is worse than a control that never fails."""
+    both = share * failure_rate
+    return _divergence(failure_rate, both) + (1.0 - share) / share * _divergence(0.0, both)

@@ -1,16 +1,29 @@
 """Ticks become evidence: the deterministic fold.
 
-It reads no clock: a state and the same looks give the same state, on whatever machine. What follows
-from the evidence is `assessment`'s.
+It reads no clock: a state and the same looks give the same state, on whatever machine. Heads are taken
+in when their tick is closed, cut streams when it is settled. Latency need not wait for either: once a
+tick is older than slow, whoever is still waiting in it waits for a slow answer, in both arms alike.
+
+Requests that control answered in treatment's place are left out: nobody was harmed by them, and a
+treatment that restarts is not to be convicted by them (`core.system_failure` has an eye on those).
+
+What follows from the evidence is `assessment`'s.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gateway.core.evidence.state import EvidenceState
+from gateway.core.evidence import timing
+from gateway.core.evidence.selection import Cell, Selection
+from gateway.core.evidence.state import RECENT_MINUTES, EvidenceState
+from gateway.core.evidence.weighing import Outcomes, Weighing, seen
 from gateway.core.folding import Tick
+from gateway.model.metrics import Metric
 from gateway.model.safety import Unit
+from gateway.model.snapshot import Arm
+
+_TREATMENT = Arm.TREATMENT.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +36,11 @@ class Limits:
     """Largest slowdown against control: 0.15 is 15 % slower."""
     user_satisfaction: float | None
     """Smallest mean rating."""
+
+    @property
+    def dissatisfaction(self) -> float | None:
+        """Largest mean of what is missing to a full rating."""
+        return None if self.user_satisfaction is None else 1.0 - self.user_satisfaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +58,12 @@ class Ratings:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What became known since the last look, all in monotonic milliseconds.
+    """What became known since the last look, all times in monotonic milliseconds.
 
     `closed` and `settled` are the ticks of `core.folding.Progress`: ticks that were folded before may
-    come again and are left out. `standing` are the ticks that are not settled as they stand now
-    (`Fold.standing`), at least those from `EvidenceState.timed_to` on; what they say of open requests
-    is no older than `reported_to`. `interval` is the length of a tick, `anchor` what has to be added for
+    come again and are left out. `standing` are the ticks that are not settled as they stand now, at
+    least those from `EvidenceState.timed_to` on (`Fold.standing`); what they say of open requests is no
+    older than `reported_to`. `interval` is the length of a tick, `anchor` what has to be added for
     wall-clock time.
     """
 
@@ -60,4 +78,119 @@ class Look:
 
 def fold(state: EvidenceState, look: Look, limits: Limits, unit: Unit) -> EvidenceState:
     """The evidence with what a look brought. `unit` USER looks at users' first requests alone."""
-    raise NotImplementedError
+    selection = Selection(state, unit, look.anchor)
+    state = _take_heads(state, look, selection, limits)
+    state = _take_latencies(state, look, selection, limits.performance_degradation)
+    state = _take_settled(state, look, selection, limits)
+    return _take_ratings(state, look, selection, limits)
+
+
+def _take_heads(state: EvidenceState, look: Look, selection: Selection, limits: Limits) -> EvidenceState:
+    """Errors, client errors, and what upstreams reported with their heads."""
+    ticks = [tick for tick in look.closed if tick.at >= state.closed_to]
+    if not ticks:
+        return state
+    errors = Weighing(state.errors, limits.error_rate)
+    client_errors = Weighing(state.client_errors, None)
+    dissatisfaction = Weighing(state.dissatisfaction, limits.dissatisfaction)
+    users, control = state.treatment_users, dict(state.control_minutes)
+    in_trial = 0
+    for tick in ticks:
+        cells = selection.cells(tick)
+        if not cells:
+            continue
+        when = selection.moment(tick.at)
+        errors.take([_errors(cell) for cell in cells], when)
+        client_errors.take([_client_errors(cell) for cell in cells], when)
+        dissatisfaction.take([_dissatisfaction(cell) for cell in cells], when)
+        users = seen(users, when.stretch, sum([cell.counts.answered for cell in cells if cell.treatment]))
+        controls = sum([cell.counts.answered for cell in cells if not cell.treatment])
+        control[when.minute] = control.get(when.minute, 0) + controls
+        if state.trial is not None and tick.at >= state.trial.since:
+            in_trial += controls
+    newest = state.minute(ticks[-1].at)
+    return replace(
+        state,
+        closed_to=ticks[-1].at + 1,
+        errors=errors.result(),
+        client_errors=client_errors.result(),
+        dissatisfaction=dissatisfaction.result(),
+        treatment_users=users,
+        control_minutes=tuple(item for item in control.items() if item[0] > newest - RECENT_MINUTES),
+        trial=state.trial and replace(state.trial, control=state.trial.control + in_trial),
+    )
+
+
+def _errors(cell: Cell) -> Outcomes:
+    counts = cell.counts
+    reached = counts.answered - counts.failed_over
+    return Outcomes(cell.treatment, cell.share, reached, counts.errors - counts.failed_over)
+
+
+def _client_errors(cell: Cell) -> Outcomes:
+    counts = cell.counts
+    return Outcomes(cell.treatment, cell.share, counts.answered - counts.failed_over, counts.client_errors)
+
+
+def _dissatisfaction(cell: Cell) -> Outcomes:
+    score = cell.counts.scores.get(Metric.USER_SATISFACTION)
+    if score is None:
+        return Outcomes(cell.treatment, cell.share, 0, 0)
+    return Outcomes(cell.treatment, cell.share, score.count, score.count - score.total)
+
+
+def _truncations(cell: Cell) -> Outcomes:
+    counts = cell.counts
+    return Outcomes(cell.treatment, cell.share, counts.answered - counts.errors, counts.truncated)
+
+
+def _take_settled(state: EvidenceState, look: Look, selection: Selection, limits: Limits) -> EvidenceState:
+    """Truncated streams; and how fast control was, for the thresholds to come."""
+    ticks = [tick for tick in look.settled if tick.at >= state.settled_to]
+    if not ticks:
+        return state
+    truncations = Weighing(state.truncations, limits.error_rate)
+    watch = timing.Watch(state.reference)
+    for tick in ticks:
+        watch.take(tick.at, selection.control(tick))
+        if cells := selection.cells(tick):
+            truncations.take([_truncations(cell) for cell in cells], selection.moment(tick.at))
+    return replace(
+        state, settled_to=ticks[-1].at + 1, truncations=truncations.result(), reference=watch.result()
+    )
+
+
+def _take_latencies(
+    state: EvidenceState, look: Look, selection: Selection, degradation: float | None
+) -> EvidenceState:
+    """Who was slow, tick by tick, as far as that is known of whole ticks; nobody without thresholds."""
+    settled = {tick.at: tick for tick in look.settled if tick.at >= state.timed_to}
+    thresholds = state.reference.thresholds
+    if degradation is None or not thresholds:
+        return replace(state, timed_to=max(settled) + 1) if settled else state
+    standing = {tick.at: tick for tick in look.standing if tick.at >= state.timed_to}
+    slowest = timing.milliseconds(timing.stretched(thresholds[-1], degradation))
+    weighings = [Weighing(guardrail, None) for guardrail in state.slowness]
+    timed_to = state.timed_to
+    for at, tick in sorted((standing | settled).items()):
+        cells, age = selection.cells(tick), look.reported_to - (at + look.interval)
+        if at not in settled and age < slowest and (age < 0 or not all(cell.counts.over for cell in cells)):
+            break
+        timed_to, when = at + 1, selection.moment(at)
+        for weighing, threshold in zip(weighings, thresholds, strict=True):
+            weighing.take(timing.outcomes(cells, threshold, degradation, age), when)
+    return replace(state, timed_to=timed_to, slowness=tuple([weighing.result() for weighing in weighings]))
+
+
+def _take_ratings(state: EvidenceState, look: Look, selection: Selection, limits: Limits) -> EvidenceState:
+    """Ratings that came apart from their requests, as they come."""
+    if not look.ratings:
+        return state
+    weighing = Weighing(state.dissatisfaction, limits.dissatisfaction)
+    when = replace(selection.moment(look.reported_to), stretch=None)
+    outcomes = (
+        Outcomes(ratings.arm == _TREATMENT, ratings.share, ratings.count, ratings.count - ratings.total)
+        for ratings in look.ratings
+    )
+    weighing.take(outcomes, when)
+    return replace(state, dissatisfaction=weighing.result())

@@ -14,6 +14,10 @@ from dataclasses import dataclass, replace
 
 from gateway.core.evidence.capital import FRESH, Capital
 
+MINUTE = 60_000
+"""Milliseconds."""
+RECENT_MINUTES = 10
+"""For so many minutes it is kept how many control requests were judged in each."""
 QUANTILES = (0.5, 0.75, 0.9)
 """Of control's latency: where slow begins, for each of the three comparisons of latency."""
 MOST_EXPOSURES = 64
@@ -123,6 +127,15 @@ class EvidenceState:
     treatment_users: Peak = Peak()
     trial: Trial | None = None
 
+    def minute(self, at: int) -> int:
+        """The minute of the process that holds a time."""
+        return max(0, at - self.began) // MINUTE
+
+    def recent_control(self, now: int) -> int:
+        """Control requests that were judged in the last ten minutes."""
+        since = self.minute(now) - RECENT_MINUTES
+        return sum(count for minute, count in self.control_minutes if minute > since)
+
     @property
     def share(self) -> float:
         """The largest share that treatment has on any route now; 0 before anything was exposed."""
@@ -157,12 +170,13 @@ def expose(state: EvidenceState, snapshot: int, shares: Mapping[str, float]) -> 
 
 
 def begin_trial(state: EvidenceState, at: int) -> EvidenceState:
-    """Treatment's share is capped from now on; what it is compared with begins afresh."""
+    """Treatment's share is capped from now on; what stands on a limit is compared afresh."""
+    afresh = FRESH.at(state.minute(at))
     return replace(
         state,
-        errors=replace(state.errors, relative=FRESH.at(_minutes(state, at)), strata=()),
-        truncations=replace(state.truncations, relative=FRESH.at(_minutes(state, at)), strata=()),
-        dissatisfaction=replace(state.dissatisfaction, relative=FRESH.at(_minutes(state, at)), strata=()),
+        errors=replace(state.errors, relative=afresh, strata=()),
+        truncations=replace(state.truncations, relative=afresh, strata=()),
+        dissatisfaction=replace(state.dissatisfaction, relative=afresh, strata=()),
         trial=Trial(at),
     )
 
@@ -188,7 +202,3 @@ def rebase(state: EvidenceState, shift: int) -> EvidenceState:
         reference=replace(state.reference, since=state.reference.since + shift),
         trial=None if trial is None else replace(trial, since=trial.since + shift),
     )
-
-
-def _minutes(state: EvidenceState, at: int) -> int:
-    return max(0, at - state.began) // 60_000

@@ -1,0 +1,98 @@
+"""Likelihood ratios of counts: how much better "worse by this odds ratio" explains them than "no worse".
+
+For every odds ratio of `capital.GRID` its logarithm. Each has an expectation of at most 1 (before the
+logarithm) while the hypothesis holds, whatever came before. Pure mathematics on counts.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from gateway.core.evidence.capital import GRID
+
+LONGEST_SUM = 5000
+"""Terms beyond which the sum over all tables is replaced by a bound of it."""
+LEAST_LIMIT = 1e-6
+"""A limit of zero is read as one in a million: no data ever is impossible, merely damning."""
+_PRECISION = 1e-16
+_LOG_GRID = tuple(map(math.log, GRID))
+_NOTHING = (0.0,) * len(GRID)
+
+
+def against_limit(limit: float, count: int, bad: float) -> tuple[float, ...]:
+    """For H0: each of `count` outcomes in [0, 1], which sum up to `bad`, has a mean of at most `limit`.
+
+    `(p/limit)**bad * ((1-p)/(1-limit))**(count-bad)` with p of the odds `ratio * limit/(1-limit)`, which
+    is `ratio**bad / (1 + limit * (ratio-1))**count`. By convexity it holds for outcomes between 0 and 1
+    too (Waudby-Smith and Ramdas, arXiv 2010.09686).
+    """
+    costs = _costs(max(limit, LEAST_LIMIT))
+    return tuple([bad * gain - count * cost for gain, cost in zip(_LOG_GRID, costs, strict=True)])
+
+
+@lru_cache(maxsize=64)
+def _costs(limit: float) -> tuple[float, ...]:
+    return tuple(math.log1p(limit * (ratio - 1.0)) for ratio in GRID)
+
+
+def against_control(
+    treatment: int, treatment_bad: float, control: int, control_bad: float
+) -> tuple[float, ...]:
+    """For H0: a bad outcome is no likelier in treatment than in control, however likely it is in both.
+
+    Given how many were bad in all, where they fell says everything: Fisher's noncentral hypergeometric
+    distribution, exact for whole numbers. Where the sum would be long, or scores are not whole, Hoeffding's
+    bound by sampling with replacement (1963, theorem 4) on the smaller arm is used: less, never more.
+    """
+    total_bad = treatment_bad + control_bad
+    if not (treatment and control and 0 < total_bad < treatment + control):
+        return _NOTHING
+    terms = min(treatment, total_bad) - max(0, total_bad - control)
+    if terms <= LONGEST_SUM and float(treatment_bad).is_integer() and float(control_bad).is_integer():
+        return _hypergeometric(treatment, int(treatment_bad), control, int(total_bad))
+    rate = total_bad / (treatment + control)
+    if treatment <= control:
+        return against_limit(rate, treatment, treatment_bad)
+    costs = (math.log1p(rate * (1.0 / ratio - 1.0)) for ratio in GRID)
+    return tuple([-control_bad * gain - control * cost for gain, cost in zip(_LOG_GRID, costs, strict=True)])
+
+
+def _hypergeometric(treatment: int, treatment_bad: int, control: int, total_bad: int) -> tuple[float, ...]:
+    everything = _log_choose(treatment + control, total_bad)
+    return tuple(
+        [
+            treatment_bad * gain + everything - _log_sum(treatment, control, total_bad, ratio, gain)
+            for ratio, gain in zip(GRID, _LOG_GRID, strict=True)
+        ]
+    )
+
+
+def _log_sum(n: int, m: int, s: int, ratio: float, log_ratio: float) -> float:
+    """ln sum_j C(n, j) C(m, s-j) ratio**j, from its largest term outwards until nothing is added."""
+    mode = _mode(n, m, s, ratio)
+    largest = _log_choose(n, mode) + _log_choose(m, s - mode) + mode * log_ratio
+    total = term = 1.0
+    for j in range(mode, min(n, s)):
+        term *= ratio * (n - j) * (s - j) / ((j + 1) * (m - s + j + 1))
+        total += term
+        if term < _PRECISION * total:
+            break
+    term = 1.0
+    for j in range(mode, max(0, s - m), -1):
+        term *= j * (m - s + j) / (ratio * (n - j + 1) * (s - j + 1))
+        total += term
+        if term < _PRECISION * total:
+            break
+    return largest + math.log(total)
+
+
+def _mode(n: int, m: int, s: int, ratio: float) -> int:
+    """Where the terms are largest (Liao and Rosen 2001), in the form without cancellation."""
+    a, b, c = ratio - 1.0, (n + s + 2) * ratio + m - s, ratio * (n + 1) * (s + 1)
+    mode = math.floor(2.0 * c / (b + math.sqrt(b * b - 4.0 * a * c)))
+    return min(max(mode, 0, s - m), n, s)
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)

@@ -1,0 +1,90 @@
+"""Slow or not: where slow begins, when a tick can be judged by it, and who was slow in it.
+
+Slow is beyond a quantile of what control took in its previous hour, and for treatment beyond that much
+stretched by what it may be slower. The thresholds only cut: what is compared are requests of the same
+moment, for to compare with stale latencies is to convict treatment of whatever drifts in both arms.
+
+A request that is still open is slow as soon as it is older than its threshold, a client that left if it
+had waited longer, else it says nothing, as do failures: they are a guardrail of their own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from gateway.core.evidence.selection import Cell
+from gateway.core.evidence.state import QUANTILES, Reference
+from gateway.core.evidence.weighing import Outcomes
+from gateway.model.ticks import LATENCY_BASE, Counts, log_latency
+
+FIRST_MILLISECONDS = 300_000
+"""How long control is looked at before there is a threshold at all."""
+MILLISECONDS = 3_600_000
+"""How long control is looked at before the thresholds are moved."""
+LEAST_REQUESTS = 200
+"""Successes of control without which it was not looked at for long enough."""
+
+
+class Watch:
+    """A reference while control's latencies are taken into it."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._thresholds = reference.thresholds
+        self._since = reference.since
+        self._latencies = dict(reference.latencies)
+        self._successes = sum(self._latencies.values())
+
+    def result(self) -> Reference:
+        """The reference with everything that was taken in."""
+        return Reference(self._thresholds, self._since, tuple(sorted(self._latencies.items())))
+
+    def take(self, at: int, control: Iterable[Counts]) -> None:
+        """Take control's successes of a settled tick in; the thresholds move when their time has come."""
+        length = MILLISECONDS if self._thresholds else FIRST_MILLISECONDS
+        if at - self._since >= length and self._successes >= LEAST_REQUESTS:
+            self._thresholds = tuple(self._quantile(share) for share in QUANTILES)
+            self._since = at
+            self._latencies.clear()
+            self._successes = 0
+        for counts in control:
+            for bucket, count in counts.latencies.items():
+                self._latencies[bucket] = self._latencies.get(bucket, 0) + count
+                self._successes += count
+
+    def _quantile(self, share: float) -> int:
+        """The bucket that `share` of the successes do not exceed."""
+        below = 0
+        for bucket, count in sorted(self._latencies.items()):
+            below += count
+            if below >= share * self._successes:
+                return bucket
+        raise ValueError("no successes")
+
+
+def stretched(threshold: int, degradation: float) -> int:
+    """The threshold of treatment: a bucket that holds no latency below `1 + degradation` times control's."""
+    return threshold + math.ceil(math.log1p(degradation) / math.log(LATENCY_BASE) - 1e-9)
+
+
+def milliseconds(threshold: int) -> float:
+    """The latency from which on a request is slower than a threshold bucket."""
+    return math.exp(log_latency(threshold + 0.5)) * 1000.0
+
+
+def outcomes(cells: Iterable[Cell], threshold: int, degradation: float, age: float) -> list[Outcomes]:
+    """Who was slow. The open ones are older than `age`, in milliseconds."""
+    found = []
+    for cell in cells:
+        limit = stretched(threshold, degradation) if cell.treatment else threshold
+        counts = cell.counts
+        slow = _beyond(counts.latencies, limit) + _beyond(counts.left, limit)
+        fast = sum(count for bucket, count in counts.latencies.items() if bucket <= limit)
+        if age >= milliseconds(limit):
+            slow += counts.started - counts.ended
+        found.append(Outcomes(cell.treatment, cell.share, slow + fast, slow))
+    return found
+
+
+def _beyond(latencies: Mapping[int, int], limit: int) -> int:
+    return sum([count for bucket, count in latencies.items() if bucket > limit])

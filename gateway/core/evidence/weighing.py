@@ -1,0 +1,146 @@
+"""One guardrail while outcomes are taken into it: bets on each tick, comparisons by stratum.
+
+A stratum is a run of requests that were drawn alike, and compared as a whole: treatment's share is the
+same for all of them, so that whatever drifts in both arms touches each arm by chance alone. It is compared
+as soon as both arms are in it in sufficient number, and is never continued over a change of the share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from gateway.core.evidence import odds
+from gateway.core.evidence.capital import Capital
+from gateway.core.evidence.state import Guardrail, Peak, Stratum
+
+LARGEST_NEED = 50
+"""Outcomes that are enough for a stratum, whatever the share."""
+NEED_IN_SMALLER_ARM = 10
+"""Outcomes of the smaller arm, in expectation, that are enough for a stratum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """So many outcomes of one arm, so many of them bad.
+
+    `share` is treatment's among the requests that they were drawn with; None where that is not known.
+    """
+
+    treatment: bool
+    share: float | None
+    count: int
+    bad: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When outcomes come: the minute of the process, the stretch that their users were marked in (None
+    where they are not), and the shares that requests are drawn with by now."""
+
+    minute: int
+    stretch: int | None
+    shares: Collection[float]
+
+
+def need(share: float) -> float:
+    """How many outcomes a stratum with this share waits for."""
+    return min(LARGEST_NEED, NEED_IN_SMALLER_ARM / min(share, 1.0 - share))
+
+
+def seen(peak: Peak, stretch: int | None, users: int) -> Peak:
+    """The bound after so many users more; without marks each is taken for a user of its own."""
+    if stretch is None:
+        return Peak(peak.stretch, peak.marked, peak.most + users)
+    marked = users + (peak.marked if stretch == peak.stretch else 0)
+    return Peak(stretch, marked, max(peak.most, marked))
+
+
+class Weighing:
+    """Takes outcomes of one kind in, tick by tick."""
+
+    def __init__(self, guardrail: Guardrail, limit: float | None) -> None:
+        """`limit` is the largest share that may be bad; None: treatment is only compared with control."""
+        self._limit = limit
+        self._treatment = guardrail.treatment
+        self._control = guardrail.control
+        self._relative = guardrail.relative
+        self._strata = {stratum.share: stratum for stratum in guardrail.strata}
+        self._count = guardrail.count
+        self._bad = guardrail.bad
+        self._compared = guardrail.compared
+        self._users = guardrail.users
+
+    def result(self) -> Guardrail:
+        """The guardrail with everything that was taken in."""
+        return Guardrail(
+            self._treatment,
+            self._control,
+            self._relative,
+            tuple(self._strata.values()),
+            self._count,
+            self._bad,
+            self._compared,
+            self._users,
+        )
+
+    def take(self, outcomes: Iterable[Outcomes], when: Moment) -> None:
+        """Take the outcomes of one tick in."""
+        treated = controls = 0
+        treated_bad = controls_bad = 0.0
+        touched = set()
+        for part in outcomes:
+            if not part.count:
+                continue
+            if part.treatment:
+                treated += part.count
+                treated_bad += part.bad
+            else:
+                controls += part.count
+                controls_bad += part.bad
+            if part.share is not None and 0.0 < part.share < 1.0:
+                self._strata[part.share] = _joined(self._strata.get(part.share), part.share, part)
+                touched.add(part.share)
+        if treated:
+            self._count += treated
+            self._bad += treated_bad
+            self._users = seen(self._users, when.stretch, int(treated_bad))
+            self._treatment = self._bet(self._treatment, treated, treated_bad, when)
+        if controls:
+            self._control = self._bet(self._control, controls, controls_bad, when)
+        self._compare(touched, when)
+
+    def _bet(self, capital: Capital, count: int, bad: float, when: Moment) -> Capital:
+        if self._limit is None:
+            return capital
+        return capital.after(odds.against_limit(self._limit, count, bad), when.minute)
+
+    def _compare(self, touched: Collection[float], when: Moment) -> None:
+        """Compare within the strata that have enough, and those that nothing will come to any more."""
+        for share, stratum in list(self._strata.items()):
+            both = stratum.treatment > 0 and stratum.control > 0
+            enough = both and stratum.treatment + stratum.control >= need(share)
+            if not enough and (share in touched or share in when.shares):
+                continue
+            del self._strata[share]
+            if both:
+                self._compared += stratum.treatment
+                ratios = odds.against_control(
+                    stratum.treatment, stratum.treatment_bad, stratum.control, stratum.control_bad
+                )
+                self._relative = self._relative.after(ratios, when.minute)
+
+
+def _joined(stratum: Stratum | None, share: float, part: Outcomes) -> Stratum:
+    known = Stratum(share) if stratum is None else stratum
+    if part.treatment:
+        return Stratum(
+            share,
+            known.treatment + part.count,
+            known.treatment_bad + part.bad,
+            known.control,
+            known.control_bad,
+        )
+    return Stratum(
+        share, known.treatment, known.treatment_bad, known.control + part.count, known.control_bad + part.bad
+    )
