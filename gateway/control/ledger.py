@@ -10,7 +10,7 @@ It knows nothing of Prometheus and nothing of the status page; both read it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.model.codec import decode, encode
 from gateway.model.observation import (
@@ -34,6 +34,7 @@ class Totals:
     failovers: tuple[tuple[str, str, int], ...]
     """(route, reason, count)."""
     records_dropped: int
+    reports_refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def add_up(parts: Iterable[Observation | Totals]) -> Totals:
     routes: dict[tuple[str, str], _RouteSum] = {}
     overhead = NOTHING.overhead
     failovers: dict[tuple[str, str], int] = {}
-    records_dropped = 0
+    records_dropped = reports_refused = 0
     for part in parts:
         for counts in part.routes:
             routes.setdefault((counts.route, counts.arm), _RouteSum()).add(counts)
@@ -72,11 +73,13 @@ def add_up(parts: Iterable[Observation | Totals]) -> Totals:
         for route, reason, count in part.failovers:
             failovers[route, reason] = failovers.get((route, reason), 0) + count
         records_dropped += part.records_dropped
+        reports_refused += part.reports_refused
     return Totals(
         tuple(total.counts(*key) for key, total in sorted(routes.items())),
         overhead,
         tuple((route, reason, count) for (route, reason), count in sorted(failovers.items())),
         records_dropped,
+        reports_refused,
     )
 
 
@@ -129,6 +132,10 @@ class Ledger:
         for report in reports:
             if report.incarnation not in self._folded:
                 self._reports[report.incarnation] = report
+
+    def note_dropped(self, records: int) -> None:
+        """Records were lost on this side of the link."""
+        self._retired = replace(self._retired, records_dropped=self._retired.records_dropped + records)
 
     def retire(self, live_pids: Collection[int]) -> None:
         """Note which processes still run; fold in the reports of those that are long gone."""

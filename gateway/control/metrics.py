@@ -105,7 +105,12 @@ def _traffic(totals: Totals) -> Iterable[Metric]:
     dropped = CounterMetricFamily(
         "gateway_records_dropped", "Records lost to a full queue", value=totals.records_dropped
     )
-    return requests, duration, first_byte, overhead, failovers, dropped
+    refused = CounterMetricFamily(
+        "gateway_reported_values_refused",
+        "Values in X-Gateway-Metric without sense",
+        value=totals.reports_refused,
+    )
+    return requests, duration, first_byte, overhead, failovers, dropped, refused
 
 
 def _add_histogram(

@@ -92,6 +92,7 @@ class Operations:
 
     def __init__(self, parts: Parts, now: Callable[[], float] = time.time) -> None:
         self.state_bytes = 0
+        self._records_dropped = 0
         self._parts = parts
         self._now = now
         self._metrics = Metrics(parts.ledger, self._gauges)
@@ -101,6 +102,9 @@ class Operations:
     def observe(self) -> None:
         """Take in what the workers reported since the last time."""
         self._parts.ledger.take(self._parts.link.drain())
+        dropped = self._parts.link.records_dropped
+        self._parts.ledger.note_dropped(dropped - self._records_dropped)
+        self._records_dropped = dropped
         self._parts.ledger.retire(self._parts.live_pids())
 
     def not_ready(self) -> str:

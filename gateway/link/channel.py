@@ -118,12 +118,13 @@ def _ignore(_: object) -> None:
 class _Peer:
     """One live worker, as the control process's end sees it. `due` is what it has still to be sent."""
 
-    __slots__ = ("due", "end", "pid", "serves")
+    __slots__ = ("due", "end", "incarnation", "pid", "serves")
 
     def __init__(self, pid: int, end: socket.socket, due: set[PacketKind]) -> None:
         self.pid = pid
         self.end = end
         self.due = due
+        self.incarnation = ""
         self.serves = 0
 
 
@@ -138,6 +139,7 @@ class ControlChannel:
         self._keep = keep
         self._peers: dict[int, _Peer] = {}
         self._observations: dict[str, Observation] = {}
+        self._gone: set[str] = set()
         self._records = RecordQueue()
         self._snapshot_memory: int | None = None
         self._health: bytes | None = None
@@ -159,7 +161,7 @@ class ControlChannel:
         self._flush()
 
     def detach(self, pid: int) -> None:
-        """Forget a worker that ended. Its last observation stays."""
+        """Forget a worker that ended. Its last observation stays until it was drained."""
         if (peer := self._peers.get(pid)) is not None:
             self._receive(peer)  # what it said last may still lie there
             self._drop(peer)
@@ -184,7 +186,11 @@ class ControlChannel:
 
     def drain(self) -> list[Observation]:
         """See `link.api.ControlEnd`."""
-        return list(self._observations.values())
+        observations = list(self._observations.values())
+        for incarnation in self._gone:
+            self._observations.pop(incarnation, None)
+        self._gone.clear()
+        return observations
 
     def drain_records(self) -> list[RecordBatch]:
         """See `link.api.ControlEnd`."""
@@ -235,6 +241,7 @@ class ControlChannel:
     def _drop(self, peer: _Peer) -> None:
         if self._peers.get(peer.pid) is peer:
             del self._peers[peer.pid]
+            self._gone.add(peer.incarnation)
             asyncio.get_running_loop().remove_reader(peer.end)
             peer.end.close()
             self._changed.set()
@@ -261,6 +268,7 @@ class ControlChannel:
             raise MalformedPacket(f"{packet.kind.name} is not for the control process")
         observation = decode(Observation, packet.payload)
         self._observations[observation.incarnation] = observation
+        peer.incarnation = observation.incarnation
         if observation.snapshot > peer.serves:
             peer.serves = observation.snapshot
             self._changed.set()

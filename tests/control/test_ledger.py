@@ -36,6 +36,16 @@ def test_workers_add_up() -> None:
     assert sum(totals.overhead.buckets) == 2
 
 
+def test_records_lost_on_this_side_of_the_link_count_for_ever() -> None:
+    """They come on top of what workers lost, and a restart of the control process keeps them."""
+    ledger = Ledger()
+    ledger.take([make_observation("a", 11, make_counts(requests=ok(5)))])
+    ledger.note_dropped(3)
+    ledger.note_dropped(4)
+    assert ledger.totals().records_dropped == 8
+    assert Ledger.restore(ledger.encoded()).totals().records_dropped == 8
+
+
 def test_a_repeated_report_adds_nothing_and_a_newer_one_replaces() -> None:
     """Reports are cumulative: the newest of a worker is the whole truth about it."""
     ledger = Ledger()

@@ -14,9 +14,14 @@ import pytest
 from gateway.link import packets
 from gateway.link.channel import ControlChannel, WorkerChannel
 from gateway.link.packets import PacketKind
+from gateway.link.queue import MOST_WAITING as MOST_HELD
+from gateway.link.queue import RecordQueue
 from gateway.model.codec import decode, encode
 from gateway.model.observation import Histogram, Observation
+from gateway.model.records import MOST_RECORDS, RECORD, REQUEST, RecordBatch
 from gateway.model.snapshot import Snapshot
+from gateway.model.ticks import Series
+from gateway.proxy.records import MOST_WAITING, Records
 from tests.support.snapshots import make_snapshot
 
 FIRST = make_snapshot()
@@ -122,13 +127,111 @@ async def test_a_write_is_acknowledged_when_every_live_worker_serves_it(seam: Se
 
 
 async def test_the_newest_report_of_every_worker_ever_is_there(seam: Seam):
-    """Also of one that ended, whose last words were still on the way."""
+    """Also of one that ended, whose last words were still on the way; then it is forgotten."""
+    worker, other = seam.worker(), seam.worker()
+    other.record(observation("b", 1))
+    worker.record(observation("a", 1))
+    worker.record(observation("a", 2))
+    worker.close()
+    seam.control.detach(1)
+    await until(lambda: [report.incarnation for report in seam.control.drain()] == ["b"])
+
+
+async def test_last_words_are_given_out_before_they_are_forgotten(seam: Seam):
+    """What a worker said as it died counts."""
     worker = seam.worker()
     worker.record(observation("a", 1))
     worker.record(observation("a", 2))
     worker.close()
     seam.control.detach(1)
     assert [(report.incarnation, report.snapshot) for report in seam.control.drain()] == [("a", 2)]
+    assert seam.control.drain() == []
+
+
+def batch(incarnation: str, number: int, user: int = 7) -> RecordBatch:
+    """So many records of a user."""
+    series = {3: Series(1, "default", "treatment", "exp", "b", True)}
+    record = RECORD.pack(user, 3, REQUEST, 0.25)
+    return RecordBatch(incarnation, series, ("accuracy",), record * number)
+
+
+async def test_records_arrive_as_they_were_made_and_once(seam: Seam):
+    """Full batches of two workers, in order; what was fetched is not there again."""
+    one, other = seam.worker(), seam.worker()
+    sent = [batch("a", MOST_RECORDS), batch("a", 1, user=2**64 - 1), batch("b", 5)]
+    assert one.send_records(sent[0])
+    assert one.send_records(sent[1])
+    assert other.send_records(sent[2])
+    came: list[RecordBatch] = []
+
+    def all_came() -> bool:
+        came.extend(seam.control.drain_records())
+        return len(came) >= 3
+
+    await until(all_came)
+    assert sorted(came, key=lambda one: (one.incarnation, -len(one))) == sent
+    assert seam.control.drain_records() == []
+
+
+async def test_records_that_cannot_leave_now_are_the_senders(seam: Seam):
+    """A control process that reads nothing fills the buffer: the worker is told, and never waits."""
+    near, far = packets.pair()
+    worker = WorkerChannel(far, version(1))
+    took = 0
+    while worker.send_records(batch("a", MOST_RECORDS)):
+        took += 1
+        assert took < 1000
+    assert packets.receive(near) is not None
+    assert worker.send_records(batch("a", MOST_RECORDS))
+    near.close()
+    assert not worker.send_records(batch("a", 1))
+    worker.close()
+
+
+async def test_a_worker_s_buffer_of_records_waits_for_the_other_side_and_is_bounded():
+    """Nothing is repeated, nothing is lost without being counted."""
+    came: list[RecordBatch] = []
+    open_now = False
+
+    def send(one: RecordBatch) -> bool:
+        if open_now:
+            came.append(one)
+        return open_now
+
+    records = Records("a")
+    records.send = send
+    records.follow(("accuracy",))
+    key = Series(1, "default", "treatment", "exp", "b")
+    surplus = 3 * MOST_RECORDS
+    for user in range(MOST_WAITING * MOST_RECORDS + surplus):
+        records.add(user, 1, key, REQUEST, 0.5)
+    records.flush()
+    open_now = True
+    records.flush()
+    records.flush()
+    assert records.dropped == surplus
+    users = [record.user for one in came for record in one.records()]
+    assert users == list(range(MOST_WAITING * MOST_RECORDS))
+    records.add(9, 1, key, 1, 0.75)
+    records.follow(("mood",))
+    records.add(9, 1, key, 1, -2.0)
+    records.flush()
+    assert [(one.metrics, [record.value for record in one.records()]) for one in came[-2:]] == [
+        (("accuracy",), [0.75]),
+        (("mood",), [-2.0]),
+    ]
+
+
+def test_records_that_nobody_fetches_are_dropped_and_counted():
+    """The control process holds so many and no more; the oldest are whole."""
+    queue = RecordQueue()
+    for number in range(MOST_HELD // MOST_RECORDS + 2):
+        queue.put(batch(str(number), MOST_RECORDS))
+    assert queue.dropped == 2 * MOST_RECORDS
+    taken = queue.take()
+    assert (taken[0].incarnation, sum(map(len, taken))) == ("0", MOST_HELD)
+    queue.put(batch("later", 1))
+    assert [one.incarnation for one in queue.take()] == ["later"]
 
 
 async def test_a_worker_that_reads_nothing_gets_the_newest_once_it_does(seam: Seam):
@@ -161,6 +264,7 @@ async def test_a_worker_that_loses_its_link_serves_on(seam: Seam):
         (PacketKind.HEALTH, b"[[1]]"),
         (PacketKind.HEALTH, b"7"),
         (PacketKind.OBSERVATION, b"{}"),
+        (PacketKind.RECORDS, b"[]\n"),
         (PacketKind.RELOAD, b""),
     ],
 )
@@ -196,9 +300,13 @@ async def test_nonsense_from_a_worker_is_forgotten(seam: Seam):
     worker = seam.worker()
     packets.send(seam.far_ends[0], PacketKind.OBSERVATION, b"[]")
     packets.send(seam.far_ends[0], PacketKind.PLAN, b"")
+    packets.send(seam.far_ends[0], PacketKind.RECORDS, b'["a",[],[]]')
+    packets.send(seam.far_ends[0], PacketKind.RECORDS, b'["a",[],[]]\n' + bytes(23))
+    packets.send(seam.far_ends[0], PacketKind.RECORDS, b"")
     seam.far_ends[0].send(b"\xff")
     worker.record(observation("a", 1))
     await until(lambda: len(seam.control.drain()) == 1)
+    assert seam.control.drain_records() == []
 
 
 async def test_publishing_leaks_no_memory_descriptor(seam: Seam):
