@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.model.observation import Observation, TickReports
 from gateway.model.scores import Score
@@ -95,9 +95,9 @@ class Fold:
         self._forget()
         return Progress(closed, settled)
 
-    def standing(self) -> Iterable[Tick]:
-        """Every tick that is not settled, as it stands now."""
-        return map(self._merged, self._beginnings(self.settled_to))
+    def standing(self, since: int = 0) -> Iterable[Tick]:
+        """Every tick that is not settled, from `since` on, as it stands now."""
+        return map(self._merged, self._beginnings(max(since, self.settled_to)))
 
     @property
     def reported_to(self) -> int:
@@ -130,8 +130,10 @@ class Fold:
     def _merged(self, at: int) -> Tick:
         merged: dict[Series, Counts] = {}
         for worker in self._workers.values():
+            dead = worker.pid not in self._live
             for series, counts in worker.ticks.get(at, ("", {}))[1].items():
-                merged[series] = add(merged[series], counts) if series in merged else counts
+                known = abandoned(counts) if dead else counts
+                merged[series] = add(merged[series], known) if series in merged else known
         return Tick(at, merged)
 
     def _forget(self) -> None:
@@ -148,6 +150,15 @@ class Fold:
 def _of(worker: _Worker, at: int) -> Iterable[Counts]:
     held = worker.ticks.get(at)
     return () if held is None else held[1].values()
+
+
+def abandoned(counts: Counts) -> Counts:
+    """The counts of a worker that died: what it had open is withdrawn, and over."""
+    if counts.over and counts.heads_known:
+        return counts
+    return replace(
+        counts, withdrawn=max(counts.withdrawn, counts.started - counts.answered), ended=counts.started
+    )
 
 
 _NO_SCORE = Score()

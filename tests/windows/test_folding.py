@@ -276,6 +276,21 @@ def test_what_a_dead_worker_left_open_is_withdrawn_in_both_arms() -> None:
         assert sums(progress.settled, arm) == (3, 2, 2)
 
 
+def test_nobody_waits_any_more_in_a_dead_worker() -> None:
+    """Its open requests are over in the ticks as they stand, too: they must not pass for slow ones."""
+    scene = Scene(2)
+    scene.worker.serve(TREATMENT)
+    scene.worker.start(CONTROL)
+    scene.workers[1].start(TREATMENT)
+    scene.after(0)
+    scene.live.remove(1)
+    scene.after(5)
+    (tick,) = scene.fold.standing()
+    open_ones = {series.arm: counts.started - counts.ended for series, counts in tick.counts.items()}
+    assert open_ones == {"treatment": 0, "control": 1}
+    assert list(scene.fold.standing(tick.at + 1)) == []
+
+
 def test_last_words_of_a_dead_worker_count() -> None:
     """Its last report may be read after it was seen dead."""
     scene = Scene(2)
