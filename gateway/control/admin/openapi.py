@@ -5,34 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import __version__
-
-_JSON = "application/json"
-_TIME = {"type": ["string", "null"], "format": "date-time"}
-_NUMBER = {"type": ["number", "null"]}
-_TEXT = {"type": ["string", "null"]}
-
-
-def _answer(description: str, schema: dict[str, Any], content_type: str = _JSON) -> dict[str, Any]:
-    return {"description": description, "content": {content_type: {"schema": schema}}}
-
-
-def _problems(*statuses: int) -> dict[str, Any]:
-    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
-
-
-def _parameter(name: str, description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
-def _get(summary: str, schema: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "get": {
-            "summary": summary,
-            "parameters": list(parameters),
-            "responses": {"200": _answer("The answer", schema)} | _problems(400, 401, 403),
-        }
-    }
-
+from gateway.control.admin.schemas import (
+    NUMBER,
+    TEXT,
+    TIME,
+    answer,
+    array_of,
+    get,
+    object_of,
+    parameter,
+    probe,
+    write,
+)
 
 _GATE_PARAMETER = {
     "name": "gate",
@@ -45,101 +29,66 @@ _GATE_PARAMETER = {
 
 def _step(summary: str, order: str, *problems: int, gate: bool = False) -> dict[str, Any]:
     """A write that has the rollout take a step."""
-    described = _write(summary, order, _STANDING, 409, 412, 503, *problems, conditional=True)
+    described = write(summary, order, _STANDING, 409, 412, 503, *problems, conditional=True)
     if gate:
         described["post"]["parameters"].append(_GATE_PARAMETER)
     return described
 
 
-def _write(
-    summary: str, order: str, answer: dict[str, Any], *problems: int, conditional: bool = False
-) -> dict[str, Any]:
-    if_match = {
-        "name": "If-Match",
-        "in": "header",
-        "description": "The state's version, as the ETag of status shows it",
-        "schema": {"type": "string"},
-    }
-    body = {"content": {_JSON: {"schema": {"$ref": f"#/components/schemas/{order}"}}}}
-    return {
-        "post": {
-            "summary": summary,
-            "parameters": [if_match] if conditional else [],
-            "requestBody": body,
-            "responses": {"200": _answer("Done", answer)} | _problems(400, 401, 403, 408, 413, *problems),
-        }
-    }
-
-
-def _probe(summary: str, *problems: int) -> dict[str, Any]:
-    text = {"type": "string"}
-    answers = {"200": _answer("Yes", text, "text/plain")}
-    answers |= {str(status): _answer("No, and why", text, "text/plain") for status in problems}
-    return {"get": {"summary": summary, "security": [], "responses": answers | _problems(403)}}
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _list(items: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "array", "items": items}
-
-
-_LATENCY = _object(mean=_NUMBER, p50=_NUMBER, p90=_NUMBER, p99=_NUMBER)
-_ARM = _object(
+_LATENCY = object_of(mean=NUMBER, p50=NUMBER, p90=NUMBER, p99=NUMBER)
+_ARM = object_of(
     requests={"type": "integer"},
     failures={"type": "integer"},
-    error_rate=_NUMBER,
+    error_rate=NUMBER,
     latency=_LATENCY,
     time_to_first_byte=_LATENCY,
     inflight={"type": "integer"},
     outcomes={"type": "object", "additionalProperties": {"type": "integer"}},
 )
-_LATCH = _object(
+_LATCH = object_of(
     engaged={"type": "boolean"},
     number={"type": "integer"},
-    kind=_TEXT,
-    reason=_TEXT,
-    operator=_TEXT,
-    since=_TIME,
+    kind=TEXT,
+    reason=TEXT,
+    operator=TEXT,
+    since=TIME,
     durable={"type": "boolean"},
 )
-_WORKER = _object(
+_WORKER = object_of(
     pid={"type": "integer"},
     slot={"type": "integer"},
-    since=_TIME,
+    since=TIME,
     snapshot={"type": ["integer", "null"]},
     connections={"type": ["integer", "null"]},
     inflight={"type": ["integer", "null"]},
 )
 _VERDICT = {"type": "string", "enum": ["pending", "pass", "fail", "inconclusive"]}
-_FINDING = _object(
+_FINDING = object_of(
     metric={"type": "string"},
     verdict=_VERDICT,
-    value=_NUMBER,
+    value=NUMBER,
     threshold={"type": "number"},
     comparison={"type": "string"},
     reason={"type": "string"},
 )
-_GATE = _object(
+_GATE = object_of(
     id={"type": "string"},
     transition={"type": "string"},
     type={"type": "string"},
     verdict=_VERDICT,
-    value=_NUMBER,
+    value=NUMBER,
     threshold={"type": "number"},
     reason={"type": "string"},
-    findings=_list(_FINDING),
+    findings=array_of(_FINDING),
 )
 _STANDS: dict[str, Any] = {
     "version": {"type": "integer"},
     "phase": {"type": "string"},
-    "phase_since": _TIME,
+    "phase_since": TIME,
     "mode": {"type": "string", "enum": ["running", "paused", "draining", "latched"]},
     "paused": {"type": "boolean"},
     "user_percentage": {"type": "number"},
-    "ceiling": _NUMBER,
+    "ceiling": NUMBER,
 }
 _ACKNOWLEDGED: dict[str, Any] = {
     "latched": {"type": "boolean"},
@@ -148,45 +97,47 @@ _ACKNOWLEDGED: dict[str, Any] = {
         "description": "Whether every worker serves by it already; those that do not will",
     },
 }
-_STANDING = _object(**_STANDS, **_ACKNOWLEDGED)
-_STATUS = _object(
+_STANDING = object_of(**_STANDS, **_ACKNOWLEDGED)
+_STATUS = object_of(
     **_STANDS,
-    next_phase=_TEXT,
-    previous_phase=_TEXT,
-    percentage_after_release=_NUMBER,
+    next_phase=TEXT,
+    previous_phase=TEXT,
+    percentage_after_release=NUMBER,
     service_seconds={"type": "number"},
-    gates=_list(_GATE),
-    running_tests=_list({"type": "string"}),
-    holds=_list(_object(kind={"type": "string"}, reason={"type": "string"}, since=_TIME)),
+    gates=array_of(_GATE),
+    running_tests=array_of({"type": "string"}),
+    holds=array_of(object_of(kind={"type": "string"}, reason={"type": "string"}, since=TIME)),
     drain={"type": ["object", "null"]},
-    automatic_off=_list({"type": "string"}),
-    schedule=_list(_object(transition={"type": "string"}, gate={"type": "string"}, earliest=_TIME)),
+    automatic_off=array_of({"type": "string"}),
+    schedule=array_of(object_of(transition={"type": "string"}, gate={"type": "string"}, earliest=TIME)),
     latch=_LATCH,
-    arms=_object(control=_ARM, treatment=_ARM),
-    alerts=_list(_object(type={"type": "string"}, severity={"type": "string"}, message={"type": "string"})),
-    workers=_list(_WORKER),
-    config=_object(digest={"type": "string"}, loaded_at=_TIME, error=_TEXT, file_differs={"type": "boolean"}),
+    arms=object_of(control=_ARM, treatment=_ARM),
+    alerts=array_of(
+        object_of(type={"type": "string"}, severity={"type": "string"}, message={"type": "string"})
+    ),
+    workers=array_of(_WORKER),
+    config=object_of(digest={"type": "string"}, loaded_at=TIME, error=TEXT, file_differs={"type": "boolean"}),
     gateway={"type": "object"},
 )
-_EVENT = _object(
-    at=_TIME,
+_EVENT = object_of(
+    at=TIME,
     type={"type": "string"},
     operator={"type": "string"},
     reason={"type": "string"},
-    **{"from": _TEXT, "to": _TEXT},
+    **{"from": TEXT, "to": TEXT},
     evidence={"type": "object"},
     digest={"type": "string"},
 )
-_EXPLANATION = _object(
+_EXPLANATION = object_of(
     user={"type": "string"},
-    route=_TEXT,
+    route=TEXT,
     phase={"type": "string"},
-    arm=_TEXT,
-    reason=_TEXT,
-    group=_TEXT,
-    experiment=_TEXT,
+    arm=TEXT,
+    reason=TEXT,
+    group=TEXT,
+    experiment=TEXT,
     enrolment={"type": ["object", "null"]},
-    ranges=_list({"type": "object"}),
+    ranges=array_of({"type": "object"}),
     snapshot={"type": "integer"},
 )
 _ORDER_KEYS = {
@@ -236,38 +187,38 @@ DOCUMENT: dict[str, Any] = {
     "info": {"title": "gateway admin API", "version": __version__},
     "security": [{"token": []}, {}],
     "paths": {
-        "/livez": _probe("Does the control process answer?"),
-        "/healthz": _probe("The same as /livez"),
-        "/readyz": _probe("Does the gateway serve?", 503),
-        "/metrics": _probe("Metrics for Prometheus"),
-        "/openapi.json": _get("This document", {"type": "object"}),
-        "/api/v1/status": _get("The gateway at a glance", _STATUS),
-        "/api/v1/history": _get(
+        "/livez": probe("Does the control process answer?"),
+        "/healthz": probe("The same as /livez"),
+        "/readyz": probe("Does the gateway serve?", 503),
+        "/metrics": probe("Metrics for Prometheus"),
+        "/openapi.json": get("This document", {"type": "object"}),
+        "/api/v1/status": get("The gateway at a glance", _STATUS),
+        "/api/v1/history": get(
             "What happened, by whom and why; newest last",
-            _list(_EVENT),
-            _parameter(
+            array_of(_EVENT),
+            parameter(
                 "limit",
                 "How many of the newest events",
                 {"type": "integer", "minimum": 1, "maximum": 500, "default": 100},
             ),
         ),
-        "/api/v1/explain": _get(
+        "/api/v1/explain": get(
             "Which arm serves a user, and why",
             _EXPLANATION,
-            _parameter("user", "The user id; empty for a request without one", {"type": "string"}),
-            _parameter("path", "The request's path", {"type": "string", "default": "/"}),
-            _parameter("method", "The request's method", {"type": "string", "default": "GET"}),
-            _parameter("header", "Name: value, any number of times", _list({"type": "string"})),
+            parameter("user", "The user id; empty for a request without one", {"type": "string"}),
+            parameter("path", "The request's path", {"type": "string", "default": "/"}),
+            parameter("method", "The request's method", {"type": "string", "default": "GET"}),
+            parameter("header", "Name: value, any number of times", array_of({"type": "string"})),
         ),
-        "/api/v1/emergency": _write(
+        "/api/v1/emergency": write(
             "Everything to control, now, until a release",
             "Order",
-            _object(engaged={"type": "boolean"}, number={"type": "integer"}, durable={"type": "boolean"}),
+            object_of(engaged={"type": "boolean"}, number={"type": "integer"}, durable={"type": "boolean"}),
         ),
-        "/api/v1/release": _write(
+        "/api/v1/release": write(
             "Lift the latch, or move the ceiling",
             "ReleaseOrder",
-            _object(
+            object_of(
                 engaged={"type": "boolean"},
                 released={"type": "boolean"},
                 number={"type": "integer"},
@@ -294,7 +245,7 @@ DOCUMENT: dict[str, Any] = {
             "AdvanceOrder": _order(force=_flag("Skip the gates")),
             "RollbackOrder": _order(graceful=_flag("Take the share down in steps first")),
             "Problem": {
-                **_object(
+                **object_of(
                     type={"type": "string"},
                     title={"type": "string"},
                     status={"type": "integer"},
@@ -304,7 +255,7 @@ DOCUMENT: dict[str, Any] = {
             },
         },
         "responses": {
-            str(status): _answer(
+            str(status): answer(
                 description, {"$ref": "#/components/schemas/Problem"}, "application/problem+json"
             )
             for status, description in _PROBLEMS.items()
