@@ -204,6 +204,13 @@ def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
         requests = "not heard of yet" if worker["inflight"] is None else f"{worker['inflight']} in flight"
         up = f"up {_ago(worker['since'], now)}"
         table.add_row(Text("worker", style="dim"), f"{worker['pid']}", f"{up}, {requests}{behind}")
+    for name, upstream in document["upstreams"].items():
+        breaker = upstream["breaker"]
+        if breaker is not None and breaker["state"] != "closed":
+            state = f"circuit breaker {breaker['state'].replace('_', '-')}: {breaker['cause']}"
+            table.add_row(Text("upstream", style="dim"), name, Text(state, style="yellow"))
+        elif not upstream["available"]:
+            table.add_row(Text("upstream", style="dim"), name, Text("no usable endpoint", style="red"))
     config = document["config"]
     loaded = f"in force for {_ago(config['loaded_at'], now)}"
     table.add_row(Text("config", style="dim"), config["digest"][:_DIGEST_SHOWN], loaded)

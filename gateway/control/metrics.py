@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from gateway import __version__
 from gateway.control.ledger import Ledger, Totals
 from gateway.model.gates import GateResult, Verdict
-from gateway.model.observation import LATENCY_BOUNDS, OVERHEAD_BOUNDS, Histogram, Observation
+from gateway.model.observation import LATENCY_BOUNDS, OVERHEAD_BOUNDS, BreakerState, Histogram, Observation
 from gateway.model.snapshot import Arm
 
 
@@ -49,6 +49,8 @@ class Gauges:
     state_bytes: int
     snapshot: int
     """Version of the newest snapshot."""
+    breakers: Mapping[str, BreakerState]
+    """Circuit breakers by treatment upstream."""
 
 
 class Metrics:
@@ -184,7 +186,12 @@ def _control(gauges: Gauges) -> Iterable[Metric]:
     )
     for task, count in gauges.task_restarts.items():
         tasks.add_metric((task,), count)
-    yield from (build, reloads, tasks)
+    breakers = GaugeMetricFamily(
+        "gateway_circuit_breaker_state", "0 closed, 1 half-open, 2 open, in any worker", labels=("upstream",)
+    )
+    for upstream, state in gauges.breakers.items():
+        breakers.add_metric((upstream,), state)
+    yield from (build, reloads, tasks, breakers)
     yield CounterMetricFamily(
         "gateway_worker_restarts", "Workers that had to be started again", value=gauges.worker_restarts
     )

@@ -54,7 +54,7 @@ def rollout_rules(config: Config) -> Rules:
         deployment.initial_phase,
         Binding(_digest([deployment]), _digest(_treatment_upstreams(config))),
         deployment.rollback.manual_approval_required,
-        deployment.rollback.drain.steps,
+        deployment.rollback.drain.steps if deployment.rollback.drain.over else 0,
     )
 
 

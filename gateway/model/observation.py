@@ -110,8 +110,8 @@ class BreakerState(enum.IntEnum):
 class BreakerReport:
     """A worker's circuit breaker of one upstream that serves treatment.
 
-    `admits` is False while requests go to control in its place: open for a fault, or half-open between
-    two probes. `cause` is why it opened last, "" if it never did; `trips` how often it did of late.
+    `admits` is False while requests go to control in its place, but for probes: after a fault, until it
+    is closed. `cause` is why it opened last, "" if it never did; `trips` how often it did of late.
     """
 
     upstream: str

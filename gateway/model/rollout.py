@@ -63,6 +63,7 @@ class Rules:
     binding: Binding
     rollback_needs_approval: bool = False
     drain_steps: int = 5
+    """Of a graceful rollback; 0 for none."""
 
     def find(self, name: str) -> PhaseRules | None:
         """The phase of that name, None if the config has none."""
@@ -547,6 +548,7 @@ class RefusalCode(enum.StrEnum):
     UNNAMED = "unnamed"
     STALE = "stale"
     PHASE_MISSING = "phase_missing"
+    CONTROL_UNHEALTHY = "control_unhealthy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from gateway.model.observation import BreakerReport, EndpointReport
 from gateway.model.snapshot import Upstream
-from gateway.proxy.breaker import HALF_OPEN, Breaker
+from gateway.proxy.breaker import CLOSED, HALF_OPEN, Breaker
 from gateway.proxy.resolver import Resolver
 from gateway.proxy.sockets import is_shortage
 
@@ -262,7 +262,8 @@ class Pool(Generic[C]):
     def report_breaker(self) -> BreakerReport:
         """The circuit breaker as it stands."""
         breaker = self.breaker
-        return BreakerReport(self.upstream.name, breaker.state, breaker.admits, breaker.cause, breaker.trips)
+        admits = breaker.state is CLOSED or not breaker.trips
+        return BreakerReport(self.upstream.name, breaker.state, admits, breaker.cause, breaker.trips)
 
     @property
     def resolved(self) -> dict[str, tuple[str, ...]]:
