@@ -6,14 +6,20 @@ A function of a plan and a tally, without a clock. Nothing of a metric is told b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from gateway.core.results.sample_ratio import SampleRatio
-from gateway.core.results.tally import Tally
-from gateway.core.results.verdict import Conclusion
+from gateway.core.results import sample_ratio, sequence
+from gateway.core.results.comparison import Comparison, compare, difference_variance, fixed_p_value
+from gateway.core.results.sample_ratio import Dealt, SampleRatio
+from gateway.core.results.tally import Summary, Tally
+from gateway.core.results.verdict import Case, Conclusion, Finding, Verdict, conclude
 from gateway.model.experiment import Direction
+
+_DAY = 86_400.0
+_FEWEST = 2
+"""Participants without whom there is no variance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,20 @@ class Plan:
     started_at: float
     planned_end: float | None
 
+    @property
+    def treated(self) -> tuple[str, ...]:
+        """The groups that are compared with control."""
+        return tuple(group for group in self.groups if group != self.control)
+
+    @property
+    def participants(self) -> int:
+        """How many participants it was planned for, at least: the sequence is tightest there."""
+        return len(self.groups) * max(_FEWEST, self.minimum_sample_size)
+
+    def suffices(self, *summaries: Summary) -> bool:
+        """Whether each of these has enough participants to be shown."""
+        return all(summary.n >= max(_FEWEST, self.minimum_sample_size) for summary in summaries)
+
 
 @dataclass(frozen=True, slots=True)
 class GroupMean:
@@ -49,24 +69,11 @@ class GroupMean:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """A group against control. Both intervals hold at 99 % at all times together.
-
-    `difference` is group minus control; `lift` the same relative to control, None where control's
-    mean is zero.
-    """
-
-    group: str
-    difference: float
-    lift: float | None
-    interval: tuple[float, float]
-    lift_interval: tuple[float, float] | None
-    p_value: float
-
-
-@dataclass(frozen=True, slots=True)
 class MetricResult:
-    """A metric: its groups in their order, and those comparisons that may be shown."""
+    """A metric: its groups in their order, and those comparisons that may be shown.
+
+    `direction` None: it decides nothing.
+    """
 
     metric: str
     direction: Direction | None
@@ -78,11 +85,13 @@ class MetricResult:
 class Results:
     """All that may be said of an experiment at a time.
 
-    `days_to_go` is a forecast: until the difference seen so far would be shown, or the planned end; None where
-    neither is in sight.
+    `metrics` are the success metrics in their order, then the others; `primary` the one that decides,
+    None as long as none has data. `days_to_go` is a forecast: until the difference seen so far would be
+    shown, or until the planned end; None where neither is in sight.
     """
 
     metrics: tuple[MetricResult, ...]
+    primary: str | None
     sample_ratio: SampleRatio
     conclusion: Conclusion
     days_to_go: float | None
@@ -101,4 +110,119 @@ def assess(
     `weights` has each epoch's declared weights by group. `planned_day` is the tally as it was at the
     first moment at or after the planned end: keep that one, for the fixed test is right only once.
     """
-    raise NotImplementedError
+    ratio = sample_ratio.check(_dealt(tally, weights))
+    deciding = [measure for measure in plan.success if _reported(plan, tally, measure.metric)]
+    findings = [
+        tuple(_finding(plan, measure, group, tally, planned_day) for group in plan.treated)
+        for measure in deciding
+    ]
+    days = _days_to_go(plan, deciding[0].metric if deciding else None, tally, at)
+    conclusion = conclude(
+        Case(
+            control=plan.control,
+            primary=findings[0] if findings else (),
+            others=tuple(finding for other in findings[1:] for finding in other),
+            minimum_sample_size=plan.minimum_sample_size,
+            is_planned_end_over=planned_day is not None,
+            is_sample_ratio_ok=ratio.ok,
+            days_to_go=days,
+        )
+    )
+    return Results(
+        metrics=tuple(_metrics(plan, tally)),
+        primary=deciding[0].metric if deciding else None,
+        sample_ratio=ratio,
+        conclusion=conclusion,
+        days_to_go=days if conclusion.verdict is Verdict.CONTINUE else None,
+    )
+
+
+def _dealt(tally: Tally, weights: Mapping[int, Mapping[str, Fraction]]) -> Iterable[Dealt]:
+    """The arrivals of each epoch with its weights; a group that had none then weighs nothing."""
+    counts: dict[int, dict[str, int]] = {}
+    for arrivals in tally.arrivals:
+        counts.setdefault(arrivals.epoch, {})[arrivals.group] = arrivals.users
+    for epoch, users in counts.items():
+        declared = weights[epoch]
+        groups = tuple(dict.fromkeys((*declared, *users)))
+        yield Dealt(
+            tuple(float(declared.get(group, 0)) for group in groups),
+            tuple(users.get(group, 0) for group in groups),
+        )
+
+
+def _reported(plan: Plan, tally: Tally, metric: str) -> bool:
+    return any(tally.find(group).find(metric).n for group in plan.groups)
+
+
+def _finding(
+    plan: Plan, measure: SuccessMeasure, group: str, tally: Tally, planned_day: Tally | None
+) -> Finding:
+    treated, control = _pair(plan, tally, measure.metric, group)
+    fixed = p_value = None
+    if planned_day is not None:
+        then_treated, then_control = _pair(plan, planned_day, measure.metric, group)
+        if plan.suffices(then_treated, then_control):
+            fixed = compare(group, then_treated, then_control, plan.participants)
+            p_value = fixed_p_value(then_treated, then_control)
+    return Finding(
+        metric=measure.metric,
+        direction=measure.direction,
+        group=group,
+        n=treated.n,
+        control_n=control.n,
+        comparison=_comparison(plan, group, treated, control),
+        fixed=fixed,
+        fixed_p_value=p_value,
+    )
+
+
+def _pair(plan: Plan, tally: Tally, metric: str, group: str) -> tuple[Summary, Summary]:
+    return tally.find(group).find(metric), tally.find(plan.control).find(metric)
+
+
+def _comparison(plan: Plan, group: str, treated: Summary, control: Summary) -> Comparison | None:
+    if not plan.suffices(treated, control):
+        return None
+    return compare(group, treated, control, plan.participants)
+
+
+def _metrics(plan: Plan, tally: Tally) -> Iterable[MetricResult]:
+    directions = {measure.metric: measure.direction for measure in plan.success}
+    seen = sorted(summary.metric for group in tally.groups for summary in group.metrics)
+    for metric in dict.fromkeys((*directions, *seen)):
+        summaries = {group: tally.find(group).find(metric) for group in plan.groups}
+        control = summaries[plan.control]
+        compared = (_comparison(plan, group, summaries[group], control) for group in plan.treated)
+        yield MetricResult(
+            metric=metric,
+            direction=directions.get(metric),
+            groups=tuple(
+                GroupMean(group, summary.n, summary.mean if plan.suffices(summary) else None)
+                for group, summary in summaries.items()
+            ),
+            comparisons=tuple(comparison for comparison in compared if comparison is not None),
+        )
+
+
+def _days_to_go(plan: Plan, metric: str | None, tally: Tally, at: float) -> float | None:
+    """Days until the next group can be decided on, if participants keep coming as they did."""
+    waits = [plan.planned_end - at] if plan.planned_end is not None and plan.planned_end > at else []
+    if metric is not None and at > plan.started_at:
+        for group in plan.treated:
+            pair = _pair(plan, tally, metric, group)
+            wait = _wait(plan, *pair, at - plan.started_at)
+            if wait is not None:
+                waits.append(wait)
+    return min(waits) / _DAY if waits else None
+
+
+def _wait(plan: Plan, treated: Summary, control: Summary, elapsed: float) -> float | None:
+    """Seconds until the present difference would be shown; None where it never would be."""
+    if not plan.suffices(treated, control):
+        return None
+    participants = treated.n + control.n
+    needed = sequence.participants_needed(
+        treated.mean - control.mean, difference_variance(treated, control), participants, plan.participants
+    )
+    return None if needed is None else max(0.0, needed - participants) * elapsed / participants

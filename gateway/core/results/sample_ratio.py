@@ -2,9 +2,9 @@
 
 A split that loses users of one group (a redirect that fails, a filter behind the gateway) makes every
 comparison worthless, whatever it shows. The evidence is a ratio: how likely the counts are where the
-shares are drawn from a Dirichlet distribution around the declared ones, over how likely they are
-under the declared ones. It is a martingale with mean one while the split is sound, so it ever reaches 1000 with
-probability at most 1/1000 (Ville). For two groups the distribution is the beta of the gateway's rules.
+shares are drawn from a Dirichlet distribution around the declared ones, over how likely they are under
+the declared ones. While the split is sound it is a martingale with mean one, and so ever reaches 1000
+with probability at most 1/1000 (Ville). For two groups the distribution is a beta.
 
 It does not know who counted, nor what follows from an alarm.
 """
