@@ -63,11 +63,10 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class EvidencePoint:
-    """The evidence against treatment at one time: the whole, and its parts by name."""
+    """The evidence against treatment at one time; None where there was none."""
 
     at: float
-    value: float
-    parts: Mapping[str, float] = field(default_factory=dict)
+    value: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,10 +252,7 @@ def _point(point: Point) -> Document:
 
 
 def _evidence(facts: Facts) -> Document:
-    points = [
-        {"at": timestamp(point.at), "value": point.value, "parts": dict(point.parts)}
-        for point in facts.evidence
-    ]
+    points = [{"at": timestamp(point.at), "value": point.value} for point in facts.evidence]
     return {**(facts.status.get("evidence") or {}), "points": points}
 
 

@@ -195,39 +195,64 @@ def _figure(title: str, chart: Content, note: str | None = None) -> Markup:
 def evidence(document: Document) -> Markup:
     """The evidence against treatment, by the logarithm, and the line at which it rolls back."""
     found = document["performance"]["evidence"]
-    value, limit, points = found.get("value"), found.get("limit"), found["points"]
+    limit, points = found.get("limit"), found["points"]
     if limit is None:
-        text = "No evidence is kept: thresholds decide, or nothing has been counted yet."
-        return panel("evidence", "Evidence", empty(text))
-    lines = [Line("evidence", "evidence", [point["value"] for point in points])]
+        text = found.get("reason") or "nothing was looked at yet"
+        return panel("evidence", "Evidence", empty(f"No evidence so far: {text}."))
     times = [unix(point["at"]) or 0.0 for point in points]
-    scale = log_scale([*(point["value"] for point in points), limit], least=0.1)
+    values = [point["value"] for point in points]
+    scale = log_scale([*(value for value in values if value is not None), limit], least=0.1)
     chart = time_chart(
-        "Evidence against treatment", times, lines, plain, limits=[Limit("rollback line", limit)], scale=scale
+        "Evidence against treatment",
+        times,
+        [Line("evidence", "evidence", values)],
+        plain,
+        limits=[Limit("rollback line", limit)],
+        scale=scale,
     )
     entries = [("evidence against treatment", "evidence"), ("rollback line", "limit")]
     return panel(
         "evidence",
         "Evidence",
-        element(
-            "p",
-            element("span", plain(value), class_="figure"),
-            f" of {plain(limit)} needed to roll back ",
-            _weight(value, limit),
-        ),
+        _weight(found, limit),
         legend(entries),
         element("div", element("figure", chart), class_="figures wide"),
         _parts(found.get("parts") or {}),
-        note="how many times likelier the data are if treatment is worse; logarithmic",
+        note="how far the data speak against treatment; logarithmic",
     )
 
 
-def _weight(value: float | None, limit: float) -> Markup:
-    if value is None or value < 10:
-        return badge("quiet", "good")
-    return badge("rolls back", "critical") if value >= limit else badge("suspicious", "warning")
+_VERDICTS = {"quiet": "good", "hold": "warning", "trial": "warning", "shared_outage": "warning"}
+
+
+def _weight(found: Document, limit: float) -> Markup:
+    verdict = found.get("verdict") or "quiet"
+    counted = ""
+    if found.get("failures") is not None:
+        counted = f" · {count(found['failures'])} failures of {count(found.get('users'))} users"
+    return element(
+        "p",
+        element("span", plain(found.get("value")), class_="figure"),
+        f" of {plain(limit)} to roll back ",
+        badge(words(verdict), _VERDICTS.get(verdict, "critical")),
+        element("span", f" {found.get('reason') or ''}{counted}", class_="note"),
+    )
+
+
+_PART_HEADS = ("part", "evidence", "weight", "against the limit", "against control", "requests", "failures")
 
 
 def _parts(parts: Document) -> Markup | None:
-    rows = [(words(name), plain(part)) for name, part in parts.items() if not isinstance(part, dict)]
-    return table("Parts of the evidence", ("part", "evidence"), rows) if rows else None
+    rows = [
+        (
+            words(name),
+            plain(part["value"]),
+            share(part["weight"]),
+            plain(part["against_limit"]),
+            plain(part["against_control"]),
+            count(part["requests"]),
+            count(part["failures"]),
+        )
+        for name, part in parts.items()
+    ]
+    return table("Parts of the evidence", _PART_HEADS, rows, "parts") if rows else None

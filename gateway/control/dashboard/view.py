@@ -128,9 +128,8 @@ class DashboardView:
 
     def _remember(self, status: Mapping[str, Any]) -> None:
         evidence = status.get("evidence") or {}
-        value = evidence.get("value")
-        if value is not None:
-            self._trail.add(EvidencePoint(self._now(), value))
+        if evidence.get("limit") is not None:
+            self._trail.add(EvidencePoint(self._now(), evidence["value"]))
 
     def _endpoints(self, snapshot: Snapshot) -> Iterable[dict[str, Any]]:
         """Every endpoint: healthy while every worker uses it; before any reported, as the checks found it."""
