@@ -47,26 +47,31 @@ async def read_order(request: web.Request, operator: str | None, *keys: str) -> 
 
     `operator` is whose token it was; it outranks the body's own claim.
     """
-    body = await _read_json(request)
-    known = {"operator", "reason", "metadata", *keys}
-    if unknown := sorted(set(body) - known):
-        _refuse(f"unknown key {unknown[0]!r}; expected any of {', '.join(sorted(known))}")
-    metadata = body.get("metadata")
-    if metadata is not None and not isinstance(metadata, dict):
-        _refuse("metadata is not an object")
-    claimed = _text(body, "operator")
-    by = Operator(
-        operator or claimed or ANONYMOUS, _text(body, "reason"), metadata or {}, operator is not None
-    )
+    by, body = await read_write(request, operator, *keys)
     return Order(
         by, _number(body), _percentage(body), force=_flag(body, "force"), graceful=_flag(body, "graceful")
     )
 
 
+async def read_write(
+    request: web.Request, operator: str | None, *keys: str
+) -> tuple[Operator, Mapping[str, Any]]:
+    """Who wants a write and why, and the whole body; see `read_order`."""
+    body = await read_json(request)
+    known = {"operator", "reason", "metadata", *keys}
+    if unknown := sorted(set(body) - known):
+        refuse(f"unknown key {unknown[0]!r}; expected any of {', '.join(sorted(known))}")
+    metadata = body.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        refuse("metadata is not an object")
+    name, reason = operator or read_text(body, "operator") or ANONYMOUS, read_text(body, "reason")
+    return Operator(name, reason, metadata or {}, operator is not None), body
+
+
 def _number(body: Mapping[str, Any]) -> int | None:
     number = body.get("number")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):
-        _refuse("number is not a whole number from 0 on")
+        refuse("number is not a whole number from 0 on")
     return number
 
 
@@ -75,18 +80,27 @@ def _percentage(body: Mapping[str, Any]) -> Fraction | None:
     if percentage is None:
         return None
     if isinstance(percentage, bool) or not isinstance(percentage, int | float) or not 0 <= percentage <= 100:
-        _refuse("percentage is not a number from 0 to 100")
+        refuse("percentage is not a number from 0 to 100")
     return Fraction(str(percentage))  # what was written, not the binary number beside it
 
 
 def _flag(body: Mapping[str, Any], key: str) -> bool:
     flag = body.get(key)
     if flag is not None and not isinstance(flag, bool):
-        _refuse(f"{key} is neither true nor false")
+        refuse(f"{key} is neither true nor false")
     return flag or False
 
 
-async def _read_json(request: web.Request) -> dict[str, Any]:
+async def read_json(request: web.Request) -> dict[str, Any]:
+    """The body as a JSON object; an empty body is an empty one."""
+    body = await read_any_json(request)
+    if not isinstance(body, dict):
+        refuse("the body is not a JSON object")
+    return body
+
+
+async def read_any_json(request: web.Request) -> Any:
+    """What the body says in JSON; an empty body is an empty object."""
     try:
         async with asyncio.timeout(BODY_PATIENCE):
             raw = await request.read()
@@ -95,24 +109,22 @@ async def _read_json(request: web.Request) -> dict[str, Any]:
     if not raw.strip():
         return {}
     try:
-        body = json.loads(raw, parse_constant=_refuse_constant)
+        return json.loads(raw, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
-        _refuse("the body is not JSON")
-    if not isinstance(body, dict):
-        _refuse("the body is not a JSON object")
-    return body
+        refuse("the body is not JSON")
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _text(body: Mapping[str, Any], key: str) -> str:
+def read_text(body: Mapping[str, Any], key: str) -> str:
+    """The text under a key; "" where there is none."""
     text = body.get(key)
     if text is None:
         return ""
     if not isinstance(text, str) or len(text) > TEXT_LIMIT:
-        _refuse(f"{key} is not text of at most {TEXT_LIMIT} characters")
+        refuse(f"{key} is not text of at most {TEXT_LIMIT} characters")
     return text.encode(errors="replace").decode()  # JSON may smuggle in lone surrogates
 
 
@@ -133,7 +145,7 @@ def read_limit(request: web.Request) -> int:
     """How many events `history` is asked for."""
     text = request.query.get("limit", "100")
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= HISTORY_LIMIT):
-        _refuse(f"limit is not a whole number from 1 to {HISTORY_LIMIT}")
+        refuse(f"limit is not a whole number from 1 to {HISTORY_LIMIT}")
     return int(text)
 
 
@@ -143,7 +155,7 @@ def read_question(request: web.Request) -> Question:
     for line in request.query.getall("header", []):
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
-            _refuse("header is not written as 'Name: value'")
+            refuse("header is not written as 'Name: value'")
         headers[name.strip().lower()] = value.strip()
     return Question(
         user=request.query.get("user", ""),
@@ -153,5 +165,6 @@ def read_question(request: web.Request) -> Question:
     )
 
 
-def _refuse(detail: str) -> NoReturn:
+def refuse(detail: str) -> NoReturn:
+    """The request makes no sense, for this reason: a Problem 400."""
     raise Problem(HTTPStatus.BAD_REQUEST, detail)
