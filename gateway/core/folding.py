@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from gateway.model.observation import Observation, TickReports
 from gateway.model.scores import Score
@@ -187,31 +187,28 @@ def add(one: Counts, other: Counts) -> Counts:
 
 def _add_buckets(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:
     both = dict(one)
-    for bucket, count in other.items():
-        both[bucket] = both.get(bucket, 0) + count
+    _add_to(both, other)
     return both
 
 
-class Sums:
-    """Counts added up; whole numbers, so that no order of adding matters.
+_COUNTED = ("started", "answered", "errors", "client_errors", "truncated", "left")
+_MOMENTS = ("successes", "total", "squares")
+_FIRST_BYTE = "first_byte:"
 
-    `successes`, `total` and `squares` are number, sum and sum of squares of the buckets of latency.
+
+class Sums:
+    """Counts added up; whole numbers, but for scores, so that no order of adding matters.
+
+    `left` are clients that left. `successes`, `total` and `squares` are number, sum and sum of squares of
+    the buckets of latency. `scores` are by metric.
     """
 
-    __slots__ = (
-        "answered",
-        "client_errors",
-        "errors",
-        "squares",
-        "started",
-        "successes",
-        "total",
-        "truncated",
-    )
+    __slots__ = (*_COUNTED, *_MOMENTS, "scores")
 
     def __init__(self) -> None:
-        self.started = self.answered = self.errors = self.client_errors = self.truncated = 0
+        self.started = self.answered = self.errors = self.client_errors = self.truncated = self.left = 0
         self.successes = self.total = self.squares = 0
+        self.scores: dict[str, Score] = {}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.numbers()}>"
@@ -223,19 +220,32 @@ class Sums:
         self.errors += counts.errors
         self.client_errors += counts.client_errors
         self.truncated += counts.truncated
+        self.left += sum(counts.left.values())
         for bucket, count in counts.latencies.items():
             self.successes += count
             self.total += bucket * count
             self.squares += bucket * bucket * count
+        self.rate(counts.scores)
+
+    def rate(self, scores: Mapping[str, Score]) -> None:
+        """Add scores alone: some come long after their request."""
+        for metric, score in scores.items():
+            self.scores[metric] = self.scores.get(metric, _NO_SCORE) + score
 
     def numbers(self) -> dict[str, float]:
-        """The sums by name."""
-        return {name: getattr(self, name) for name in Sums.__slots__}
+        """The sums by name; of a score by `METRIC:count` and so on."""
+        numbers: dict[str, float] = {name: getattr(self, name) for name in (*_COUNTED, *_MOMENTS)}
+        for metric, score in self.scores.items():
+            numbers |= {f"{metric}:{name}": value for name, value in asdict(score).items()}
+        return numbers
 
     def load(self, stored: Mapping[str, float]) -> None:
         """Add what `numbers` gave. Raises KeyError where a name is missing."""
-        for name in Sums.__slots__:
+        for name in (*_COUNTED, *_MOMENTS):
             setattr(self, name, getattr(self, name) + int(stored[name]))
+        for metric in [name.removesuffix(":squares") for name in stored if name.endswith(":squares")]:
+            count, total = stored[f"{metric}:count"], stored[f"{metric}:total"]
+            self.rate({metric: Score(int(count), total, stored[f"{metric}:squares"])})
 
     @property
     def failures(self) -> int:
@@ -249,58 +259,82 @@ class Sums:
 
 
 class Profile(Sums):
-    """Sums, and the latencies of the successes one by one, to a quarter of a percent."""
+    """Sums, and the times of the successes one by one.
 
-    __slots__ = ("latencies",)
+    `latencies` are known to a quarter of a percent, `first_bytes` to four percent.
+    """
+
+    __slots__ = ("first_bytes", "latencies")
 
     def __init__(self) -> None:
         super().__init__()
         self.latencies: dict[int, int] = {}
+        self.first_bytes: dict[int, int] = {}
 
     def count(self, counts: Counts) -> None:
         """See Sums."""
         super().count(counts)
-        self._add_latencies(counts.latencies)
+        _add_to(self.latencies, counts.latencies)
+        _add_to(self.first_bytes, counts.first_bytes)
 
     def add(self, other: Profile) -> None:
         """Add what another profile has."""
         super().load(other.numbers())
-        self._add_latencies(other.latencies)
+        _add_to(self.latencies, other.latencies)
+        _add_to(self.first_bytes, other.first_bytes)
 
     def stored(self) -> dict[str, float]:
         """Everything by name, some neighbouring buckets taken together."""
-        coarse: dict[str, float] = {}
+        rough: dict[str, float] = {}
         for bucket, count in self.latencies.items():
             name = str(bucket - bucket % _COARSE + _COARSE // 2)
-            coarse[name] = coarse.get(name, 0) + count
-        return self.numbers() | coarse
+            rough[name] = rough.get(name, 0) + count
+        first_bytes = {f"{_FIRST_BYTE}{bucket}": count for bucket, count in self.first_bytes.items()}
+        return self.numbers() | rough | first_bytes
 
     def load(self, stored: Mapping[str, float]) -> None:
         """Add what `stored` gave. Raises KeyError or ValueError on foreign names."""
         super().load(stored)
-        buckets = {name: count for name, count in stored.items() if name not in Sums.__slots__}
-        self._add_latencies({int(name): int(count) for name, count in buckets.items()})
-
-    def _add_latencies(self, latencies: Mapping[int, int]) -> None:
-        for bucket, count in latencies.items():
-            self.latencies[bucket] = self.latencies.get(bucket, 0) + count
+        times = {
+            name: int(count)
+            for name, count in stored.items()
+            if name not in _COUNTED + _MOMENTS and not name.endswith((":count", ":total", ":squares"))
+        }
+        first = {name for name in times if name.startswith(_FIRST_BYTE)}
+        _add_to(self.latencies, {int(name): count for name, count in times.items() if name not in first})
+        _add_to(self.first_bytes, {int(name.removeprefix(_FIRST_BYTE)): times[name] for name in first})
 
     @property
     def mean(self) -> float | None:
         """Mean latency of the successes in seconds; None without any."""
-        total = sum(count * math.exp(log_latency(bucket)) for bucket, count in self.latencies.items())
-        return total / self.successes if self.successes else None
+        return mean_of(self.latencies)
 
     def quantile(self, share: float) -> float | None:
         """The latency in seconds that `share` of the successes kept; None without any."""
-        rank, below = share * self.successes, 0
-        for bucket, count in sorted(self.latencies.items()):
-            below += count
-            if below >= rank:
-                return math.exp(log_latency(bucket))
-        return None
+        return quantile_of(self.latencies, share)
 
     def beyond(self, seconds: float) -> int:
         """How many successes took longer than so many seconds."""
         limit = math.log(seconds)
         return sum(count for bucket, count in self.latencies.items() if log_latency(bucket) > limit)
+
+
+def mean_of(buckets: Mapping[int, int]) -> float | None:
+    """The mean of times by bucket, in seconds; None without any."""
+    total = sum(count * math.exp(log_latency(bucket)) for bucket, count in buckets.items())
+    return total / sum(buckets.values()) if buckets else None
+
+
+def quantile_of(buckets: Mapping[int, int], share: float) -> float | None:
+    """The seconds that `share` of times by bucket kept; None without any."""
+    rank, below = share * sum(buckets.values()), 0
+    for bucket, count in sorted(buckets.items()):
+        below += count
+        if below >= rank:
+            return math.exp(log_latency(bucket))
+    return None
+
+
+def _add_to(buckets: dict[int, int], more: Mapping[int, int]) -> None:
+    for bucket, count in more.items():
+        buckets[bucket] = buckets.get(bucket, 0) + count
