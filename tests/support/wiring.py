@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,12 +35,16 @@ class Measured:
     def __init__(self) -> None:
         self.found = Evidence(0, {})
         self.restarts: list[str] = []
+        self.monitors: list[Callable[[], None]] = []
+        """Who is told, too, when evidence begins afresh."""
 
     def evidence(self, gate: MetricsThreshold) -> Evidence:
         return self.found
 
     def restart_evidence(self) -> None:
         self.restarts.append("evidence")
+        for restart in self.monitors:
+            restart()
 
     def restart_windows(self) -> None:
         self.restarts.append("windows")
@@ -54,6 +58,9 @@ class Heard:
 
     def tell(self, notice: Notice) -> None:
         self.notices.append(notice)
+
+    def reaches_anybody(self) -> bool:
+        return True
 
     async def drained(self, patience: float) -> bool:
         return True
