@@ -19,9 +19,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway import logs
+from gateway.control.admin.alerts import AlertResources
 from gateway.control.admin.dashboard import DashboardResources
 from gateway.control.admin.server import Access, AdminServer
+from gateway.control.alerting.inbound import Inbound
+from gateway.control.alerting.lookout import Lookout
 from gateway.control.alerting.notifier import Notifier
+from gateway.control.alerting.room import AlertRoom
+from gateway.control.alerting.watch import AlertWatch, levels_of
 from gateway.control.dashboard.view import DashboardView
 from gateway.control.health import HealthChecks
 from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, read_back
@@ -148,8 +153,10 @@ class Controller:
         self._operations = Operations(parts, self._now)
         view = DashboardView(parts, self._operations, self._now)
         dashboard = DashboardResources(view)
+        inbound = Inbound(store, parts.desk, parts.latch)
+        alerts = AlertResources(AlertRoom(parts.alerts, inbound, parts.history))
         self._admin = AdminServer(
-            self._operations, _access(loaded.config), self._listening, areas=(dashboard,)
+            self._operations, _access(loaded.config), self._listening, areas=(dashboard, alerts)
         )
         parts.aftermath.resume(loaded.config.deployment.rollback.hooks)
         await parts.desk.start()
@@ -162,6 +169,7 @@ class Controller:
             "monitor": parts.monitor.run,
             "reload": parts.reloader.run,
             "health": parts.health.run,
+            "alerts": parts.alerts.run,
             "notifier": parts.notifier.run,
             "aftermath": parts.aftermath.run,
             "admin": self._admin.run,
@@ -178,6 +186,7 @@ class Controller:
             dashboard.end_streams()
             await self._admin.close()
             parts.desk.checkpoint()
+            parts.alerts.checkpoint()
             self._take_in()
             parts.monitor.close()
             parts.windows.close()
@@ -240,10 +249,27 @@ class Controller:
             windows=windows,
             notifier=notifier,
             aftermath=aftermath,
+            alerts=self._alert_watch(store, history, notifier, windows, desk),
             ledger=ledger,
             upstreams=upstreams,
             monitor=monitor,
             tasks=self._tasks,
+        )
+
+    def _alert_watch(
+        self, store: Store, history: History, notifier: Notifier, windows: Windows, desk: RolloutDesk
+    ) -> AlertWatch:
+        def faults() -> Mapping[str, str]:
+            return self._operations.faults()
+
+        return AlertWatch(
+            store,
+            history,
+            notifier,
+            Lookout(windows, desk, lambda: self._publisher.current, faults, self._now).look,
+            levels=lambda: levels_of(desk.loaded.config.deployment.monitoring.alerts),
+            digest=lambda: desk.loaded.digest,
+            now=self._now,
         )
 
     def _publish(self, loaded: Loaded, position: Position) -> None:

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from gateway import __version__
+from gateway.control.alerting.notifier import ChannelView
 from gateway.control.ledger import Ledger, Totals
 from gateway.model.gates import GateResult, Verdict
 from gateway.model.observation import LATENCY_BOUNDS, OVERHEAD_BOUNDS, BreakerState, Histogram, Observation
@@ -51,6 +52,9 @@ class Gauges:
     """Version of the newest snapshot."""
     breakers: Mapping[str, BreakerState]
     """Circuit breakers by treatment upstream."""
+    alerts: Mapping[tuple[str, str], int]
+    """Alerts that stand, by type and severity."""
+    channels: Sequence[ChannelView]
 
 
 class Metrics:
@@ -79,6 +83,7 @@ class _Scrape(Collector):
         yield from _workers(live)
         gauges = self._gauges()
         yield from _rollout(gauges)
+        yield from _alerting(gauges)
         yield from _control(gauges)
 
 
@@ -173,6 +178,24 @@ def _rollout(gauges: Gauges) -> Iterable[Metric]:
             if finding.value is not None:
                 value.add_metric((gate.id, finding.metric), finding.value)
     return phase, transitions, rollbacks, status, value, threshold
+
+
+def _alerting(gauges: Gauges) -> Iterable[Metric]:
+    active = GaugeMetricFamily("gateway_alerts_active", "Alerts that stand", labels=("type", "severity"))
+    for labels, count in gauges.alerts.items():
+        active.add_metric(labels, count)
+    told = CounterMetricFamily(
+        "gateway_notifications", "Messages to people by what became of them", labels=("channel", "result")
+    )
+    waiting = GaugeMetricFamily(
+        "gateway_notifications_waiting", "Messages that have not arrived yet", labels=("channel",)
+    )
+    for channel in gauges.channels:
+        told.add_metric((channel.name, "sent"), channel.sent)
+        told.add_metric((channel.name, "failed_try"), channel.failed)
+        told.add_metric((channel.name, "dropped"), channel.dropped)
+        waiting.add_metric((channel.name,), channel.waiting)
+    return active, told, waiting
 
 
 def _control(gauges: Gauges) -> Iterable[Metric]:

@@ -17,6 +17,8 @@ from typing import Any
 
 from gateway.control import views
 from gateway.control.alerting.notifier import Notifier
+from gateway.control.alerting.watch import AlertWatch
+from gateway.control.alerting.watch import view as alert_view
 from gateway.control.health import HealthChecks
 from gateway.control.history import History
 from gateway.control.latching import LatchDesk, Operator
@@ -77,6 +79,7 @@ class Parts:
     windows: Windows
     notifier: Notifier
     aftermath: Aftermath
+    alerts: AlertWatch
     ledger: Ledger
     upstreams: Upstreams
     monitor: Monitor
@@ -121,7 +124,7 @@ class Operations:
         parts = self._parts
         standing = parts.keeper.standing
         applied = parts.reloader.applied
-        fault = parts.store.fault
+        faults = self.faults()
         seen = views.status(
             views.StatusView(
                 at=self._now(),
@@ -131,8 +134,6 @@ class Operations:
                 snapshot=parts.publisher.current.version,
                 latch=parts.latch.page.state(),
                 durable=parts.latch.durable,
-                state_fault=parts.latch.fault or standing.state_fault,
-                store_fault="" if fault is None else fault.detail,
                 config=views.ConfigView(
                     digest=applied.loaded.digest,
                     loaded_at=applied.at,
@@ -154,7 +155,23 @@ class Operations:
             "upstreams": parts.upstreams.document(),
             **parts.monitor.document(),
             "rollback": rollback_view(parts.aftermath.last),
+            "alerts": [
+                *views.faults(faults),
+                *(alert_view(alert) for alert in parts.alerts.active if alert.type not in faults),
+            ],
         }
+
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong with the gateway itself, by type, in words."""
+        parts = self._parts
+        fault = parts.store.fault
+        found = {
+            "latch_not_durable": parts.latch.fault or parts.keeper.standing.state_fault,
+            "state_not_durable": "" if fault is None else fault.detail,
+            "config_not_in_force": parts.reloader.error or "",
+            "no_worker": "" if parts.workers() else "no worker is running",
+        }
+        return {kind: text for kind, text in found.items() if text}
 
     async def history(self, limit: int) -> list[dict[str, Any]]:
         """See `Backend`."""
@@ -263,6 +280,8 @@ class Operations:
             worker_restarts=parts.keeper.standing.worker_restarts,
             task_restarts=parts.tasks.restarts,
             state_bytes=self.state_bytes,
+            alerts=parts.alerts.counts(),
+            channels=parts.notifier.channels(),
             snapshot=parts.publisher.current.version,
             breakers=parts.upstreams.breaker_states(),
         )

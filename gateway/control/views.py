@@ -58,10 +58,6 @@ class StatusView:
     snapshot: int
     latch: LatchState
     durable: bool
-    state_fault: str
-    """Why the latch is not on disk; "" while it is."""
-    store_fault: str
-    """Why history and state are not on disk; "" while they are."""
     config: ConfigView
     totals: Totals
     live: Mapping[int, Observation]
@@ -79,7 +75,6 @@ def status(view: StatusView) -> Document:
         **rollout_view(view.state, view.rules, view.at, view.running_tests),
         "latch": latch(view.latch, view.durable),
         "arms": arms(view.totals, tuple(view.live.values())),
-        "alerts": _faults(view),
         "workers": [_worker(worker, view.live.get(worker.pid)) for worker in view.workers],
         "config": {
             "digest": view.config.digest,
@@ -172,15 +167,9 @@ def _worker(worker: WorkerStatus, report: Observation | None) -> Document:
     }
 
 
-def _faults(view: StatusView) -> list[Document]:
+def faults(found: Mapping[str, str]) -> list[Document]:
     """The gateway's own troubles, in the shape of alerts."""
-    faults = {
-        "latch_not_durable": view.state_fault,
-        "state_not_durable": view.store_fault,
-        "config_not_in_force": view.config.error or "",
-        "no_worker": "" if view.workers else "no worker is running",
-    }
-    return [{"type": kind, "severity": "critical", "message": text} for kind, text in faults.items() if text]
+    return [{"type": kind, "severity": "critical", "message": text} for kind, text in found.items()]
 
 
 def history(events: Iterable[Event]) -> list[Document]:

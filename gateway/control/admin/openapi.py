@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import __version__
+from gateway.control.admin import alerts_openapi
 from gateway.control.admin.schemas import (
     NUMBER,
     TEXT,
@@ -210,6 +211,7 @@ DOCUMENT: dict[str, Any] = {
             parameter("method", "The request's method", {"type": "string", "default": "GET"}),
             parameter("header", "Name: value, any number of times", array_of({"type": "string"})),
         ),
+        **alerts_openapi.PATHS,
         "/api/v1/emergency": write(
             "Everything to control, now, until a release",
             "Order",
@@ -240,6 +242,7 @@ DOCUMENT: dict[str, Any] = {
     "components": {
         "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         "schemas": {
+            **alerts_openapi.SCHEMAS,
             "Order": _order(),
             "ReleaseOrder": _order(number=_NUMBER_KEY, percentage=_PERCENTAGE_KEY),
             "AdvanceOrder": _order(force=_flag("Skip the gates")),

@@ -144,6 +144,10 @@ class Notifier:
             if recipient.hears(notice):
                 box.put(Message(notice.severity, notice.title, _WRITTEN[recipient.type](notice)))
 
+    def reaches_anybody(self) -> bool:
+        """True if there is a channel at all."""
+        return bool(self._boxes)
+
     def channels(self) -> tuple[ChannelView, ...]:
         """Every channel, and what became of its messages."""
         return tuple(

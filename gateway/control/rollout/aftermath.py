@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,17 +42,24 @@ class People(Protocol):
     def tell(self, notice: Notice) -> None:
         """Have everybody told whom it concerns."""
 
+    def reaches_anybody(self) -> bool:
+        """True if there is a channel at all."""
+
     async def drained(self, patience: float) -> bool:
         """Wait until every message arrived; False if that takes longer than so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """A rollback or emergency: its line in the history, its clock, and the hooks that follow it."""
+    """A rollback or emergency: its line in the history, its clock, and the hooks that follow it.
+
+    `written` is set once the line is in the history: its record comes after it.
+    """
 
     line: Event
     stopwatch: Stopwatch
     hooks: tuple[Hook, ...]
+    written: asyncio.Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,21 @@ class Aftermath:
         logs.audit("notice", severity=notify.severity.value, title=notify.title, text=notify.text)
         self._people.tell(happened(notify.severity, notify.title, notify.text, self._now()))
 
-    def begin(self, fall: Fall) -> None:
-        """Have what follows a fall done. Never waits."""
+    def begin(self, line: Event, stopwatch: Stopwatch, hooks: Sequence[Hook]) -> Fall:
+        """Have what follows a fall done. Never waits.
+
+        The fall's line says whether anything follows: there may be neither hooks nor channels.
+        """
+        follows = bool(hooks) or self._people.reaches_anybody()
+        line = replace(line, evidence={**line.evidence, "hooks": len(hooks), "followed_up": follows})
+        fall = Fall(line, stopwatch, tuple(hooks), asyncio.Event())
+        if follows:
+            self._follow(fall)
+        else:
+            self._last = Outcome(line, _times(line.evidence), (), True)
+        return fall
+
+    def _follow(self, fall: Fall) -> None:
         self._newest = fall
         self._hooks = []
         self._falls.put_nowait(fall)
@@ -118,7 +138,9 @@ class Aftermath:
         if last is not None and not last.over and self._now() - last.line.at < CUT_OFF_WITHIN:
             stopwatch = Stopwatch()
             stopwatch.note("cut off", "the control process ended before hooks and record were through")
-            self.begin(Fall(last.line, stopwatch, tuple(hooks)))
+            fall = Fall(last.line, stopwatch, tuple(hooks), asyncio.Event())
+            fall.written.set()
+            self._follow(fall)
 
     async def run(self) -> None:
         """For ever: finish one fall after the other."""
@@ -127,6 +149,7 @@ class Aftermath:
 
     async def _finish(self, fall: Fall) -> None:
         results, _ = await asyncio.gather(self._run_hooks(fall), self._see_delivered(fall.stopwatch))
+        await fall.written.wait()
         line, at = fall.line, self._now()
         followed = {
             "of": line.type.value,
@@ -162,10 +185,10 @@ def _last(events: Sequence[Event]) -> Outcome | None:
     """The newest fall that is known, and what its record said."""
     for place in range(len(events) - 1, -1, -1):
         line = events[place]
-        if line.type in _FALLS and "hooks" in line.evidence and not line.evidence.get("repeated"):
+        if line.type in _FALLS and "followed_up" in line.evidence:
             steps = _steps_of(line, events[place:])
             if steps is None:
-                return Outcome(line, _times(line.evidence), (), False)
+                return Outcome(line, _times(line.evidence), (), not line.evidence["followed_up"])
             return Outcome(line, _times(steps), steps.get("hooks", ()), True)
     return None
 

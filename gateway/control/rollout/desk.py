@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -50,6 +50,7 @@ from gateway.model.rollout import (
     RunHooks,
     Step,
 )
+from gateway.model.safety import Hook
 
 DOCUMENT = "rollout"
 """Name of the rollout's state in the store and at the supervisor's."""
@@ -102,8 +103,8 @@ class Following(Protocol):
     def tell(self, notify: Notify) -> None:
         """Tell people."""
 
-    def begin(self, fall: Fall) -> None:
-        """Do what follows a rollback or an emergency."""
+    def begin(self, line: HistoryEvent, stopwatch: Stopwatch, hooks: Sequence[Hook]) -> Fall:
+        """Do what follows a rollback or an emergency; its line says then what that is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,9 +295,9 @@ class RolloutDesk:
                 if before.latch is None and taken.state.latch is not None:
                     line = replace(line, evidence={**line.evidence, **stopwatch.document()})
                 if any(isinstance(effect, RunHooks) for effect in taken.effects):
-                    line = self._begin_aftermath(line, stopwatch)
-                await self._persist(taken.state, persist, line)
-                stopwatch.note("record")
+                    await self._write_fall(taken.state, persist, line, stopwatch)
+                else:
+                    await self._persist(taken.state, persist, line)
         return taken
 
     async def _carry_out_all(self, effects: Iterable[Effect], event: Event, stopwatch: Stopwatch) -> None:
@@ -313,12 +314,16 @@ class RolloutDesk:
         if failed is not None:
             raise failed
 
-    def _begin_aftermath(self, line: HistoryEvent, stopwatch: Stopwatch) -> HistoryEvent:
-        """Have hooks and record follow; the line says how many hooks there are."""
-        hooks = self.loaded.config.deployment.rollback.hooks
-        line = replace(line, evidence={**line.evidence, "hooks": len(hooks)})
-        self._around.following.begin(Fall(line, stopwatch, hooks))
-        return line
+    async def _write_fall(
+        self, state: Rollout, persist: Persist, line: HistoryEvent, stopwatch: Stopwatch
+    ) -> None:
+        """Have hooks and record follow at once; the disk may take its time with the line."""
+        fall = self._around.following.begin(line, stopwatch, self.loaded.config.deployment.rollback.hooks)
+        try:
+            await self._persist(state, persist, fall.line)
+        finally:
+            stopwatch.note("record")
+            fall.written.set()
 
     def _digests(self, loaded: Loaded) -> Digests:
         return Digests(None if self.state.version == 0 else self.loaded.digest, loaded.digest)

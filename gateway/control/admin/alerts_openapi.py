@@ -1,0 +1,68 @@
+"""The alerts' paths described as OpenAPI: a part of `openapi.DOCUMENT`."""
+
+from __future__ import annotations
+
+from gateway.control.admin.schemas import NUMBER, TEXT, TIME, array_of, get, object_of, parameter, write
+from gateway.control.alerting.inbound import Action
+
+STATES = ("active", "resolved", "all")
+"""What `GET alerts` may be asked for."""
+
+_SEVERITY = {"type": "string", "enum": ["critical", "high", "medium", "low"]}
+_ALERT = object_of(
+    type={"type": "string"},
+    arm=TEXT,
+    severity=_SEVERITY,
+    worst=_SEVERITY,
+    message={"type": "string"},
+    since=TIME,
+    value=NUMBER,
+    threshold=NUMBER,
+    window=NUMBER,
+    samples={"type": ["integer", "null"]},
+    resolved_at=TIME,
+)
+_TAKEN = object_of(
+    alert={"type": "string"},
+    action={"type": "string", "enum": [action.value for action in Action]},
+    repeated={"type": "boolean", "description": "It was acted upon before: nothing was done"},
+)
+_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_FOREIGN = {
+    "type": "object",
+    "required": ["status", "labels"],
+    "properties": {
+        "status": {"type": "string", "enum": ["firing", "resolved"]},
+        "labels": {
+            **_TEXTS,
+            "description": "gateway_action: rollback or emergency asks for that, once for each firing",
+        },
+        "annotations": {"anyOf": [_TEXTS, {"type": "null"}]},
+        "startsAt": {"type": "string"},
+        "fingerprint": {"type": "string"},
+    },
+}
+SCHEMAS = {
+    "AlertmanagerPayload": {
+        "type": "object",
+        "required": ["alerts"],
+        "properties": {"alerts": array_of(_FOREIGN)},
+        "description": "Alertmanager's webhook_config, version 4; members that are not named are not read",
+    }
+}
+"""The schemas that the paths refer to."""
+PATHS = {
+    "/api/v1/alerts": get(
+        "The alerts that stand, gravest first",
+        array_of(_ALERT),
+        parameter("state", "Which alerts", {"type": "string", "enum": list(STATES), "default": STATES[0]}),
+    ),
+    "/api/v1/alerts/alertmanager": write(
+        "What Alertmanager's webhook asks for",
+        "AlertmanagerPayload",
+        object_of(taken=array_of(_TAKEN)),
+        409,
+        503,
+    ),
+}
+"""The paths, described."""

@@ -1,0 +1,207 @@
+"""What Alertmanager asks for: a rollback or an emergency, by a label of a firing alert.
+
+Alertmanager repeats a group for as long as it fires, and two of a pair may both send it: each firing
+alert (its fingerprint and when it began) is acted upon once, remembered over restarts, so that a
+repetition does not undo an operator's release. A resolved alert does nothing, and may ask anew when it
+fires again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway import logs
+from gateway.control.latching import LatchDesk
+from gateway.control.rollout.desk import RolloutDesk
+from gateway.control.store.api import Document as Stored
+from gateway.control.store.api import Store
+from gateway.control.store.encoding import from_json, to_json
+from gateway.model.rollout import Cause, Durability, Emergency, Rollback
+
+LABEL = "gateway_action"
+"""The label that asks for something."""
+OPERATOR = "alertmanager"
+"""The operator of what it asks for, where no token says a name."""
+DOCUMENT = "alertmanager"
+"""Name in the store of what was acted upon."""
+MOST_REMEMBERED = 1000
+"""Firing alerts that are remembered; the oldest go."""
+_REASON_LIMIT = 1000
+
+
+class Action(enum.StrEnum):
+    """What the label may ask for."""
+
+    ROLLBACK = "rollback"
+    EMERGENCY = "emergency"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignAlert:
+    """One alert of Alertmanager's. `began` is when it started firing, as it was written."""
+
+    firing: bool
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    began: str
+    fingerprint: str
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.labels.get("alertname", "an alert without a name")
+
+    @property
+    def action(self) -> Action | None:
+        """What it asks for; None for nothing that is known."""
+        asked = self.labels.get(LABEL, "")
+        return Action(asked) if asked in list(Action) else None
+
+    @property
+    def key(self) -> str:
+        """The same for every repetition of one firing."""
+        labels = self.fingerprint or json.dumps(sorted(self.labels.items()))
+        return f"{labels} {self.began}"
+
+    @property
+    def reason(self) -> str:
+        """Why, in words: its name, and what its annotations say."""
+        said = [text for _, text in sorted(self.annotations.items()) if text]
+        return ": ".join([self.name, *(["; ".join(said)] if said else [])])
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What became of an alert that asked for something. `repeated`: it was acted upon before."""
+
+    alert: str
+    action: Action
+    repeated: bool
+
+
+class MalformedError(ValueError):
+    """The payload is none of Alertmanager's; the message says where."""
+
+
+def read_payload(payload: Mapping[str, Any]) -> tuple[ForeignAlert, ...]:
+    """The alerts of a webhook's payload. Raises MalformedError.
+
+    Its shape is prometheus.io/docs/alerting/latest/configuration/#webhook_config; members that are not
+    used are not looked at, so that later versions fit.
+    """
+    alerts = payload.get("alerts")
+    if not isinstance(alerts, list):
+        raise MalformedError("alerts is not a list: this is no payload of Alertmanager's webhook")
+    return tuple(_read_alert(alert, f"alerts[{place}]") for place, alert in enumerate(alerts))
+
+
+def _read_alert(alert: object, place: str) -> ForeignAlert:
+    if not isinstance(alert, dict):
+        raise MalformedError(f"{place} is not an object")
+    status = alert.get("status")
+    if status not in ("firing", "resolved"):
+        raise MalformedError(f"{place}.status is neither firing nor resolved")
+    return ForeignAlert(
+        status == "firing",
+        _texts(alert.get("labels"), f"{place}.labels"),
+        _texts(alert.get("annotations") or {}, f"{place}.annotations"),
+        _text(alert.get("startsAt", ""), f"{place}.startsAt"),
+        _text(alert.get("fingerprint", ""), f"{place}.fingerprint"),
+    )
+
+
+def _texts(value: object, place: str) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise MalformedError(f"{place} is not an object")
+    return {_text(name, place): _text(text, f"{place}.{name}") for name, text in value.items()}
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise MalformedError(f"{place} is not text")
+    return value.encode(errors="replace").decode()  # JSON may smuggle in lone surrogates
+
+
+@dataclass(frozen=True, slots=True)
+class _Handled:
+    """The firing alerts that were acted upon, oldest first."""
+
+    keys: tuple[str, ...] = ()
+
+
+class Inbound:
+    """Acts on Alertmanager's alerts."""
+
+    def __init__(self, store: Store, desk: RolloutDesk, latch: LatchDesk) -> None:
+        self._store = store
+        self._desk = desk
+        self._latch = latch
+        self._turn = asyncio.Lock()
+        self._handled = _read(store.document(DOCUMENT))
+
+    def __repr__(self) -> str:
+        return f"<Inbound remembered={len(self._handled.keys)}>"
+
+    async def take(self, alerts: Sequence[ForeignAlert], operator: str | None) -> tuple[Taken, ...]:
+        """Act on the alerts that ask for something; `operator` is whose token came with them.
+
+        Several new ones are one rollback, or one emergency if any asks for that. Raises what
+        `RolloutDesk.apply` raises; then nothing is remembered, and a repetition is acted upon.
+        """
+        asking = [(alert, alert.action) for alert in alerts if alert.firing]
+        for alert, action in asking:
+            if action is None and LABEL in alert.labels:
+                logs.warn("unknown action asked for", alert=alert.name, action=alert.labels[LABEL])
+        async with self._turn:
+            known = set(self._handled.keys)
+            taken = [
+                (alert, Taken(alert.name, action, alert.key in known))
+                for alert, action in asking
+                if action is not None
+            ]
+            new = [(alert, found.action) for alert, found in taken if not found.repeated]
+            if new:
+                await self._act(new, operator or OPERATOR)
+            await self._remember(
+                [alert.key for alert, _ in new], [alert.key for alert in alerts if not alert.firing]
+            )
+        return tuple(found for _, found in taken)
+
+    async def _act(self, asking: Sequence[tuple[ForeignAlert, Action]], operator: str) -> None:
+        reason = "; ".join(dict.fromkeys(alert.reason for alert, _ in asking))[:_REASON_LIMIT]
+        found = {"alerts": [dict(alert.labels) for alert, _ in asking]}
+        if any(action is Action.EMERGENCY for _, action in asking):
+            await self._desk.apply(Emergency(operator=operator, reason=reason, metadata=found))
+        else:
+            await self._desk.apply(
+                Rollback(operator=operator, reason=reason, cause=Cause.ALERT, evidence=found)
+            )
+        await self._latch.save()
+
+    async def _remember(self, new: Iterable[str], gone: Iterable[str]) -> None:
+        keys = dict.fromkeys((*self._handled.keys, *new))
+        for key in gone:
+            keys.pop(key, None)
+        handled = _Handled(tuple(keys)[-MOST_REMEMBERED:])
+        if handled == self._handled:
+            return
+        self._handled = handled
+        standing = self._store.document(DOCUMENT)
+        before = None if standing is None else standing.version
+        document = Stored((before or 0) + 1, to_json(handled))
+        await self._store.commit(DOCUMENT, before, document, [], Durability.BEST_EFFORT)
+
+
+def _read(stored: Stored | None) -> _Handled:
+    if stored is None:
+        return _Handled()
+    try:
+        return from_json(_Handled, stored.body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        logs.error("what Alertmanager asked for before is not readable", error=repr(error))
+        return _Handled()

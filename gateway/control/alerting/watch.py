@@ -1,0 +1,193 @@
+"""Alerts at work: looked at every few seconds, kept over restarts, written down, told.
+
+What stands is a document of the store, replaced together with the lines of the history that say what
+changed. An alert that stood before a restart stands after it, and nobody is told again.
+
+It does not know how anything is measured (`lookout`), what is an alert (`core.alerts`) or who is told
+(`notifier`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from gateway import logs
+from gateway.control.alerting import notices
+from gateway.control.alerting.lookout import HELD
+from gateway.control.alerting.notices import Notice
+from gateway.control.history import Event, EventType, History, entry
+from gateway.control.rollout.views import Document, timestamp
+from gateway.control.store.api import Document as Stored
+from gateway.control.store.api import Store
+from gateway.control.store.encoding import from_json, to_json
+from gateway.core.alerts import (
+    MISSING_TRAFFIC,
+    Alert,
+    AlertState,
+    Change,
+    ChangeKind,
+    Levels,
+    Look,
+    assess,
+)
+from gateway.core.rollout import GATEWAY
+from gateway.model.metrics import Metric
+from gateway.model.rollout import Durability, Severity
+from gateway.model.safety import Alerts
+
+DOCUMENT = "alerts"
+"""Name of what stands in the store."""
+LOOK_INTERVAL = 2.0
+"""Seconds between two looks."""
+CHECKPOINT_INTERVAL = 10.0
+"""Seconds between two writes of what moves without a change: since when it has been calm, the trends."""
+_HELD = frozenset(kind.value for kind in HELD)
+_TYPES = (*(metric.value for metric in Metric), *_HELD, MISSING_TRAFFIC)
+
+
+class Telling(Protocol):
+    """Who is told. Telling never waits."""
+
+    standing: Callable[[], Iterable[Notice]]
+
+    def tell(self, notice: Notice) -> None:
+        """Have everybody told whom it concerns."""
+
+
+class AlertWatch:
+    """See the module. `run` looks for ever."""
+
+    def __init__(
+        self,
+        store: Store,
+        history: History,
+        people: Telling,
+        look: Callable[[], Look],
+        *,
+        levels: Callable[[], Mapping[Metric, Levels]],
+        digest: Callable[[], str],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """`levels` and `digest` are those of the config in force."""
+        self._store = store
+        self._history = history
+        self._people = people
+        self._look = look
+        self._levels = levels
+        self._digest = digest
+        self._now = now
+        self._state = _read(store.document(DOCUMENT))
+        self._checkpointed = now()
+        people.standing = self._standing
+
+    def __repr__(self) -> str:
+        return f"<AlertWatch active={[alert.key for alert in self.active]}>"
+
+    @property
+    def active(self) -> tuple[Alert, ...]:
+        """The alerts that stand, gravest first."""
+        return self._state.active
+
+    def counts(self) -> Counter[tuple[str, str]]:
+        """How many alerts stand by type and severity; 0 for those that could."""
+        counts = Counter({(name, severity.value): 0 for name in _TYPES for severity in Severity})
+        counts.update((alert.type, alert.severity.value) for alert in self.active)
+        return counts
+
+    async def run(self) -> None:
+        """For ever: look."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_INTERVAL)
+
+    async def look(self) -> None:
+        """Look once, and write down and tell what is new."""
+        state, changes = assess(self._state, self._look(), self._levels())
+        self._state = state
+        if changes:
+            await self._keep(changes)
+            for change in changes:
+                self._say(change)
+        elif self._now() - self._checkpointed >= CHECKPOINT_INTERVAL:
+            self.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Keep what moved without a change."""
+        self._checkpointed = self._now()
+        standing = self._store.document(DOCUMENT)
+        version = 0 if standing is None else standing.version
+        if standing is not None:
+            self._store.checkpoint(DOCUMENT, Stored(version, to_json(self._state)))
+
+    async def _keep(self, changes: Iterable[Change]) -> None:
+        standing = self._store.document(DOCUMENT)
+        before = None if standing is None else standing.version
+        events = [self._event(change) for change in changes]
+        document = Stored((before or 0) + 1, to_json(self._state))
+        entries = [entry(event) for event in events]
+        await self._store.commit(DOCUMENT, before, document, entries, Durability.BEST_EFFORT)
+        for event in events:
+            self._history.note(event)
+
+    def _event(self, change: Change) -> Event:
+        alert = change.alert
+        resolved = change.kind is ChangeKind.RESOLVED
+        evidence = {"change": change.kind.value, "resolved": resolved, **view(alert)}
+        return Event(self._now(), EventType.ALERT, GATEWAY, change.reason, self._digest(), evidence=evidence)
+
+    def _say(self, change: Change) -> None:
+        """In the log whatever its level, and to people, but for what the rollout tells them itself."""
+        alert, at = change.alert, self._now()
+        logs.audit("alert", change=change.kind.value, reason=change.reason, **view(alert))
+        if change.kind is ChangeKind.RAISED and alert.type in _HELD:
+            self._people.tell(notices.lasting(alert, at))
+        else:
+            self._people.tell(notices.changed(change, at))
+
+    def _standing(self) -> Iterable[Notice]:
+        at = self._now()
+        return [notices.lasting(alert, at) for alert in self.active]
+
+
+def levels_of(alerts: Alerts) -> Mapping[Metric, Levels]:
+    """The levels that a config has."""
+    return {metric: Levels(both.warning, both.critical) for metric, both in alerts.by_metric().items()}
+
+
+def view(alert: Alert) -> Document:
+    """An alert as the admin API, the history and the log show it."""
+    return {
+        "type": alert.type,
+        "arm": alert.arm or None,
+        "severity": alert.severity.value,
+        "worst": alert.worst.value,
+        "message": alert.message,
+        "since": timestamp(alert.since),
+        "value": alert.value,
+        "threshold": alert.threshold,
+        "window": alert.window,
+        "samples": alert.samples,
+    }
+
+
+def resolved_view(event: Event) -> dict[str, Any] | None:
+    """An alert that is over, from its last line of the history; None where that is another line."""
+    evidence = event.evidence
+    if event.type is not EventType.ALERT or not evidence.get("resolved"):
+        return None
+    shown = {name: value for name, value in evidence.items() if name not in ("change", "resolved")}
+    return {**shown, "resolved_at": timestamp(event.at)}
+
+
+def _read(stored: Stored | None) -> AlertState:
+    if stored is None:
+        return AlertState()
+    try:
+        return from_json(AlertState, stored.body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        logs.error("the alerts that stood are not readable", error=repr(error))
+        return AlertState()
