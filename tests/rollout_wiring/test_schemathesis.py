@@ -26,6 +26,7 @@ async def test_generated_requests_find_no_answer_that_the_description_lacks(tmp_
             *(sys.executable, "-m", "schemathesis.cli", "run", f"{client.url}/openapi.json"),
             *("--checks", checks, "--max-examples", "15", "--generation-deterministic", "--workers", "1"),
             *("--exclude-checks", "unsupported_method", "--phases", "examples,coverage,fuzzing"),
+            *("--exclude-path", "/api/v1/events"),  # has no end
             cwd=tmp_path,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -64,6 +64,8 @@ _TONES = {
     Condition.HEALTHY: Tone.GOOD,
 }
 _LATCHED = {"emergency": Condition.EMERGENCY, "rollback": Condition.ROLLED_BACK}
+_OWN = frozenset(("latch_not_durable", "state_not_durable", "config_not_in_force", "no_worker"))
+"""Types of alerts that are about the gateway itself, not about its traffic."""
 _LOUD = frozenset(("critical", "high"))
 """Severities of alerts that outweigh an otherwise healthy rollout."""
 
@@ -110,7 +112,7 @@ def _of_alerts(status: Mapping[str, Any]) -> Seen | None:
     if not loud:
         return None
     reason = "; ".join(str(alert.get("message") or words(alert["type"])) for alert in loud)
-    if any("metric" in alert or "arm" in alert or "value" in alert for alert in loud):
+    if any(alert["type"] not in _OWN for alert in loud):
         return Seen(Condition.ALERTING, "Requests are served; look at the alerts.", reason)
     return Seen(Condition.FAULTY, "Requests are served; the gateway itself needs a look.", reason)
 

@@ -97,7 +97,6 @@ class Facts:
     points: Sequence[Point]
     evidence: Sequence[EvidencePoint]
     experiments: Sequence[Mapping[str, Any]]
-    endpoints: Sequence[Mapping[str, Any]]
     named_operators: bool
     """True where tokens say who asks."""
 
@@ -126,7 +125,7 @@ def document(facts: Facts) -> Document:
         "deployment": _deployment(facts, seen.condition),
         "history": [dict(event) for event in facts.history[-HISTORY_EVENTS:]],
         "workers": status["workers"],
-        "endpoints": [dict(endpoint) for endpoint in facts.endpoints],
+        "upstreams": status["upstreams"],
         "config": status["config"],
         "gateway": status["gateway"],
         "latch": status["latch"],
@@ -299,7 +298,8 @@ def _alerts(facts: Facts) -> Document:
 
 
 def _raised(event: Mapping[str, Any]) -> float | None:
-    return None if (event.get("evidence") or {}).get("resolved") else unix(event["at"])
+    """When an alert came up; an alert that changed or is over was counted as it came."""
+    return unix(event["at"]) if event["evidence"].get("change", "raised") == "raised" else None
 
 
 def alert_trends(raised: Sequence[float], now: float) -> Document:
@@ -346,11 +346,11 @@ def _deployment(facts: Facts, condition: Condition) -> Document:
 def _canary_health(facts: Facts, condition: Condition) -> Document:
     """How treatment does: unknown, healthy, degraded or unhealthy, and why."""
     treatment = facts.recent.get(TREATMENT, ArmFigures())
-    unhealthy = [endpoint for endpoint in facts.endpoints if endpoint["arm"] == TREATMENT]
+    serving = [upstream for upstream in facts.status["upstreams"].values() if TREATMENT in upstream["arms"]]
     if condition in _NOT_ROUTED:
         return {"status": "unhealthy", "reason": "treatment serves nobody: the latch is engaged"}
-    if unhealthy and not any(endpoint["healthy"] for endpoint in unhealthy):
-        return {"status": "unhealthy", "reason": "treatment has no healthy endpoint"}
+    if not all(upstream["available"] for upstream in serving):
+        return {"status": "unhealthy", "reason": "treatment has no healthy endpoint, or its breaker is open"}
     if condition in _DOUBTFUL:
         return {"status": "degraded", "reason": f"the rollout is {condition.word}"}
     if not treatment.requests:

@@ -145,11 +145,13 @@ def machine(document: Document) -> Markup:
     endpoints = [
         (
             element("code", endpoint["endpoint"]),
-            endpoint["upstream"],
+            name,
             count(endpoint["inflight"]),
-            badge("healthy", "good") if endpoint["healthy"] else badge("unhealthy", "critical"),
+            badge("usable", "good") if endpoint["usable"] else badge("not used", "critical"),
+            _breaker(upstream["breaker"]),
         )
-        for endpoint in document["endpoints"]
+        for name, upstream in document["upstreams"].items()
+        for endpoint in upstream["endpoints"]
     ]
     started = unix(gateway["started_at"])
     about = facts(
@@ -166,9 +168,7 @@ def machine(document: Document) -> Markup:
         table("Workers", ("worker", "since", "connections", "in flight", "serves by"), workers)
         if workers
         else empty("No worker is running."),
-        table("Endpoints", ("endpoint", "upstream", "in flight", "health"), endpoints)
-        if endpoints
-        else empty("No worker has reported yet."),
+        table("Endpoints", ("endpoint", "upstream", "in flight", "state", "breaker"), endpoints),
         about,
         _refused(config),
     )
@@ -178,6 +178,17 @@ def _served_by(snapshot: int | None, newest: int) -> Content:
     if snapshot is None:
         return "–"
     return f"{snapshot}" if snapshot == newest else [f"{snapshot} ", badge("behind", "warning")]
+
+
+def _breaker(breaker: Document | None) -> Content:
+    """The circuit breaker of the endpoint's upstream, where it has one."""
+    if breaker is None:
+        return "–"
+    return (
+        badge("closed", "good")
+        if breaker["state"] == "closed"
+        else badge(words(breaker["state"]), "critical")
+    )
 
 
 def _refused(config: Document) -> Markup | None:

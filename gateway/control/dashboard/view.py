@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,7 +26,7 @@ from gateway.control.operations import Operations, Parts
 from gateway.control.rollout.views import number, standing
 from gateway.core.folding import Profile
 from gateway.model.rollout import Rules
-from gateway.model.snapshot import Arm, Snapshot
+from gateway.model.snapshot import Arm
 
 FRESH = 1.0
 """Seconds that a document is shown again before it is made anew."""
@@ -122,7 +122,6 @@ class DashboardView:
             points=(),
             evidence=self._trail.points,
             experiments=(),
-            endpoints=list(self._endpoints(parts.publisher.current)),
             named_operators=bool(config.admin.tokens),
         )
 
@@ -130,24 +129,6 @@ class DashboardView:
         evidence = status.get("evidence") or {}
         if evidence.get("limit") is not None:
             self._trail.add(EvidencePoint(self._now(), evidence["value"]))
-
-    def _endpoints(self, snapshot: Snapshot) -> Iterable[dict[str, Any]]:
-        """Every endpoint: healthy while every worker uses it; before any reported, as the checks found it."""
-        controls = {route.control for route in snapshot.routes}
-        checked = self._parts.health.health
-        reports = [report for worker in self._parts.ledger.live.values() for report in worker.endpoints]
-        for index, upstream in enumerate(snapshot.upstreams):
-            for endpoint in upstream.endpoints:
-                key = upstream.name, endpoint
-                seen = [report for report in reports if (report.upstream, report.endpoint) == key]
-                healthy = all(report.healthy for report in seen) if seen else checked.get(key, True)
-                yield {
-                    "upstream": upstream.name,
-                    "endpoint": endpoint,
-                    "arm": Arm.CONTROL.label if index in controls else Arm.TREATMENT.label,
-                    "healthy": healthy,
-                    "inflight": sum(report.inflight for report in seen),
-                }
 
 
 def _ladder(rules: Rules) -> list[Rung]:
@@ -173,4 +154,5 @@ def _figures(profile: Profile) -> ArmFigures:
         p50=profile.quantile(0.5),
         p90=profile.quantile(0.9),
         p99=profile.quantile(0.99),
+        scores={name: score.mean for name, score in profile.scores.items() if score.mean is not None},
     )
