@@ -16,9 +16,9 @@ It does not decide when to look, nor what a number is worth; see `core.gates` an
 
 from __future__ import annotations
 
+import enum
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
@@ -26,26 +26,44 @@ from typing import TypeAlias
 from gateway import logs
 from gateway.control.store.api import Store, StoreError
 from gateway.control.store.api import Tick as Row
-from gateway.core.folding import Fold, Profile, Progress, Sums, Tick
-from gateway.model.gates import Contrast, Evidence, Exceedance, MetricsThreshold, Proportion, Sample, Stratum
+from gateway.control.traffic import (
+    LONGEST,
+    MOST_RECENT,
+    ROW_SECONDS,
+    ArmMetrics,
+    Moment,
+    Point,
+    Strata,
+    Traffic,
+    View,
+    arm_metrics,
+    view_of,
+)
+from gateway.core.folding import Fold, Profile, Progress, Sums, Tick, add
+from gateway.model.gates import Contrast, Evidence, Exceedance, Mean, MetricsThreshold, Proportion, Sample
+from gateway.model.metrics import Metric
 from gateway.model.observation import Observation
+from gateway.model.scores import Score
 from gateway.model.snapshot import Arm, Snapshot
-from gateway.model.ticks import Series, head_limit, log_latency, log_latency_variance, settle_limit
+from gateway.model.ticks import Counts, Series, head_limit, settle_limit
 
-ROW_SECONDS = 10
-"""Settled sums are stored for so many seconds at a time."""
-STRATUM_SECONDS = 600
-"""Latency is compared within so many seconds: what drifts slower drifts for both arms."""
 DAY = 86_400
 """A period's totals are stored anew each day, so that a long one outlives the store's retention."""
-MOST_RECENT = 3600
-"""Seconds that `recent` can look back on at most."""
 _CONTROL, _TREATMENT = Arm.CONTROL.label, Arm.TREATMENT.label
 _RESPONSE_TIME_SHARE = 0.1  # response_time is the 90th percentile
 _SUMS, _TOTALS, _PERIOD = "sums", "totals", "period"
+_COUNTED_SCORES = frozenset(metric for metric in Metric if metric.is_share)
+"""Scores that are judged as shares; the others are means."""
 
 Stream: TypeAlias = tuple[str, str, str, str]
 """Route, arm, experiment, group: a series over all snapshots of a period."""
+
+
+class Span(enum.Enum):
+    """Which traffic a view is of: that of the last `look_back` seconds, or of the stay in the phase."""
+
+    WINDOW = "window"
+    PHASE = "phase"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +79,6 @@ class Period:
     begun: float
     version: int
     first_tick: int
-
-
-@dataclass(frozen=True, slots=True)
-class ArmMetrics:
-    """One arm over some time: counts of requests, rates in [0, 1], latencies of successes in seconds."""
-
-    requests: int
-    errors: int
-    client_errors: int
-    truncated: int
-    error_rate: float | None
-    mean: float | None
-    p50: float | None
-    p90: float | None
-    p99: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +121,16 @@ class Windows:
         self._fold = Fold(round(monotonic() * 1000) - MOST_RECENT * 1000)
         self._periods: list[Period] = []
         self._totals: dict[int, dict[Stream, Profile]] = {}
-        self._strata: dict[tuple[int, str], dict[str, Sums]] = {}
+        self._strata = Strata()
+        self._traffic = Traffic()
+        self._late: dict[Series, Counts] = {}
+        self._views: dict[Span, View] = {}
         self._row_at = self._settled_to = 0
         self._rows: dict[tuple[int, Stream], Sums] = {}
-        self._recent: deque[tuple[int, dict[tuple[str, str], Profile]]] = deque()
         self.look_back = 300.0
         """Seconds that `recent` covers: `monitoring.window`."""
+        self.sample_ratio_ok: Callable[[], bool] = lambda: True
+        """Asked at each look of a gate: False while the arms' sizes contradict their declared shares."""
 
     def __repr__(self) -> str:
         return f"<Windows {self._periods[-1] if self._periods else None} {self._fold!r}>"
@@ -177,7 +184,9 @@ class Windows:
 
     def _load_sums(self, number: int, stream: Stream, row: Row) -> None:
         if number == self._periods[-1].number:
-            self._stratum(row.at, stream).load(row.sums)
+            self._strata.of(row.at, stream[0], stream[1]).load(row.sums)
+        if row.at > self._now() - LONGEST:
+            self._traffic.restore(row.at, stream[1], row.sums)
         if row.at > self._row_at:
             self._row_at = row.at
             self._rows.clear()
@@ -260,9 +269,36 @@ class Windows:
         progress = self._fold.advance(now, min(settled, round((head_limit(snapshot) + tick) * 1000)), settled)
         for done in progress.settled:
             self._settle(done)
+        self._views.clear()
         if self._wall(self._fold.settled_to) >= self._row_at + ROW_SECONDS:
             self.flush()
-        return progress
+        return self._with_late(progress)
+
+    def add_outcome(
+        self, arm: str, route: str, metric: str, value: float, *, experiment: str = "", group: str = ""
+    ) -> None:
+        """Count a score that did not come with its answer: a rating, mostly.
+
+        It belongs to the present, whenever its request was: it counts for gates and views at once, and for
+        whoever gathers evidence with the next tick that closes, as a user's first. At most once: one that
+        was not stored yet is lost with the process.
+        """
+        period, score = self._periods[-1], {metric: Score.of(value)}
+        stream = (route, arm, experiment, group)
+        self._rows.setdefault((period.number, stream), Sums()).rate(score)
+        self._totals.setdefault(period.number, {}).setdefault(stream, Profile()).rate(score)
+        version = self._standing().snapshot.version
+        late = {Series(version, route, arm, experiment, group, first=True): Counts(scores=score)}
+        self._traffic.remember((self._row_at, late), self.look_back)
+        self._late = _both(self._late, late)
+
+    def _with_late(self, progress: Progress) -> Progress:
+        """Hand late scores out with the newest tick that closed: a tick is folded once."""
+        if not self._late or not progress.closed:
+            return progress
+        *before, newest = progress.closed
+        newest, self._late = Tick(newest.at, _both(newest.counts, self._late)), {}
+        return Progress((*before, newest), progress.settled)
 
     def _settle(self, tick: Tick) -> None:
         at = self._wall(tick.at)
@@ -278,18 +314,9 @@ class Windows:
             self._rows.setdefault((period.number, stream), Sums()).count(counts)
             self._totals.setdefault(period.number, {}).setdefault(stream, Profile()).count(counts)
             if period is self._periods[-1]:
-                self._stratum(at, stream).count(counts)
+                self._strata.of(at, series.route, series.arm).count(counts)
         self._settled_to = tick.at + 1
-        self._remember(row_at, tick)
-
-    def _remember(self, row_at: int, tick: Tick) -> None:
-        """Keep a settled tick for `recent`."""
-        if not self._recent or self._recent[-1][0] != row_at:
-            self._recent.append((row_at, {}))
-        for series, counts in tick.counts.items():
-            self._recent[-1][1].setdefault((series.route, series.arm), Profile()).count(counts)
-        while self._recent[0][0] + ROW_SECONDS < row_at - min(self.look_back, MOST_RECENT):
-            self._recent.popleft()
+        self._traffic.remember((at, tick.counts), self.look_back)
 
     def flush(self) -> None:
         """Store what is settled and not yet stored."""
@@ -315,10 +342,6 @@ class Windows:
     def _wall(self, at: int) -> int:
         return (at + self._anchor) // 1000
 
-    def _stratum(self, at: int, stream: Stream) -> Sums:
-        route, arm, _, _ = stream
-        return self._strata.setdefault((at // STRATUM_SECONDS, route), {}).setdefault(arm, Sums())
-
     def standing(self) -> tuple[Tick, ...]:
         """The ticks that are not settled, as they stand now, oldest first."""
         return tuple(self._fold.standing())
@@ -331,27 +354,19 @@ class Windows:
     # --- what it amounts to -----------------------------------------------------------------
 
     def evidence(self, gate: MetricsThreshold) -> Evidence:
-        """What a gate is judged by: settled traffic since the windows last began.
-
-        Ratings, accuracy and cost are absent: nothing here counts them.
-        """
+        """What a gate is judged by: settled traffic since the windows last began."""
         treatment = self._settled_treatment()
         samples: dict[str, Sample] = {
             "error_rate": Proportion(treatment.answered, treatment.failures),
-            "performance_degradation": Contrast(
-                tuple(
-                    contrast(arms[_TREATMENT], arms[_CONTROL])
-                    for arms in self._strata.values()
-                    if min(arms.get(arm, _EMPTY).successes for arm in (_TREATMENT, _CONTROL)) > 1
-                )
-            ),
+            "performance_degradation": self._strata.contrast(),
         }
+        samples |= {metric: _sample(metric, score) for metric, score in treatment.scores.items()}
         limit = next((one.comparison.value for one in gate.thresholds if one.metric == "response_time"), None)
         quantile = treatment.quantile(1 - _RESPONSE_TIME_SHARE)
         if limit is not None and quantile is not None:
             beyond = treatment.beyond(limit)
             samples["response_time"] = Exceedance(treatment.successes, beyond, _RESPONSE_TIME_SHARE, quantile)
-        return Evidence(treatment.answered, samples)
+        return Evidence(treatment.answered, samples, self.sample_ratio_ok())
 
     def _settled_treatment(self) -> Profile:
         profile = Profile()
@@ -364,19 +379,57 @@ class Windows:
     def recent(self) -> Mapping[tuple[str, str], Profile]:
         """Traffic by (route, arm) over the last `look_back` seconds, what is open as it stands.
 
-        Of any period; at most `MOST_RECENT` seconds, and to ten seconds.
+        Of any period; at most an hour, and to ten seconds.
         """
-        since = self._monotonic() * 1000 - min(self.look_back, MOST_RECENT) * 1000
-        found: dict[tuple[str, str], Profile] = {}
-        for row_at, profiles in self._recent:
-            if row_at + ROW_SECONDS > self._wall(int(since)):
-                for key, profile in profiles.items():
-                    found.setdefault(key, Profile()).add(profile)
-        for tick in self._fold.standing():
-            if tick.at >= since:
-                for series, counts in tick.counts.items():
-                    found.setdefault((series.route, series.arm), Profile()).count(counts)
+        return self._traffic.recent(self._since, self._moments())
+
+    def recent_contrast(self) -> Contrast:
+        """The latencies behind `performance_degradation` over the same traffic as `recent`."""
+        return self._traffic.contrast(self._since, self._moments())
+
+    def view(self, span: Span) -> View:
+        """Traffic as people read it; what is open as it stands."""
+        found = self._views.get(span)
+        if found is None:
+            found = self._views[span] = self._view(span)
         return found
+
+    def _view(self, span: Span) -> View:
+        now = self._now()
+        if span is Span.WINDOW:
+            return view_of(now - self.look_back, now, self.recent(), self.recent_contrast())
+        row: dict[tuple[str, str], Profile] = {}
+        stay = self._stay()
+        for period in stay:
+            for (route, arm, *_), profile in self._totals.get(period.number, {}).items():
+                row.setdefault((route, arm), Profile()).add(profile)
+        for tick in self._fold.standing():
+            for series, counts in tick.counts.items():
+                if self._period_of(series, tick.at) in stay:
+                    row.setdefault((series.route, series.arm), Profile()).count(counts)
+        return view_of(stay[0].begun if stay else now, now, row, self._strata.contrast())
+
+    def _stay(self) -> list[Period]:
+        """The periods of the present stay in a phase."""
+        if not self._periods:
+            return []
+        now = self._periods[-1]
+        return [one for one in self._periods if (one.phase, one.epoch) == (now.phase, now.epoch)]
+
+    def series(self, since: float, step: int) -> tuple[Point, ...]:
+        """The course of both arms from Unix second `since` on, in steps of so many seconds.
+
+        Ten seconds at least. At most LONGEST back; see `control.traffic` for what of it is fine and known.
+        """
+        return self._traffic.points(since, max(step, ROW_SECONDS), self._moments())
+
+    @property
+    def _since(self) -> float:
+        """Where the window that is looked back on begins, in Unix seconds."""
+        return self._wall(round(self._monotonic() * 1000)) - min(self.look_back, MOST_RECENT)
+
+    def _moments(self) -> Iterable[Moment]:
+        return ((self._wall(tick.at), tick.counts) for tick in self._fold.standing())
 
     def phases(self) -> tuple[PhaseMetrics, ...]:
         """Every stay in a phase that the store still knows, oldest first, with what is open as it stands."""
@@ -400,35 +453,19 @@ class Windows:
 
 MOST_KEPT_PERIODS = 64
 """Periods handed on to the next control process: those that unsettled ticks may still belong to."""
-_EMPTY = Sums()
 
 
-def arm_metrics(sums: Profile) -> ArmMetrics:
-    """A profile as people read it."""
-    return ArmMetrics(
-        requests=sums.answered,
-        errors=sums.errors,
-        client_errors=sums.client_errors,
-        truncated=sums.truncated,
-        error_rate=sums.error_rate,
-        mean=sums.mean,
-        p50=sums.quantile(0.5),
-        p90=sums.quantile(0.9),
-        p99=sums.quantile(0.99),
-    )
+def _sample(metric: str, score: Score) -> Sample:
+    if metric in _COUNTED_SCORES:
+        return Proportion(score.count, score.bad)
+    return Mean(score.count, score.total, score.squares)
 
 
-def contrast(treatment: Sums, control: Sums) -> Stratum:
-    """Both arms of one stratum, of at least two successes each."""
-    return Stratum(treatment.successes, *_log_moments(treatment), control.successes, *_log_moments(control))
-
-
-def _log_moments(sums: Sums) -> tuple[float, float]:
-    """Mean and sample variance of log latency, of at least two successes."""
-    n = sums.successes
-    mean = sums.total / n
-    variance = max(0.0, (sums.squares - sums.total * mean) / (n - 1))
-    return log_latency(mean), log_latency_variance(variance)
+def _both(one: Mapping[Series, Counts], other: Mapping[Series, Counts]) -> dict[Series, Counts]:
+    both = dict(one)
+    for series, counts in other.items():
+        both[series] = add(both[series], counts) if series in both else counts
+    return both
 
 
 def _day(at: int) -> int:

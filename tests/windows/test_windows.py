@@ -13,7 +13,8 @@ import pytest
 
 from gateway.control.store.api import Tick as Row
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore
-from gateway.control.windows import ArmMetrics, Standing, Windows
+from gateway.control.traffic import ArmMetrics
+from gateway.control.windows import Standing, Windows
 from gateway.core.judging import judge
 from gateway.model.codec import decode, encode
 from gateway.model.gates import (

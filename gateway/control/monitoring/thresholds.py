@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gateway.control.windows import STRATUM_SECONDS, contrast
+from gateway.control.traffic import STRATUM_SECONDS, contrast
 from gateway.core.folding import Progress, Sums, Tick
 from gateway.core.judging import slowdown
 from gateway.core.limits import RollbackLimit

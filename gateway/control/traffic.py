@@ -1,0 +1,312 @@
+"""What traffic was like lately: finely over the window that alerts look back on, and as a course of time.
+
+A memory of settled ticks and nothing else: ten-second sums by route and arm for at most an hour, outlines
+of both arms for an hour, and coarser ones for two days. Of what went before a restart only what the store
+has is left: counts, and no quantiles. Times are Unix seconds.
+
+It does not know which ticks are settled, nor what phase they belong to; see `control.windows`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from gateway.core.folding import Profile, Sums, mean_of, quantile_of
+from gateway.core.judging import slowdown
+from gateway.model.gates import Contrast, Stratum
+from gateway.model.scores import Score
+from gateway.model.snapshot import Arm
+from gateway.model.ticks import Counts, Series, coarse, log_latency, log_latency_variance
+
+ROW_SECONDS = 10
+"""Sums are remembered for so many seconds at a time."""
+MOST_RECENT = 3600
+"""Seconds for which sums are remembered at most."""
+STRATUM_SECONDS = 600
+"""Latency is compared within so many seconds: what drifts slower drifts for both arms."""
+COARSE_SECONDS = 600
+"""Outlines older than MOST_RECENT are of so many seconds each."""
+LONGEST = 48 * 3600
+"""Seconds that a course of time can go back."""
+_CONTROL, _TREATMENT = Arm.CONTROL.label, Arm.TREATMENT.label
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Times in seconds; all None without any."""
+
+    mean: float | None = None
+    p50: float | None = None
+    p90: float | None = None
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArmMetrics:
+    """One arm over some time: counts of requests, rates in [0, 1], latencies of successes in seconds.
+
+    `left` are clients that left. `scores` are the mean values of what was reported, by metric, each with
+    how many there were.
+    """
+
+    requests: int
+    errors: int
+    client_errors: int
+    truncated: int
+    error_rate: float | None
+    mean: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    first_byte: Times = Times()
+    left: int = 0
+    scores: Mapping[str, Score] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Traffic between two moments: by (route, arm), and by arm over all routes.
+
+    `degradation` is `performance_degradation`: 0.15 where treatment is 15 % slower than control beside it;
+    None without control. `response_time` of an arm is its `p90`.
+    """
+
+    since: float
+    until: float
+    routes: Mapping[tuple[str, str], ArmMetrics]
+    arms: Mapping[str, ArmMetrics]
+    degradation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Both arms over `span` seconds from `at`.
+
+    Quantiles are known to four percent, and are None for what went before a restart.
+    """
+
+    at: int
+    span: int
+    arms: Mapping[str, ArmMetrics]
+
+
+Moment: TypeAlias = tuple[int, Mapping[Series, Counts]]
+"""A tick by its Unix second."""
+Row: TypeAlias = dict[tuple[str, str], Profile]
+"""Sums by (route, arm)."""
+
+
+class Traffic:
+    """See the module. What is not settled yet is handed in at each question, as it stands."""
+
+    def __init__(self) -> None:
+        self._rows: deque[tuple[int, Row]] = deque()
+        self._fine = _Course(ROW_SECONDS, MOST_RECENT)
+        self._coarse = _Course(COARSE_SECONDS, LONGEST)
+
+    def __repr__(self) -> str:
+        return f"<Traffic rows={len(self._rows)}>"
+
+    def remember(self, moment: Moment, look_back: float) -> None:
+        """Keep a settled tick, and as many sums as `recent` may ask for; ticks come in their order."""
+        at, counts = moment
+        row_at = at - at % ROW_SECONDS
+        if not self._rows or self._rows[-1][0] != row_at:
+            self._rows.append((row_at, {}))
+        _add_moment(self._rows[-1][1], counts)
+        while self._rows[0][0] + ROW_SECONDS < row_at - min(look_back, MOST_RECENT):
+            self._rows.popleft()
+        self._fine.remember(moment)
+        self._coarse.remember(moment)
+
+    def restore(self, at: int, arm: str, numbers: Mapping[str, float]) -> None:
+        """Take in sums that the store has; in their order, before anything is remembered."""
+        self._coarse.restore(at, arm, numbers)
+
+    def recent(self, since: float, standing: Iterable[Moment]) -> Row:
+        """Sums from `since` on, to ten seconds."""
+        found: Row = {}
+        for _, row in self._since(since, standing):
+            for key, profile in row.items():
+                found.setdefault(key, Profile()).add(profile)
+        return found
+
+    def contrast(self, since: float, standing: Iterable[Moment]) -> Contrast:
+        """Both arms' latencies from `since` on, by route and ten minutes."""
+        strata = Strata()
+        for at, row in self._since(since, standing):
+            for (route, arm), profile in row.items():
+                strata.of(at, route, arm).load(profile.numbers())
+        return strata.contrast()
+
+    def points(self, since: float, step: int, standing: Iterable[Moment]) -> tuple[Point, ...]:
+        """The course from `since` on in steps of so many seconds, at least ten.
+
+        Of what is more than an hour ago, and where steps are of ten minutes or more, to ten minutes.
+        """
+        moments = tuple(standing)
+        fine = self._fine.bins(since, moments)
+        begin = min(fine, default=int(since))
+        bins = self._coarse.bins(since, moments)
+        if step < COARSE_SECONDS:
+            bins = {at: arms for at, arms in bins.items() if at + COARSE_SECONDS <= begin} | fine
+        points: dict[int, dict[str, Profile]] = {}
+        for at, arms in sorted(bins.items()):
+            point = points.setdefault(at - at % step, {})
+            for arm, profile in arms.items():
+                point.setdefault(arm, Profile()).add(profile)
+        return tuple(
+            Point(at, step, {arm: arm_metrics(profile) for arm, profile in arms.items()})
+            for at, arms in points.items()
+        )
+
+    def _since(self, since: float, standing: Iterable[Moment]) -> Iterable[tuple[int, Row]]:
+        for row_at, row in self._rows:
+            if row_at + ROW_SECONDS > since:
+                yield row_at, row
+        for at, counts in standing:
+            if at >= int(since):
+                open_row: Row = {}
+                _add_moment(open_row, counts)
+                yield at, open_row
+
+
+class _Course:
+    """Outlines of both arms over time, `step` seconds each, for so many seconds."""
+
+    def __init__(self, step: int, length: int) -> None:
+        self._step = step
+        self._length = length
+        self._bins: deque[tuple[int, dict[str, Profile]]] = deque()
+
+    def remember(self, moment: Moment) -> None:
+        at, counts = moment
+        _outline(self._bin(at), counts)
+
+    def restore(self, at: int, arm: str, numbers: Mapping[str, float]) -> None:
+        sums = Sums()
+        sums.load(numbers)
+        self._bin(at).setdefault(arm, Profile()).load(sums.numbers())
+
+    def bins(self, since: float, standing: Iterable[Moment]) -> dict[int, dict[str, Profile]]:
+        """The bins from `since` on, with what is open."""
+        found = {at: arms for at, arms in self._bins if at + self._step > since}
+        copied: set[int] = set()
+        for at, counts in standing:
+            begin = at - at % self._step
+            if begin + self._step > since:
+                if begin not in copied:
+                    copied.add(begin)
+                    found[begin] = _copied(found.get(begin, {}))
+                _outline(found[begin], counts)
+        return found
+
+    def _bin(self, at: int) -> dict[str, Profile]:
+        begin = at - at % self._step
+        if not self._bins or self._bins[-1][0] != begin:
+            self._bins.append((begin, {}))
+        while self._bins[0][0] + self._length < begin:
+            self._bins.popleft()
+        return self._bins[-1][1]
+
+
+class Strata:
+    """Both arms' sums by ten minutes and route."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, str], dict[str, Sums]] = {}
+
+    def __repr__(self) -> str:
+        return f"<Strata {len(self._sums)}>"
+
+    def of(self, at: int, route: str, arm: str) -> Sums:
+        """The sums of the ten minutes that hold a Unix second; whoever asks adds to them."""
+        return self._sums.setdefault((at // STRATUM_SECONDS, route), {}).setdefault(arm, Sums())
+
+    def clear(self) -> None:
+        """Begin afresh."""
+        self._sums.clear()
+
+    def contrast(self) -> Contrast:
+        """Every stratum with two successes of each arm."""
+        both = (
+            (arms[_TREATMENT], arms[_CONTROL])
+            for arms in self._sums.values()
+            if _TREATMENT in arms and _CONTROL in arms
+        )
+        return Contrast(tuple(contrast(*arms) for arms in both if min(arm.successes for arm in arms) > 1))
+
+
+def _add_moment(row: Row, counts: Mapping[Series, Counts]) -> None:
+    for series, count in counts.items():
+        row.setdefault((series.route, series.arm), Profile()).count(count)
+
+
+def _outline(arms: dict[str, Profile], counts: Mapping[Series, Counts]) -> None:
+    for series, count in counts.items():
+        rough: dict[int, int] = {}
+        for bucket, number in count.latencies.items():
+            rough[coarse(bucket)] = rough.get(coarse(bucket), 0) + number
+        arms.setdefault(series.arm, Profile()).count(replace(count, latencies=rough))
+
+
+def _copied(arms: Mapping[str, Profile]) -> dict[str, Profile]:
+    copies = {arm: Profile() for arm in arms}
+    for arm, profile in arms.items():
+        copies[arm].add(profile)
+    return copies
+
+
+def view_of(since: float, until: float, row: Mapping[tuple[str, str], Profile], contrast: Contrast) -> View:
+    """Sums by (route, arm) as people read them."""
+    arms = {arm.label: Profile() for arm in Arm}
+    for (_, arm), profile in row.items():
+        arms[arm].add(profile)
+    shift = slowdown(contrast)
+    return View(
+        since,
+        until,
+        {key: arm_metrics(profile) for key, profile in row.items()},
+        {arm: arm_metrics(profile) for arm, profile in arms.items()},
+        None if shift is None else math.expm1(shift[0]),
+    )
+
+
+def arm_metrics(sums: Profile) -> ArmMetrics:
+    """A profile as people read it."""
+    times, first = _times(sums.latencies), _times(sums.first_bytes)
+    return ArmMetrics(
+        requests=sums.answered,
+        errors=sums.errors,
+        client_errors=sums.client_errors,
+        truncated=sums.truncated,
+        error_rate=sums.error_rate,
+        mean=times.mean,
+        p50=times.p50,
+        p90=times.p90,
+        p99=times.p99,
+        first_byte=first,
+        left=sums.left,
+        scores=dict(sums.scores),
+    )
+
+
+def _times(buckets: Mapping[int, int]) -> Times:
+    return Times(mean_of(buckets), *(quantile_of(buckets, share) for share in (0.5, 0.9, 0.99)))
+
+
+def contrast(treatment: Sums, control: Sums) -> Stratum:
+    """Both arms of one stratum, of at least two successes each."""
+    return Stratum(treatment.successes, *_log_moments(treatment), control.successes, *_log_moments(control))
+
+
+def _log_moments(sums: Sums) -> tuple[float, float]:
+    """Mean and sample variance of log latency, of at least two successes."""
+    n = sums.successes
+    mean = sums.total / n
+    variance = max(0.0, (sums.squares - sums.total * mean) / (n - 1))
+    return log_latency(mean), log_latency_variance(variance)
