@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import __version__
-from gateway.control.admin import alerts_openapi
+from gateway.control.admin import alerts_openapi, dashboard_openapi
 from gateway.control.admin.schemas import (
     NUMBER,
     TEXT,
@@ -212,6 +212,7 @@ DOCUMENT: dict[str, Any] = {
             parameter("header", "Name: value, any number of times", array_of({"type": "string"})),
         ),
         **alerts_openapi.PATHS,
+        **dashboard_openapi.PATHS,
         "/api/v1/emergency": write(
             "Everything to control, now, until a release",
             "Order",
