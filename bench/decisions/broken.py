@@ -1,0 +1,177 @@
+"""Rows in which treatment breaks: how many of its requests it takes until that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from bench.decisions.quiet import DAY, SLOW, Runs
+from bench.decisions.report import Found, Line, detections, false_rollbacks
+from bench.decisions.simulation import Behaviour, Simulation, same, until_rollback
+from gateway.core.evidence.assessment import Verdict, assess
+from gateway.core.evidence.gathering import Limits, Look, fold
+from gateway.core.folding import Tick
+from gateway.model.snapshot import Arm
+from gateway.model.ticks import Counts, Series, bucket_of
+
+HEALTHY = Behaviour(errors=0.005)
+HALF_A_DAY = DAY / 2
+GRACE = 3.0
+"""Seconds that a tick is late: workers report once a second, and ticks wait for two more."""
+
+
+def _rng(*seed: int) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def _errors(seed: int, errors: float, *, late: bool, tick: float = 1.0, share: float = 0.01) -> Found | None:
+    simulation = Simulation(_rng(6, seed), share)
+    if late:
+        while simulation.now < HALF_A_DAY:
+            simulation.serve(HEALTHY, HEALTHY, 60)
+    return until_rollback(simulation, Behaviour(errors=errors), HEALTHY, seconds=tick, most=DAY)
+
+
+def errors(runs: Runs) -> Iterator[Line]:
+    """Rows 6 to 9, but for full production, and 12."""
+    early, late = "from phase start", "after 12 healthy hours"
+    for row, rate, when, number, most, tick in (
+        ("6", 1.0, early, 400, 8, 1.0),
+        ("7", 1.0, late, 200, 9, 1.0),
+        ("8", 0.2, early, 200, 100, 1.0),
+        ("8", 0.2, late, 100, 160, 1.0),
+        ("9", 0.05, early, 200, 1450, 5.0),
+        ("9", 0.05, late, 100, 2200, 5.0),
+    ):
+        found = [_errors(seed, rate, late=when == late, tick=tick) for seed in runs(number)]
+        yield detections(row, f"p = {rate} {when}, ticks of {tick:.0f} s", found, most, tick * 0.1)
+    found = [_errors(seed, 1.0, late=False, share=0.5) for seed in runs(400)]
+    yield detections("12", "p = 1 from phase start, w = .5", found, 25, 5)
+
+
+def full_production(runs: Runs) -> Iterator[Line]:
+    """Row 7 and 12a: nobody is on control until a trial takes some back."""
+    found = []
+    for seed in runs(40):
+        simulation = Simulation(_rng(7, seed), 1.0, delay=GRACE)
+        while simulation.now < 60 * DAY:
+            simulation.serve(HEALTHY, HEALTHY, 600)
+        found.append(until_rollback(simulation, Behaviour(errors=1.0), HEALTHY, seconds=1.0, most=600))
+    what = f"p = 1 after 60 healthy days in full production, looked at {GRACE:.0f} s late"
+    yield detections("7", what, found, 60, 10)
+    found = [
+        until_rollback(
+            Simulation(_rng(12, seed), 1.0, delay=GRACE),
+            Behaviour(errors=1.0),
+            HEALTHY,
+            seconds=1.0,
+            most=600,
+        )
+        for seed in runs(200)
+    ]
+    slowest = max(600.0 if one is None else one[1] for one in found)
+    what = f"full production, p = 1, looked at {GRACE:.0f} s late"
+    yield Line("12a", what, len(found), "within 15 s", f"slowest {slowest:.0f} s", slowest <= 15)
+    ended = []
+    for seed in runs(60):
+        simulation = Simulation(_rng(12, 1, seed), 1.0, delay=GRACE)
+        verdicts = set()
+        while simulation.now < 3600:
+            both = Behaviour(errors=1.0 if 600 <= simulation.now < 1200 else 0.005)
+            verdicts.add(simulation.serve(both, both))
+        ended.append(Verdict.ROLL_BACK in verdicts)
+    yield false_rollbacks("12a", "full production, 10 min of p = 1 in both arms", ended, 0)
+
+
+def latency(runs: Runs) -> Iterator[Line]:
+    """Row 10."""
+    for times, late, number, most, tick in (
+        (2.0, False, 100, 90, 2.0),
+        (2.0, True, 50, 160, 2.0),
+        (1.3, False, 50, 1650, 20.0),
+    ):
+        found = []
+        for seed in runs(number):
+            simulation = Simulation(_rng(10, seed), 0.01, limits=Limits(0.02, 0.15, None))
+            simulation.warm_up(SLOW)
+            while late and simulation.now < HALF_A_DAY:
+                simulation.serve(SLOW, SLOW, 60)
+            found.append(until_rollback(simulation, same(SLOW, times), SLOW, seconds=tick, most=2 * DAY))
+        when = "after 12 healthy hours" if late else "from phase start"
+        yield detections("10", f"latency ×{times} {when}, ticks of {tick:.0f} s", found, most, tick * 0.1)
+
+
+def missing(runs: Runs) -> Iterator[Line]:
+    """Row 12c, the first half."""
+    usual = Behaviour(errors=0.005, client_errors=0.03)
+    found = [
+        until_rollback(
+            Simulation(_rng(12, 3, seed), 0.01), Behaviour(client_errors=1.0), usual, seconds=1.0, most=DAY
+        )
+        for seed in runs(200)
+    ]
+    yield detections("12c", "treatment answers 404 to all, control to 3 %", found, np.inf, 0.1)
+
+
+class Hanging:
+    """Treatment answers nothing, and clients leave after half a minute; ticks are seen while they stand."""
+
+    PATIENCE = 30
+    TREATMENT = Series(1, "default", Arm.TREATMENT.label, "", "")
+    CONTROL = Series(1, "default", Arm.CONTROL.label, "", "")
+
+    def __init__(self, seed: int) -> None:
+        self.rng = _rng(12, 4, seed)
+        self.simulation = Simulation(self.rng, 0.01, limits=Limits(0.02, 0.15, None))
+        self.simulation.warm_up(SLOW)
+        self.ticks: list[tuple[int, int, np.ndarray]] = []
+        """When a tick began, treatment's requests in it, control's latencies in seconds."""
+
+    def requests_until_rollback(self, slow_from: float) -> int | None:
+        """Treatment's requests older than so many seconds when the rollback comes."""
+        simulation = self.simulation
+        begun, now = round(simulation.now), round(simulation.now)
+        while now - begun < 7200:
+            treated = int(self.rng.poisson(0.1))
+            control = np.exp(0.5 * self.rng.standard_normal(self.rng.poisson(9.9)))
+            self.ticks = [*self.ticks[-60:], (now, treated, control)]
+            now += 1
+            look = Look(
+                standing=tuple(self._standing(*tick, now) for tick in self.ticks), reported_to=now * 1000
+            )
+            simulation.state = fold(simulation.state, look, simulation.limits, simulation.unit)
+            simulation.treatment_requests += treated
+            found = assess(simulation.state, simulation.limits, simulation.parameters, now=now * 1000)
+            if found.verdict is Verdict.ROLL_BACK:
+                young = sum(tick[1] for tick in self.ticks if now - tick[0] < slow_from)
+                return simulation.treatment_requests - young
+        return None
+
+    def _standing(self, at: int, treated: int, control: np.ndarray, now: int) -> Tick:
+        age = now - at - 1
+        over = control[control <= age]
+        latencies: dict[int, int] = {}
+        for bucket in map(bucket_of, over.tolist()):
+            latencies[bucket] = latencies.get(bucket, 0) + 1
+        gone = treated if age >= self.PATIENCE else 0
+        return Tick(
+            at * 1000,
+            {
+                self.TREATMENT: Counts(
+                    treated, withdrawn=gone, ended=gone, left={bucket_of(self.PATIENCE): gone} if gone else {}
+                ),
+                self.CONTROL: Counts(len(control), len(control), ended=len(over), latencies=latencies),
+            },
+        )
+
+
+def hanging(runs: Runs) -> Iterator[Line]:
+    """Row 12c, the other half."""
+    slow_from = float(np.exp(0.5 * 1.2816))
+    found = [Hanging(seed).requests_until_rollback(slow_from) for seed in runs(100)]
+    requests = [np.inf if one is None else one for one in found]
+    high = np.percentile(requests, 95, method="higher")
+    shown = f"95 % within {high:.0f} requests older than control's p90, at most {max(requests):.0f}"
+    what = "treatment hangs, clients leave after 30 s"
+    yield Line("12c", what, len(found), "≤ 30 requests older than control's p90", shown, max(requests) <= 30)
