@@ -12,11 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from gateway.control.loading import ConfigError, Loaded, Problem, load
+from gateway.control.monitoring.forecast import Exposed, forecasts, in_words
+from gateway.control.monitoring.views import detections, limits
+from gateway.core.evidence.detection import Detection
 from gateway.core.exposure import treatment_percentage
+from gateway.core.limits import rollback_limits
 from gateway.exits import Exit
 from gateway.model.config import Config, Route
 from gateway.model.metrics import Metric
+from gateway.model.safety import Unit
 from gateway.model.units import format_number
+
+TRAFFIC = 10.0
+"""Requests a second that detection times are printed for, unless asked otherwise."""
+MOST_TRAFFIC = 1e6
 
 _DESCRIPTION = """\
 Load the config as `run` and every reload do, stopped before anything is put into force. What is wrong
@@ -29,6 +38,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument("config", type=Path, metavar="CONFIG", help="the file to check")
     parser.add_argument(
         "-o", "--output", choices=("text", "json"), default="text", help="json for machines (default: text)"
+    )
+    parser.add_argument(
+        "--traffic",
+        type=_traffic,
+        default=TRAFFIC,
+        metavar="N",
+        help=f"requests a second for which detection times are printed (default: {TRAFFIC:g})",
     )
     parser.set_defaults(execute=execute)
 
@@ -43,12 +59,19 @@ def execute(args: argparse.Namespace) -> int:
         if machine:
             print(json.dumps({"valid": False, "problems": _problems(error.problems)}, indent=2))
         return Exit.INVALID
-    print(json.dumps(document(loaded), indent=2) if machine else render(loaded))
+    print(json.dumps(document(loaded, args.traffic), indent=2) if machine else render(loaded, args.traffic))
     return Exit.DONE
 
 
-def document(loaded: Loaded) -> dict[str, Any]:
-    """The summary as JSON; percentages are of all users with an id."""
+def _traffic(text: str) -> float:
+    value = float(text)
+    if not 0 < value < MOST_TRAFFIC:
+        raise ValueError(text)
+    return value
+
+
+def document(loaded: Loaded, traffic: float = TRAFFIC) -> dict[str, Any]:
+    """The summary as JSON; percentages are of all users with an id, `traffic` is requests a second."""
     config = loaded.config
     return {
         "valid": True,
@@ -61,6 +84,8 @@ def document(loaded: Loaded) -> dict[str, Any]:
                 "treatment": {
                     route.name: float(treatment_percentage(config, name, route)) for route in config.routes
                 },
+                "limits": limits(rollback_limits(config.deployment, name)),
+                "detection": detections(_found(config, name, traffic)),
             }
             for name in config.deployment.ladder
         ],
@@ -75,6 +100,7 @@ def document(loaded: Loaded) -> dict[str, Any]:
             for route in config.routes
         ],
         "upstreams": {name: list(upstream.endpoints) for name, upstream in config.upstreams.items()},
+        "traffic": traffic,
         "warnings": _problems(loaded.warnings),
     }
 
@@ -83,12 +109,13 @@ def _problems(problems: Iterable[Problem]) -> list[dict[str, Any]]:
     return [dataclasses.asdict(problem) for problem in problems]
 
 
-def render(loaded: Loaded) -> str:
-    """The summary for people."""
+def render(loaded: Loaded, traffic: float = TRAFFIC) -> str:
+    """The summary for people; `traffic` is requests a second."""
     config = loaded.config
     blocks = [
         [f"{loaded.path}: valid (digest {loaded.digest[:12]})"],
         ["phases: who is enrolled, and who of all users treatment gets", *_phase_lines(config)],
+        [_detection_title(config, traffic), *_detection_lines(config, traffic)],
         ["routes", *_table([["", route.name, _match(route), _arms(route)] for route in config.routes])],
         [
             "upstreams",
@@ -111,6 +138,35 @@ def _phase_lines(config: Config) -> list[str]:
         shares = [f"{format_number(treatment_percentage(config, name, route))} %" for route in config.routes]
         rows.append([mark, name, enrolled, *shares])
     return _table(rows)
+
+
+def _detection_title(config: Config, traffic: float) -> str:
+    by_user = config.deployment.rollback.unit is Unit.USER
+    counted = "users' first requests in ten minutes" if by_user else "requests"
+    return f"how soon a broken treatment is rolled back, with {format_number(traffic)} {counted} a second"
+
+
+def _detection_lines(config: Config, traffic: float) -> list[str]:
+    """Phase by phase, for the route that gives treatment most."""
+    rows = []
+    for name in config.deployment.ladder:
+        share = f"{format_number(_largest_share(config, name) * 100)} %"
+        found = in_words(_found(config, name, traffic)) or ["never: it has no limit of errors"]
+        rows.append(["", name, share, found[0]])
+        rows += [["", "", "", line] for line in found[1:]]
+    return _table(rows)
+
+
+def _found(config: Config, phase: str, traffic: float) -> tuple[Detection, ...]:
+    limit = rollback_limits(config.deployment, phase).get(Metric.ERROR_RATE)
+    if limit is None:
+        return ()
+    exposed = Exposed(traffic, _largest_share(config, phase))
+    return forecasts(limit.value, config.deployment.rollback, exposed)
+
+
+def _largest_share(config: Config, phase: str) -> float:
+    return max(float(treatment_percentage(config, phase, route)) for route in config.routes) / 100
 
 
 def _match(route: Route) -> str:

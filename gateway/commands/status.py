@@ -19,7 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gateway.commands import client, options
+from gateway.commands import client, judging, options
 from gateway.exits import Exit
 
 WATCH_INTERVAL = 1.0
@@ -95,6 +95,8 @@ def render(document: Document, now: float) -> RenderableType:
         Text(),
         _arms(document["arms"]),
         Text(),
+        *judging.lines(document),
+        Text(),
         *_machinery(document, now),
         Text(),
         *_advice(document),
@@ -119,6 +121,11 @@ def _headline(document: Document, now: float) -> Iterator[RenderableType]:
     if (drain := document["drain"]) is not None:
         yield Text(
             f"DRAINING, step {drain['step']} of {drain['steps']}, by {drain['operator']}", style="bold"
+        )
+    if (trial := document["trial"]) is not None:
+        since = _ago(trial["since"], now)
+        yield Text(
+            f"TRIAL. At most {trial['cap']:g} % of users, for {since}: {trial['reason']}", style="bold yellow"
         )
     for hold in document["holds"]:
         yield Text(f"HELD by {hold['kind']} for {_ago(hold['since'], now)}: {hold['reason']}", style="yellow")

@@ -73,7 +73,10 @@ def test_check_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["check", "-o", "json", write(tmp_path, complete(""))]) == Exit.DONE
     valid = json.loads(capsys.readouterr().out)
     assert valid["valid"] is True
-    assert valid["phases"][2] == {"name": "canary", "user_percentage": 1.0, "treatment": {"default": 1.0}}
+    canary = valid["phases"][2]
+    assert (canary["name"], canary["user_percentage"]) == ("canary", 1.0)
+    assert canary["treatment"] == {"default": 1.0}
+    assert canary["limits"]["error_rate"]["value"] == 0.02
     assert valid["upstreams"] == {
         "traditional": ["http://127.0.0.1:9001"],
         "dspy": ["http://127.0.0.1:9002"],
@@ -94,6 +97,33 @@ def test_check_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
             }
         ],
     }
+
+
+def test_check_says_how_soon_a_broken_treatment_is_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In words, for a share and a traffic that are said with it; ten times the traffic is faster by that."""
+    path = write(tmp_path, complete("deployment: {rollback: {unit: request}}\n"))
+    assert main(["check", path, "--traffic", "100"]) == Exit.DONE
+    out = capsys.readouterr().out
+    assert "how soon a broken treatment is rolled back, with 100 requests a second" in out
+    assert "canary              1 %    if everything failed: after about 6 requests to treatment, 6s" in out
+    found = []
+    for traffic in ("10", "100"):
+        assert main(["check", "-o", "json", path, "--traffic", traffic]) == Exit.DONE
+        found.append(json.loads(capsys.readouterr().out)["phases"][2]["detection"][0])
+    slow, fast = found
+    assert slow["failure_rate"] == fast["failure_rate"] == 1.0
+    assert slow["requests"] == fast["requests"]
+    assert slow["seconds"] == pytest.approx(10 * fast["seconds"], rel=1e-3)
+
+
+@pytest.mark.parametrize("traffic", ["0", "-1", "nan", "inf", "many"])
+def test_check_with_a_traffic_that_is_none(tmp_path: Path, traffic: str) -> None:
+    """A usage error, before the file is looked at."""
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(tmp_path / "nowhere"), "--traffic", traffic])
+    assert ended.value.code == Exit.INVALID
 
 
 def test_check_of_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
