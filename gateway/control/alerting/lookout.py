@@ -122,19 +122,17 @@ def _mean_noise(score: Score) -> float:
     return math.sqrt(max(0.0, score.squares / score.count - mean * mean) / score.count)
 
 
-def _degradation(contrast: Contrast) -> Iterable[Reading]:
+def _degradation(arms: Contrast) -> Iterable[Reading]:
     """How much slower treatment is than control beside it; nothing where there is no control."""
-    found = slowdown(contrast)
+    found = slowdown(arms)
     if found is not None:
         difference, error = found
+        value, noise = math.expm1(difference), error * math.exp(difference)
         samples = min(
-            sum(stratum.treatment_count for stratum in contrast.strata),
-            sum(stratum.control_count for stratum in contrast.strata),
+            sum(stratum.treatment_count for stratum in arms.strata),
+            sum(stratum.control_count for stratum in arms.strata),
         )
-        value = math.expm1(difference)
-        yield Reading(
-            Metric.PERFORMANCE_DEGRADATION, _TREATMENT, value, samples, error * math.exp(difference)
-        )
+        yield Reading(Metric.PERFORMANCE_DEGRADATION, _TREATMENT, value, samples, noise)
 
 
 def _missing(
