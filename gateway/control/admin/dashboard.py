@@ -19,6 +19,7 @@ from aiohttp import hdrs, web
 from gateway.control.admin.guard import CONTINUE
 from gateway.control.admin.problems import Problem
 from gateway.control.admin.resources import API
+from gateway.control.dashboard.document import Reach
 from gateway.control.dashboard.files import ASSETS, DIGEST, PREFIX
 from gateway.control.dashboard.page import POLICY, page
 
@@ -50,10 +51,10 @@ class DashboardBackend(Protocol):
     def standing(self) -> dict[str, Any]:
         """Where the rollout stands."""
 
-    async def document(self) -> dict[str, Any]:
-        """All that the page shows."""
+    async def document(self, reach: Reach) -> dict[str, Any]:
+        """All that the page shows; courses of time go back as far as asked for."""
 
-    async def panels(self) -> str:
+    async def panels(self, reach: Reach) -> str:
         """The page's sections as HTML."""
 
 
@@ -99,16 +100,17 @@ class DashboardResources:
             body=asset.body, content_type=asset.content_type, charset="utf-8", headers=headers
         )
 
-    async def document(self, _: web.Request) -> web.Response:
+    async def document(self, request: web.Request) -> web.Response:
         """All that the page shows, as data."""
-        document = await self._backend.document()
+        document = await self._backend.document(_reach(request))
         headers = {hdrs.ETAG: f'"{document["version"]}"', hdrs.CACHE_CONTROL: "no-store"}
         return web.json_response(document, headers=headers)
 
-    async def panels(self, _: web.Request) -> web.Response:
+    async def panels(self, request: web.Request) -> web.Response:
         """All that the page shows, as the page's sections."""
         headers = {**_HEADERS, hdrs.CACHE_CONTROL: "no-store"}
-        return web.Response(text=await self._backend.panels(), content_type="text/html", headers=headers)
+        html = await self._backend.panels(_reach(request))
+        return web.Response(text=html, content_type="text/html", headers=headers)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events for ever: `hello`, then `state` whenever something happened, and `tick`."""
@@ -155,6 +157,16 @@ _ALIVE: Final = b": alive\n\n"
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
+
+
+def _reach(request: web.Request) -> Reach:
+    """How far back is asked for. Raises Problem 400."""
+    text = request.query.get("reach", Reach.QUARTER.value)
+    try:
+        return Reach(text)
+    except ValueError:
+        known = ", ".join(reach.value for reach in Reach)
+        raise Problem(HTTPStatus.BAD_REQUEST, f"reach is none of {known}") from None
 
 
 def _bound_memory(request: web.Request) -> None:

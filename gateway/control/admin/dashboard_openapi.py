@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from gateway.control.admin.schemas import NUMBER, TEXT, TIME, answer, array_of, object_of, problems
+from gateway.control.admin.schemas import NUMBER, TEXT, TIME, answer, array_of, object_of, parameter, problems
+from gateway.control.dashboard.document import Reach
 
 _COUNT = {"type": "integer"}
 _ARM = object_of(
@@ -65,11 +67,24 @@ _DASHBOARD = object_of(
 _TEXT = {"type": "string"}
 
 
+_REACH = parameter(
+    "reach",
+    "How far back courses of time go",
+    {"type": "string", "enum": [reach.value for reach in Reach], "default": Reach.QUARTER.value},
+)
+
+
 def _read(
-    summary: str, schema: dict[str, Any], content_type: str, *statuses: int, public: bool = False
+    summary: str,
+    schema: dict[str, Any],
+    content_type: str,
+    *statuses: int,
+    parameters: Sequence[dict[str, Any]] = (),
+    public: bool = False,
 ) -> dict[str, Any]:
     described: dict[str, Any] = {
         "summary": summary,
+        "parameters": list(parameters),
         "responses": {"200": answer("The answer", schema, content_type)} | problems(403, *statuses),
     }
     return {"get": described | ({"security": []} if public else {})}
@@ -77,8 +92,12 @@ def _read(
 
 PATHS = {
     "/": _read("The dashboard's page, without data", _TEXT, "text/html", public=True),
-    "/api/v1/dashboard": _read("All that the dashboard shows", _DASHBOARD, "application/json", 401),
-    "/api/v1/dashboard/panels": _read("The same as the page's sections", _TEXT, "text/html", 401),
+    "/api/v1/dashboard": _read(
+        "All that the dashboard shows", _DASHBOARD, "application/json", 400, 401, parameters=[_REACH]
+    ),
+    "/api/v1/dashboard/panels": _read(
+        "The same as the page's sections", _TEXT, "text/html", 400, 401, parameters=[_REACH]
+    ),
     "/api/v1/events": _read(
         "Server-sent events without an end: hello, state whenever something happened, tick",
         _TEXT,

@@ -8,6 +8,7 @@ numbers (0.1 is ten percent), latencies seconds, percentages 0 to 100, times RFC
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,33 @@ TREND_HOURS = 24
 """How far back alerts are counted, hour by hour."""
 SIGNIFICANCE = 0.05
 """An always-valid p-value below this is called significant."""
+
+
+class Reach(enum.Enum):
+    """How far back a course of time goes."""
+
+    QUARTER = "15m"
+    HOUR = "1h"
+    MORNING = "6h"
+    DAYS = "48h"
+
+    @property
+    def seconds(self) -> int:
+        """The whole of it."""
+        return _REACHES[self][0]
+
+    @property
+    def step(self) -> int:
+        """Seconds of one point: what is older than an hour is only known in steps of ten minutes."""
+        return _REACHES[self][1]
+
+
+_REACHES = {
+    Reach.QUARTER: (900, 10),
+    Reach.HOUR: (3600, 60),
+    Reach.MORNING: (21_600, 600),
+    Reach.DAYS: (172_800, 1800),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +121,7 @@ class Facts:
     window: float
     recent: Mapping[str, ArmFigures]
     degradation: float | None
-    step: float
+    reach: Reach
     points: Sequence[Point]
     evidence: Sequence[EvidencePoint]
     experiments: Sequence[Mapping[str, Any]]
@@ -171,7 +199,11 @@ def _performance(facts: Facts) -> Document:
             "success_improvement": gains["success"],
         },
         "limits": facts.status.get("limits") or {},
-        "series": {"step": facts.step, "points": [_point(point) for point in facts.points]},
+        "series": {
+            "reach": facts.reach.value,
+            "step": facts.reach.step,
+            "points": [_point(point) for point in facts.points],
+        },
         "evidence": _evidence(facts),
     }
 

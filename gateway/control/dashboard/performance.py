@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.control.dashboard.charts import Limit, Line, legend, linear_scale, log_scale, time_chart
+from gateway.control.dashboard.document import Reach
 from gateway.control.dashboard.figures import (
     Format,
     change,
@@ -135,7 +136,8 @@ def charts(document: Document) -> Markup:
     points, step = series["points"], series["step"]
     times = [unix(point["at"]) or 0.0 for point in points]
     if len(times) < 2:
-        return panel("charts", "Over time", empty("Nothing has been counted yet. Send a few requests."))
+        nothing = empty("Nothing to draw yet: that takes half a minute and a few requests.")
+        return panel("charts", "Over time", _reaches(series["reach"]), nothing)
     limit = (limits.get("error_rate") or {}).get("value")
     levels = [] if limit is None else [Limit("rollback limit", limit)]
     rates = [
@@ -169,10 +171,27 @@ def charts(document: Document) -> Markup:
     return panel(
         "charts",
         "Over time",
-        legend(entries),
+        element("div", legend(entries), _reaches(series["reach"]), class_="above"),
         element("div", figures, class_="figures"),
         note=f"one point each {duration(step)}",
     )
+
+
+def _reaches(chosen: str) -> Markup:
+    """How far back: buttons that the page's script asks by."""
+    buttons = [
+        element(
+            "button",
+            reach.value,
+            type="button",
+            id=f"reach-{reach.value}",
+            class_="reach",
+            data_reach=reach.value,
+            aria_pressed="true" if reach.value == chosen else "false",
+        )
+        for reach in Reach
+    ]
+    return element("div", buttons, class_="reaches", role="group", aria_label="How far back")
 
 
 def _lines(points: Sequence[Document], name: str) -> list[Line]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,6 +17,8 @@ from gateway.control.dashboard.document import (
     Document,
     EvidencePoint,
     Facts,
+    Point,
+    Reach,
     Rung,
     document,
 )
@@ -24,7 +26,9 @@ from gateway.control.dashboard.panels import render
 from gateway.control.dashboard.trail import FIRST_DISTANCE, Trail
 from gateway.control.operations import Operations, Parts
 from gateway.control.rollout.views import number, standing
-from gateway.core.folding import Profile
+from gateway.control.traffic import ArmMetrics
+from gateway.control.traffic import Point as TrafficPoint
+from gateway.control.windows import Span
 from gateway.model.rollout import Rules
 from gateway.model.snapshot import Arm
 
@@ -63,7 +67,7 @@ class DashboardView:
         self._now = now
         self._monotonic = monotonic
         self._trail = Trail()
-        self._drawn: Drawn | None = None
+        self._drawn: dict[Reach, Drawn] = {}
         self._drawing = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -87,40 +91,41 @@ class DashboardView:
         desk = self._parts.desk
         return standing(desk.state, desk.rules) | {"latched": self._parts.latch.page.engaged}
 
-    async def document(self) -> Document:
+    async def document(self, reach: Reach) -> Document:
         """See `DashboardBackend`."""
-        return (await self._newest()).document
+        return (await self._newest(reach)).document
 
-    async def panels(self) -> str:
+    async def panels(self, reach: Reach) -> str:
         """See `DashboardBackend`."""
-        return (await self._newest()).html
+        return (await self._newest(reach)).html
 
-    async def _newest(self) -> Drawn:
+    async def _newest(self, reach: Reach) -> Drawn:
         async with self._drawing:
             mark, at = self.mark(), self._monotonic()
-            drawn = self._drawn
+            drawn = self._drawn.get(reach)
             if drawn is None or drawn.mark != mark or at - drawn.at >= FRESH:
-                made = document(await self._facts())
-                drawn = self._drawn = Drawn(mark, at, made, render(made))
+                made = document(await self._facts(reach))
+                drawn = self._drawn[reach] = Drawn(mark, at, made, render(made))
             return drawn
 
-    async def _facts(self) -> Facts:
-        parts, status = self._parts, await self._operations.status()
+    async def _facts(self, reach: Reach) -> Facts:
+        parts, status, now = self._parts, await self._operations.status(), self._now()
         self._remember(status)
+        recent = parts.windows.view(Span.WINDOW)
         config = parts.reloader.applied.loaded.config
         monitoring = config.deployment.monitoring
         return Facts(
-            at=self._now(),
+            at=now,
             status=status,
             history=await self._operations.history(SHOWN_EVENTS),
             ladder=_ladder(parts.desk.rules),
             boards=[board.value for board in monitoring.dashboards],
             window=monitoring.window,
-            recent=_by_arm(parts.windows.recent()),
-            degradation=None,
-            step=10.0,
-            points=(),
-            evidence=self._trail.points,
+            recent={arm: _figures(metrics) for arm, metrics in recent.arms.items()},
+            degradation=recent.degradation,
+            reach=reach,
+            points=course(parts.windows.series(now - reach.seconds, reach.step), reach.step, now),
+            evidence=[point for point in self._trail.points if point.at >= now - reach.seconds],
             experiments=(),
             named_operators=bool(config.admin.tokens),
         )
@@ -137,22 +142,28 @@ def _ladder(rules: Rules) -> list[Rung]:
     ]
 
 
-def _by_arm(recent: Mapping[tuple[str, str], Profile]) -> dict[str, ArmFigures]:
-    """The window's traffic over all routes."""
-    arms = {arm.label: Profile() for arm in Arm}
-    for (_, arm), profile in recent.items():
-        arms[arm].add(profile)
-    return {arm: _figures(profile) for arm, profile in arms.items()}
-
-
-def _figures(profile: Profile) -> ArmFigures:
+def _figures(arm: ArmMetrics | None) -> ArmFigures:
+    if arm is None:
+        return ArmFigures()
     return ArmFigures(
-        requests=profile.answered,
-        failures=profile.failures,
-        error_rate=profile.error_rate,
-        mean=profile.mean,
-        p50=profile.quantile(0.5),
-        p90=profile.quantile(0.9),
-        p99=profile.quantile(0.99),
-        scores={name: score.mean for name, score in profile.scores.items() if score.mean is not None},
+        requests=arm.requests,
+        failures=arm.errors + arm.truncated,
+        error_rate=arm.error_rate,
+        mean=arm.mean,
+        p50=arm.p50,
+        p90=arm.p90,
+        p99=arm.p99,
+        scores={name: score.mean for name, score in arm.scores.items() if score.mean is not None},
     )
+
+
+def course(points: Sequence[TrafficPoint], step: int, now: float) -> list[Point]:
+    """The points on an unbroken grid of time; what nobody counted is nothing, and the last one is over."""
+    if not points:
+        return []
+    known = {point.at: point.arms for point in points}
+    grid = range(min(known), int(now) - step + 1, step)
+    return [
+        Point(at, *(_figures(known.get(at, {}).get(arm.label)) for arm in (Arm.CONTROL, Arm.TREATMENT)))
+        for at in grid
+    ]

@@ -6,6 +6,7 @@
 const API = "/api/v1/";
 const TOKEN = "gateway-token";
 const OPERATOR = "gateway-operator";
+const REACH = "gateway-reach";
 const SILENCE = 6000; // ms without a word from a stream until it counts as lost: it speaks every second
 const FIRST_RETRY = 500;
 const LAST_RETRY = 5000;
@@ -44,7 +45,8 @@ function refresh() {
     try {
       while (wanted) {
         wanted = false;
-        const response = await ask("dashboard/panels", { signal: AbortSignal.timeout(PATIENCE) });
+        const reach = sessionStorage.getItem(REACH) ?? "15m";
+        const response = await ask(`dashboard/panels?reach=${reach}`, { signal: AbortSignal.timeout(PATIENCE) });
         if (!response.ok) throw new Error(`the gateway answered ${response.status}`);
         show(await response.text());
       }
@@ -302,6 +304,11 @@ document.addEventListener("click", (event) => {
   const opener = event.target.closest("[data-action]");
   if (opener) open(opener.dataset.action, opener.dataset);
   event.target.closest("[data-close]")?.closest("dialog").close();
+  const reach = event.target.closest("[data-reach]")?.dataset.reach;
+  if (reach) {
+    sessionStorage.setItem(REACH, reach);
+    refresh().catch(() => {});
+  }
 });
 
 for (const form of document.querySelectorAll("form[data-path]")) {
