@@ -21,6 +21,8 @@ from typing import TypeVar
 from gateway import logs
 from gateway.control.admin.alerts import AlertResources
 from gateway.control.admin.dashboard import DashboardResources
+from gateway.control.admin.experiments import ExperimentResources
+from gateway.control.admin.outcomes import OutcomeResources
 from gateway.control.admin.server import Access, AdminServer
 from gateway.control.alerting.inbound import Inbound
 from gateway.control.alerting.lookout import Lookout
@@ -28,6 +30,8 @@ from gateway.control.alerting.notifier import Notifier
 from gateway.control.alerting.room import AlertRoom
 from gateway.control.alerting.watch import AlertWatch, levels_of
 from gateway.control.dashboard.view import DashboardView
+from gateway.control.experiments.desk import ExperimentDesk
+from gateway.control.experiments.room import ExperimentsRoom, Ground
 from gateway.control.health import HealthChecks
 from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, read_back
 from gateway.control.latching import LatchDesk
@@ -56,6 +60,7 @@ from gateway.link.api import ControlEnd, EndpointHealth
 from gateway.link.channel import decode_health, encode_health
 from gateway.model.codec import decode
 from gateway.model.config import Config
+from gateway.model.observation import Observation
 from gateway.model.process import (
     KEPT_SNAPSHOT,
     KEPT_SOURCES,
@@ -70,8 +75,10 @@ from gateway.model.snapshot import Snapshot
 
 T = TypeVar("T")
 
-OBSERVE_INTERVAL = 1.0
-"""Seconds between two looks at what the workers reported."""
+OBSERVE_INTERVAL = 0.05
+"""Seconds between two looks for a newer report: what it may have to wait for its reader."""
+IDLE_INTERVAL = 1.0
+"""Seconds after which ticks are looked at although nobody reported: their time may have run out."""
 LEDGER_KEEP_INTERVAL = 5.0
 """Seconds between two handovers of the ledger: what a dying control process may lose of dead workers."""
 MEASURE_INTERVAL = 10.0
@@ -153,13 +160,15 @@ class Controller:
         self._operations = Operations(parts, self._now)
         view = DashboardView(parts, self._operations, self._now)
         dashboard = DashboardResources(view)
+        experiments = ExperimentResources(parts.experiments), OutcomeResources(parts.experiments)
         inbound = Inbound(store, parts.desk, parts.latch)
         alerts = AlertResources(AlertRoom(parts.alerts, inbound, parts.history))
         self._admin = AdminServer(
-            self._operations, _access(loaded.config), self._listening, areas=(dashboard, alerts)
+            self._operations, _access(loaded.config), self._listening, areas=(dashboard, alerts, *experiments)
         )
         parts.aftermath.resume(loaded.config.deployment.rollback.hooks)
         await parts.desk.start()
+        await parts.experiments.desk.follow(loaded)
         parts.publisher.publish_current()
         await self._admin.start()
         background = {
@@ -176,6 +185,7 @@ class Controller:
             "dashboard": view.run,
             "observe": self._observe,
             "measure": self._measure,
+            **parts.experiments.tasks(),
         }
         for name, run in background.items():
             parts.tasks.start(name, run)
@@ -188,6 +198,7 @@ class Controller:
             parts.desk.checkpoint()
             parts.alerts.checkpoint()
             self._take_in()
+            await parts.experiments.close()
             parts.monitor.close()
             parts.windows.close()
             self._keep_ledger()
@@ -211,8 +222,10 @@ class Controller:
         )
         desk = RolloutDesk.resume(loaded, around, keeper.kept.get(_KEPT_ROLLOUT), self._now)
         last = _restored(keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
-        self._publisher = Publisher(self._link, last, loaded, desk.position)
+        experiments = await self._experiments(store, history, desk, windows)
+        self._publisher = Publisher(self._link, last, loaded, desk.position, experiments.under)
         windows.resume(lambda: Standing(desk.state.phase, desk.state.epoch, self._publisher.current))
+        windows.sample_ratio_ok = lambda: experiments.findings.sample_ratio_ok
         pace = Pace(
             desk,
             store,
@@ -253,8 +266,27 @@ class Controller:
             ledger=ledger,
             upstreams=upstreams,
             monitor=monitor,
+            experiments=experiments,
             tasks=self._tasks,
         )
+
+    async def _experiments(
+        self, store: Store, history: History, desk: RolloutDesk, windows: Windows
+    ) -> ExperimentsRoom:
+        ground = Ground(
+            link=self._link,
+            store=store,
+            history=history,
+            directory=self._state_directory,
+            retention=desk.loaded.config.state.retention,
+            loaded=lambda: desk.loaded,
+            snapshot=lambda: self._publisher.current,
+            publish=lambda: self._publish(desk.loaded, desk.position),
+            rollout=lambda: desk,
+            on_rating=lambda one: windows.add_outcome(one.arm, one.route, one.metric, one.value),
+            now=self._now,
+        )
+        return await ExperimentsRoom.restore(ground)
 
     def _alert_watch(
         self, store: Store, history: History, notifier: Notifier, windows: Windows, desk: RolloutDesk
@@ -274,7 +306,10 @@ class Controller:
 
     def _publish(self, loaded: Loaded, position: Position) -> None:
         """Workers, supervisor and parts follow together: no crash in between leaves them with two configs."""
-        logs.set_level(self._publisher.publish(loaded, position).log_level)
+        snapshot = self._publisher.publish(loaded, position)
+        logs.set_level(snapshot.log_level)
+        latched = self._parts.desk.state.latch
+        self._parts.experiments.note(snapshot, loaded, None if latched is None else latched.since)
         if self._in_force is not self._newest and self._newest.loaded is loaded:
             self._in_force = self._newest
             self._put_in_force(self._in_force)
@@ -291,15 +326,21 @@ class Controller:
     async def _apply(self, applied: Applied) -> None:
         """Replace the config in force, whole; raise ReloadRefused and change nothing where it may not be."""
         desk, loaded = self._parts.desk, applied.loaded
-        _check_replaceable(self._reloader.applied.loaded.config, loaded.config, desk.state.phase)
+        experiments = self._parts.experiments.desk
+        old = self._reloader.applied.loaded.config
+        _check_replaceable(old, loaded, desk.state.phase, experiments)
         compile_snapshot(loaded.config, initial_position(loaded.config), digest=loaded.digest, version=0)
-        if loaded.config.emergency and not self._latch.page.engaged:
+        # Once, when it is switched on: a release must outlast every later edit of the file.
+        switched_on = loaded.config.emergency and not self._reloader.applied.loaded.config.emergency
+        if switched_on and not self._latch.page.engaged:
             await desk.apply(Emergency(operator=GATEWAY, reason="emergency: true in the config"))
+        await experiments.prepare(loaded)
         self._newest = applied
         try:
             await desk.reload(loaded)
         except Refused as refused:
             raise ReloadRefused(refused.refusal.reason) from refused
+        await experiments.follow(loaded)
 
     def _put_in_force(self, applied: Applied) -> None:
         """Tell every part that follows the config, but for the rollout and the workers."""
@@ -314,12 +355,17 @@ class Controller:
 
     async def _observe(self) -> None:
         """For ever: take in the workers' reports, note replaced workers, hand the ledger over."""
-        looks = 0
+        known: list[Observation] = []
+        taken_at = kept_at = time.monotonic()
         while True:
-            self._take_in()
-            self._note_worker_restarts()
-            looks += 1
-            if looks % round(LEDGER_KEEP_INTERVAL / OBSERVE_INTERVAL) == 0:
+            self._operations.observe()
+            now, reports = time.monotonic(), list(self._parts.ledger.reports)
+            if list(map(id, reports)) != list(map(id, known)) or now - taken_at >= IDLE_INTERVAL:
+                known, taken_at = reports, now
+                self._take_in()
+                self._note_worker_restarts()
+            if now - kept_at >= LEDGER_KEEP_INTERVAL:
+                kept_at = now
                 self._keep_ledger()
             await asyncio.sleep(OBSERVE_INTERVAL)
 
@@ -374,9 +420,11 @@ async def _newest(store: Store) -> list[Event]:
         return []
 
 
-def _check_replaceable(old: Config, new: Config, phase: str) -> None:
-    """Raise ReloadRefused, with every reason, where `new` may not replace `old` in a running gateway."""
-    reasons = list(reload_conflicts(old, new, phase))
+def _check_replaceable(old: Config, loaded: Loaded, phase: str, experiments: ExperimentDesk) -> None:
+    """Raise ReloadRefused, with every reason, where `loaded` may not replace `old` in a running gateway."""
+    new = loaded.config
+    reasons = list(reload_conflicts(old, new, phase, experiments.assigning()))
+    reasons += experiments.conflicts(loaded)
     if keys := restart_required(old, new):
         reasons.append(
             f"{', '.join(keys)}: changed, which needs a restart of the gateway; nothing was applied"

@@ -138,9 +138,14 @@ def _experiments(config: Config, _: Written) -> Iterator[Finding]:
                 yield from _unknown(
                     (*path, "groups", group_name, "upstream"), group.upstream, config.upstreams, "upstream"
                 )
-        yield from _weights((*path, "groups"), experiment)
-        metrics = [metric.name for metric in experiment.success_metrics]
-        yield from _repeated((*path, "success_metrics"), metrics, "metric")
+        yield from experiment_faults(path, experiment)
+
+
+def experiment_faults(path: KeyPath, experiment: Experiment) -> Iterator[Finding]:
+    """What is wrong with an experiment by itself, beyond single values."""
+    yield from _weights((*path, "groups"), experiment)
+    metrics = [metric.name for metric in experiment.success_metrics]
+    yield from _repeated((*path, "success_metrics"), metrics, "metric")
 
 
 def _weights(path: KeyPath, experiment: Experiment) -> Iterator[Finding]:

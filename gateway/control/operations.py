@@ -19,6 +19,7 @@ from gateway.control import views
 from gateway.control.alerting.notifier import Notifier
 from gateway.control.alerting.watch import AlertWatch
 from gateway.control.alerting.watch import view as alert_view
+from gateway.control.experiments.room import ExperimentsRoom
 from gateway.control.health import HealthChecks
 from gateway.control.history import History
 from gateway.control.latching import LatchDesk, Operator
@@ -83,6 +84,7 @@ class Parts:
     ledger: Ledger
     upstreams: Upstreams
     monitor: Monitor
+    experiments: ExperimentsRoom
     tasks: TaskKeeper
 
     def live_pids(self) -> frozenset[int]:

@@ -1,13 +1,13 @@
 """What a reload may change, judged from the old config and the new one.
 
 Two questions: which keys need a restart, and what a running rollout cannot have changed under it. Both
-are functions of values; whoever reloads acts on the answers. It does not know which experiments are
-running by API: those that the config enables are taken to run.
+are functions of values; whoever reloads acts on the answers. It knows the experiments that a config
+held; for those that were made by hand see `core.adoption`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from gateway.model.config import Admin, Config
@@ -33,10 +33,13 @@ def _token_files(admin: Admin) -> Mapping[str, Path]:
     return {name: token.path for name, token in admin.tokens.items()}
 
 
-def reload_conflicts(old: Config, new: Config, current_phase: str) -> tuple[str, ...]:
+def reload_conflicts(
+    old: Config, new: Config, current_phase: str, assigning: Collection[str] | None = None
+) -> tuple[str, ...]:
     """Why `new` may not replace `old` while the rollout stands in `current_phase`; empty if it may.
 
-    Each text names the key, what is wrong and the way out.
+    `assigning` are the experiments that deal users to groups, running or paused; None stands for those
+    that `old` enables. Each text names the key, what is wrong and the way out.
     """
     conflicts = []
     if current_phase not in new.deployment.ladder:
@@ -47,7 +50,8 @@ def reload_conflicts(old: Config, new: Config, current_phase: str) -> tuple[str,
     resalted = old.deployment.rollout_salt != new.deployment.rollout_salt
     for name, before in old.deployment.experiments.items():
         after = new.deployment.experiments.get(name)
-        if after is None or not before.enabled or after.revision > before.revision:
+        running = before.enabled if assigning is None else name in assigning
+        if after is None or not running or after.revision > before.revision:
             continue
         changed = [*_changed(before, after), *(["deployment.rollout_salt"] if resalted else [])]
         if changed:

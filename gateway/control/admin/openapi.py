@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import __version__
-from gateway.control.admin import alerts_openapi, dashboard_openapi
+from gateway.control.admin import alerts_openapi, dashboard_openapi, experiments_openapi
 from gateway.control.admin.schemas import (
     NUMBER,
     TEXT,
@@ -175,11 +175,13 @@ _PROBLEMS = {
     400: "The request makes no sense",
     401: "A bearer token is needed",
     403: "The Host or Origin header names somebody else",
-    404: "There is no such gate",
+    404: "There is nothing of that name",
     408: "The body did not arrive in time",
     409: "The state does not allow it",
     412: "The state moved since it was read",
     413: "The body is too large",
+    422: "Nothing of it can be taken",
+    429: "Too much of it waits: send it again later",
     503: "Not possible now",
 }
 
@@ -212,6 +214,7 @@ DOCUMENT: dict[str, Any] = {
             parameter("header", "Name: value, any number of times", array_of({"type": "string"})),
         ),
         **alerts_openapi.PATHS,
+        **experiments_openapi.PATHS,
         **dashboard_openapi.PATHS,
         "/api/v1/emergency": write(
             "Everything to control, now, until a release",
@@ -244,6 +247,7 @@ DOCUMENT: dict[str, Any] = {
         "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         "schemas": {
             **alerts_openapi.SCHEMAS,
+            **experiments_openapi.SCHEMAS,
             "Order": _order(),
             "ReleaseOrder": _order(number=_NUMBER_KEY, percentage=_PERCENTAGE_KEY),
             "AdvanceOrder": _order(force=_flag("Skip the gates")),

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -25,6 +28,8 @@ TEXT_LIMIT = 1000
 ANONYMOUS = "anonymous"
 """The operator of a write that names none, where no tokens are configured."""
 HISTORY_LIMIT = 500
+LAST_SECOND = 1e11
+"""Unix time beyond which a number is no time but a slip, such as milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +144,24 @@ def read_precondition(request: web.Request) -> frozenset[int] | None:
         return None
     tags = (tag.strip().strip('"') for tag in wanted.split(","))
     return frozenset(int(tag) for tag in tags if tag.isascii() and tag.isdigit() and len(tag) < 20)
+
+
+def read_instant(at: Any) -> float | None:
+    """A time as Unix seconds, given as a number of them or in RFC 3339; None where there is none."""
+    if at is None:
+        return None
+    found = math.nan
+    if isinstance(at, str):
+        with contextlib.suppress(ValueError, OverflowError):
+            found = float(at)
+        with contextlib.suppress(ValueError, OverflowError):
+            parsed = datetime.fromisoformat(at)
+            found = parsed.timestamp() if parsed.tzinfo is not None else math.nan
+    elif isinstance(at, int | float) and not isinstance(at, bool):
+        found = at
+    if not -LAST_SECOND < found < LAST_SECOND:
+        refuse("at is neither a time as in 2026-01-31T12:00:00Z nor a number of Unix seconds")
+    return float(found)
 
 
 def read_limit(request: web.Request) -> int:

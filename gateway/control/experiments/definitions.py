@@ -1,0 +1,63 @@
+"""Experiments as the admin API takes them: the config file's own grammar, for one of them.
+
+What is wrong is said in the same words as for the file. Routes and upstreams that do not exist are found
+when the experiment is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from gateway.control import diagnosis
+from gateway.control.crosscheck import experiment_faults
+from gateway.control.problems import Finding, KeyPath, path_text
+from gateway.core.experiments import define
+from gateway.model.experiment import Experiment
+from gateway.model.fields import Name, Section
+from gateway.model.lifecycle import Definition
+
+KEYS = tuple(key for key in Experiment.model_fields if key != "enabled")
+"""What a definition holds beside its id and its routes: all that the file takes, but for `enabled`."""
+
+
+class _Deployment(Section):
+    """The key `deployment`, as far as experiments go."""
+
+    experiments: Mapping[Name, Experiment]
+
+
+class _Config(Section):
+    """A config of nothing but experiments: paths of errors are those of a whole one."""
+
+    deployment: _Deployment
+
+
+class DefinitionError(Exception):
+    """The definition makes no sense; `problems` has a sentence for each reason."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def read_definition(name: str, routes: Sequence[str], values: Mapping[str, Any]) -> Definition:
+    """The experiment that `values` (of KEYS) define. Raises DefinitionError."""
+    written = {"deployment": {"experiments": {name: dict(values)}}}
+    try:
+        experiment = _Config.model_validate(written).deployment.experiments[name]
+    except ValidationError as error:
+        raise DefinitionError([_text(found) for found in diagnosis.findings(error, written)]) from error
+    path: KeyPath = ("deployment", "experiments", name)
+    if found := [_text(fault) for fault in experiment_faults(path, experiment)]:
+        raise DefinitionError(found)
+    return define(name, experiment, dict.fromkeys(routes))
+
+
+def _text(finding: Finding) -> str:
+    """Path, what is wrong and what was expected; the path from the experiment on."""
+    path = path_text(finding.path[3:]) or "id"
+    expected = f" ({finding.expected})" if finding.expected else ""
+    return f"{path}: {finding.message}{expected}"
