@@ -9,6 +9,7 @@ secret (it often is its own password): it is in no log line, no error and no `re
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -184,9 +185,9 @@ def _is_for_good(status: int) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without what aiohttp adds of the address."""
-    system = getattr(error, "os_error", error)
-    return getattr(system, "strerror", None) or type(error).__name__
+    """What went wrong, without what aiohttp and asyncio add of the address."""
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number) if number is not None and number > 0 else type(error).__name__
 
 
 OutboxFactory = Callable[[str, str], Outbox]
