@@ -10,7 +10,6 @@ It does not know which ticks are settled, nor what phase they belong to; see `co
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -96,6 +95,8 @@ class Point:
 
 Moment: TypeAlias = tuple[int, Mapping[Series, Counts]]
 """A tick by its Unix second."""
+Bins: TypeAlias = dict[int, dict[str, Profile]]
+"""Sums by arm, by the Unix second where they begin."""
 Row: TypeAlias = dict[tuple[str, str], Profile]
 """Sums by (route, arm)."""
 
@@ -104,7 +105,7 @@ class Traffic:
     """See the module. What is not settled yet is handed in at each question, as it stands."""
 
     def __init__(self) -> None:
-        self._rows: deque[tuple[int, Row]] = deque()
+        self._rows: dict[int, Row] = {}
         self._fine = _Course(ROW_SECONDS, MOST_RECENT)
         self._coarse = _Course(COARSE_SECONDS, LONGEST)
 
@@ -112,19 +113,18 @@ class Traffic:
         return f"<Traffic rows={len(self._rows)}>"
 
     def remember(self, moment: Moment, look_back: float) -> None:
-        """Keep a settled tick, and as many sums as `recent` may ask for; ticks come in their order."""
+        """Keep a settled tick, and as many sums as `recent` may ask for."""
         at, counts = moment
         row_at = at - at % ROW_SECONDS
-        if not self._rows or self._rows[-1][0] != row_at:
-            self._rows.append((row_at, {}))
-        _add_moment(self._rows[-1][1], counts)
-        while self._rows[0][0] + ROW_SECONDS < row_at - min(look_back, MOST_RECENT):
-            self._rows.popleft()
+        if row_at not in self._rows:
+            oldest = row_at - min(look_back, MOST_RECENT) - ROW_SECONDS
+            self._rows = {at: row for at, row in self._rows.items() if at >= oldest}
+        _add_moment(self._rows.setdefault(row_at, {}), counts)
         self._fine.remember(moment)
         self._coarse.remember(moment)
 
     def restore(self, at: int, arm: str, numbers: Mapping[str, float]) -> None:
-        """Take in sums that the store has; in their order, before anything is remembered."""
+        """Take in sums that the store has."""
         self._coarse.restore(at, arm, numbers)
 
     def recent(self, since: float, standing: Iterable[Moment]) -> Row:
@@ -146,26 +146,18 @@ class Traffic:
     def points(self, since: float, step: int, standing: Iterable[Moment]) -> tuple[Point, ...]:
         """The course from `since` on in steps of so many seconds, at least ten.
 
-        Of what is more than an hour ago, and where steps are of ten minutes or more, to ten minutes.
+        Where only ten minutes together are known any more, a point is of ten minutes, and says so.
         """
         moments = tuple(standing)
-        fine = self._fine.bins(since, moments)
-        begin = min(fine, default=int(since))
-        bins = self._coarse.bins(since, moments)
+        rough = self._coarse.bins(since, moments)
+        fine: Bins = {}
         if step < COARSE_SECONDS:
-            bins = {at: arms for at, arms in bins.items() if at + COARSE_SECONDS <= begin} | fine
-        points: dict[int, dict[str, Profile]] = {}
-        for at, arms in sorted(bins.items()):
-            point = points.setdefault(at - at % step, {})
-            for arm, profile in arms.items():
-                point.setdefault(arm, Profile()).add(profile)
-        return tuple(
-            Point(at, step, {arm: arm_metrics(profile) for arm, profile in arms.items()})
-            for at, arms in points.items()
-        )
+            rough, fine = _refined(rough, self._fine.bins(since - COARSE_SECONDS, moments), since)
+        points = _points(rough, max(step, COARSE_SECONDS)) + _points(fine, step)
+        return tuple(sorted(points, key=lambda point: point.at))
 
     def _since(self, since: float, standing: Iterable[Moment]) -> Iterable[tuple[int, Row]]:
-        for row_at, row in self._rows:
+        for row_at, row in self._rows.items():
             if row_at + ROW_SECONDS > since:
                 yield row_at, row
         for at, counts in standing:
@@ -181,7 +173,7 @@ class _Course:
     def __init__(self, step: int, length: int) -> None:
         self._step = step
         self._length = length
-        self._bins: deque[tuple[int, dict[str, Profile]]] = deque()
+        self._bins: Bins = {}
 
     def remember(self, moment: Moment) -> None:
         at, counts = moment
@@ -192,9 +184,9 @@ class _Course:
         sums.load(numbers)
         self._bin(at).setdefault(arm, Profile()).load(sums.numbers())
 
-    def bins(self, since: float, standing: Iterable[Moment]) -> dict[int, dict[str, Profile]]:
+    def bins(self, since: float, standing: Iterable[Moment]) -> Bins:
         """The bins from `since` on, with what is open."""
-        found = {at: arms for at, arms in self._bins if at + self._step > since}
+        found = {at: arms for at, arms in self._bins.items() if at + self._step > since}
         copied: set[int] = set()
         for at, counts in standing:
             begin = at - at % self._step
@@ -207,11 +199,9 @@ class _Course:
 
     def _bin(self, at: int) -> dict[str, Profile]:
         begin = at - at % self._step
-        if not self._bins or self._bins[-1][0] != begin:
-            self._bins.append((begin, {}))
-        while self._bins[0][0] + self._length < begin:
-            self._bins.popleft()
-        return self._bins[-1][1]
+        if begin not in self._bins:
+            self._bins = {at: arms for at, arms in self._bins.items() if at + self._length >= begin}
+        return self._bins.setdefault(begin, {})
 
 
 class Strata:
@@ -239,6 +229,35 @@ class Strata:
             if _TREATMENT in arms and _CONTROL in arms
         )
         return Contrast(tuple(contrast(*arms) for arms in both if min(arm.successes for arm in arms) > 1))
+
+
+def _refined(rough: Bins, fine: Bins, since: float) -> tuple[Bins, Bins]:
+    """Fine bins in place of rough ones, wherever they are all that the rough one knows of."""
+    left: Bins = {}
+    refined: Bins = {}
+    for begin, arms in rough.items():
+        parts = {at: part for at, part in fine.items() if begin <= at < begin + COARSE_SECONDS}
+        if _started(*parts.values()) < _started(arms):
+            left[begin] = arms
+        else:
+            refined |= {at: part for at, part in parts.items() if at + ROW_SECONDS > since}
+    return left, refined
+
+
+def _points(bins: Bins, step: int) -> list[Point]:
+    merged: Bins = {}
+    for at, arms in bins.items():
+        point = merged.setdefault(at - at % step, {})
+        for arm, profile in arms.items():
+            point.setdefault(arm, Profile()).add(profile)
+    return [
+        Point(at, step, {arm: arm_metrics(profile) for arm, profile in arms.items()})
+        for at, arms in merged.items()
+    ]
+
+
+def _started(*bins: Mapping[str, Profile]) -> int:
+    return sum(profile.started for arms in bins for profile in arms.values())
 
 
 def _add_moment(row: Row, counts: Mapping[Series, Counts]) -> None:

@@ -127,6 +127,7 @@ class Windows:
         self._views: dict[Span, View] = {}
         self._row_at = self._settled_to = 0
         self._rows: dict[tuple[int, Stream], Sums] = {}
+        self._rated: set[tuple[int, Stream]] = set()
         self.look_back = 300.0
         """Seconds that `recent` covers: `monitoring.window`."""
         self.sample_ratio_ok: Callable[[], bool] = lambda: True
@@ -285,11 +286,11 @@ class Windows:
         """
         period, score = self._periods[-1], {metric: Score.of(value)}
         stream = (route, arm, experiment, group)
-        self._rows.setdefault((period.number, stream), Sums()).rate(score)
+        self._rated.add((period.number, stream))
         self._totals.setdefault(period.number, {}).setdefault(stream, Profile()).rate(score)
         version = self._standing().snapshot.version
         late = {Series(version, route, arm, experiment, group, first=True): Counts(scores=score)}
-        self._traffic.remember((self._row_at, late), self.look_back)
+        self._traffic.remember((int(self._now()), late), self.look_back)
         self._late = _both(self._late, late)
 
     def _with_late(self, progress: Progress) -> Progress:
@@ -320,16 +321,19 @@ class Windows:
 
     def flush(self) -> None:
         """Store what is settled and not yet stored."""
-        rows, day = [], _day(self._row_at)
+        rows, day = [], _day(self._row_at or int(self._now()))
         # Monotonic time says where to go on, for as long as it is the same clock.
         reached = {"anchor": self._anchor, "settled_to": self._settled_to}
         for (number, stream), sums in self._rows.items():
-            total = self._totals[number][stream]
             rows.append(Row(self._row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers() | reached))
+        touched = self._rows.keys() | self._rated
+        for number, stream in touched:
+            total = self._totals[number][stream]
             rows.append(Row(day, DAY, _key(_TOTALS, number, stream), total.stored()))
-        touched = {number for number, _ in self._rows}
-        rows += [_period_row(period, day) for period in self._periods if period.number in touched]
+        numbers = {number for number, _ in touched}
+        rows += [_period_row(period, day) for period in self._periods if period.number in numbers]
         self._rows.clear()
+        self._rated.clear()
         if rows:
             self._store.add_ticks(rows)
 

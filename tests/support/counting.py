@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from gateway.core.split import Decision, Table
 from gateway.model.observation import OVERHEAD_BOUNDS, Histogram, Observation, Outcome
@@ -64,18 +66,32 @@ class CountingWorker:
         """A decision that takes part in the comparison."""
         return self._decisions[arm]
 
-    def start(self, arm: Arm) -> Tally:
-        """A request starts now."""
-        series = self.ticks.series(self.decision(arm), self.snapshot.version)
+    def start(self, arm: Arm, *, first: bool = False) -> Tally:
+        """A request starts now; `first`: its user's first in a while."""
+        series = self.ticks.series(self.decision(arm), self.snapshot.version, first)
         assert series is not None
         return series.start(self.clock.at)
 
-    def serve(self, arm: Arm, number: int = 1, *, status: int = 200, seconds: float = 0.1) -> None:
-        """Requests that start now and are answered at once, as if it had taken `seconds`."""
+    def serve(
+        self,
+        arm: Arm,
+        number: int = 1,
+        *,
+        status: int = 200,
+        seconds: float = 0.1,
+        scores: Mapping[str, float] = MappingProxyType({}),
+        first: bool = False,
+    ) -> None:
+        """Requests that start now and are answered at once, as if it had taken `seconds`.
+
+        The first byte came after half of them. `scores` are what the upstream reported of each.
+        """
         for _ in range(number):
-            tally = self.start(arm)
+            tally = self.start(arm, first=first)
             head = response(status)
             tally.answer(head, False)
+            for metric, value in scores.items():
+                tally.score(metric, value)
             tally.end(
                 head, Outcome.UPSTREAM_ERROR if status >= 500 else Outcome.OK, False, seconds, seconds / 2
             )
