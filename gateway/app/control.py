@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.app.process import handle_emergency, run
+from gateway.control.leftovers import end_leftovers, mark_children
 from gateway.control.loading import ConfigError, Loaded, load, load_sources
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.exits import Exit
@@ -57,11 +58,14 @@ async def _control(supervisor: SupervisorLink, page: LatchPage, loaded: Loaded, 
     channel = ControlChannel(lambda data: supervisor.keep(KEPT_SNAPSHOT, data))
     workers: dict[int, WorkerStatus] = {}
     plan = _plan(loaded, supervisor.options)
+    state_directory = Path(plan.state_directory)
+    end_leftovers(state_directory)
+    mark_children(state_directory)
     controller = Controller(
         loaded=loaded,
         link=channel,
         latch=page,
-        durable=DurableLatch(Path(plan.state_directory)),
+        durable=DurableLatch(state_directory),
         admin=admin,
         keeper=supervisor,
         workers=lambda: tuple(workers.values()),

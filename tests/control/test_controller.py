@@ -16,9 +16,9 @@ from gateway.control import controller as controller_module
 from gateway.control.admin.guard import ConnectionGuard
 from gateway.control.health import HealthChecks
 from gateway.control.latching import LatchDesk
-from gateway.control.operations import Operations
 from gateway.control.reload import Reloader
 from gateway.control.rollout.pace import Pace
+from gateway.control.windows import Windows
 from gateway.latch import LatchKind, LatchPage
 from gateway.model.observation import EndpointReport
 from tests.support.control import CONFIG, PATIENCE, Client, eventually, make_gateway, make_observation
@@ -57,7 +57,7 @@ async def ask_status(client: Client) -> dict[str, Any]:
         ("reload", Reloader, "check"),
         ("health", HealthChecks, "_watch"),
         ("admin", ConnectionGuard, "run"),
-        ("observe", Operations, "observe"),
+        ("observe", Windows, "take"),
         ("measure", controller_module, "directory_bytes"),
     ],
 )

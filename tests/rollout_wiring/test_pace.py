@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from gateway.control.rollout.desk import Refused
+from gateway.latch import LatchKind
 from gateway.model.gates import Evidence, Proportion, Verdict
 from gateway.model.rollout import (
     Advance,
@@ -317,3 +318,45 @@ async def test_force_passes_gates_and_is_in_the_history(scene: Scene) -> None:
         event = room.history.recent(1)[0]
     assert (event.evidence["cause"], event.reason) == ("force", "we know")
     assert [gate["verdict"] for gate in event.evidence["gates"]] == ["pending", "pending"]
+
+
+async def test_a_drain_without_steps_is_the_rollback_itself(scene: Scene) -> None:
+    """`over: 0s`: no step, no waiting; the history says that it was asked for gracefully."""
+    scene.text = DRAIN.replace("over: 40s", "over: 0s")
+    async with scene.control() as room:
+        await room.desk.apply(BeginDrain(operator=ANN, reason="slow answers"))
+        event = room.history.recent(1)[0]
+        assert (room.desk.state.mode, scene.page.engaged, scene.share) == (Mode.LATCHED, True, 0)
+    assert (event.type, event.operator, event.evidence["cause"]) == ("rollback", "ann", "drained")
+
+
+async def test_a_thousand_signals_make_few_lines(scene: Scene) -> None:
+    """The first is a line, those of five seconds one more that counts them; who asks is told of all."""
+    scene.text = LADDER
+    async with scene.control() as room:
+        for _ in range(100):
+            for _ in range(10):
+                scene.page.engage(LatchKind.EMERGENCY, "SIGUSR1 to the gateway", "signal")
+            scene.now += 0.125
+            await room.desk.settle(repetitions=False)
+        assert room.types == ["emergency"] * 3
+        await room.desk.settle()
+        lines = room.history.recent(10)[1:]
+        assert room.desk.state.engagement == scene.page.number == 1000
+    assert [line.reason for line in lines] == [
+        "SIGUSR1 to the gateway",
+        "engaged 400 more times while engaged",
+        "engaged 400 more times while engaged",
+        "engaged 190 more times while engaged",
+    ]
+
+
+async def test_an_emergency_over_a_rollback_does_not_wait_for_its_line(scene: Scene) -> None:
+    """It is graver than what was recorded a moment ago."""
+    scene.text = LADDER
+    async with scene.control() as room:
+        scene.page.engage(LatchKind.ROLLBACK, "bad answers", "ann")
+        await room.desk.settle(repetitions=False)
+        scene.page.engage(LatchKind.EMERGENCY, "SIGUSR1 to the gateway", "signal")
+        await room.desk.settle(repetitions=False)
+        assert room.types == ["rollback", "emergency"]

@@ -56,6 +56,8 @@ DOCUMENT = "rollout"
 """Name of the rollout's state in the store and at the supervisor's."""
 MOST_CORRECTIONS = 8
 """Events that one look at the latch may need until page and state agree; more would be a mistake of ours."""
+REPETITION_INTERVAL = 5.0
+"""Seconds between two lines about engagements while engaged, where nobody asks."""
 SOMEBODY = "unknown"
 """The operator of a repeated engagement: the page keeps the words of the first."""
 
@@ -134,6 +136,7 @@ class RolloutDesk:
         self._now = now
         self._turn = asyncio.Lock()
         self._flipped: set[int] = set()
+        self._settled_at = -REPETITION_INTERVAL
 
     def __repr__(self) -> str:
         return f"<RolloutDesk {self.state.phase} {self.state.mode} version={self.state.version}>"
@@ -223,27 +226,38 @@ class RolloutDesk:
         async with self._turn:
             await self._take(event, loaded, Stopwatch())
 
-    async def settle(self) -> None:
-        """Work off what the latch's page says and the state does not know yet."""
+    async def settle(self, *, repetitions: bool = True) -> None:
+        """Work off what the latch's page says and the state does not know yet.
+
+        `repetitions` False leaves engagements while engaged for later if one was recorded just now: a
+        thousand signals make a few lines, the last of which says how many they were.
+        """
         for _ in range(MOST_CORRECTIONS):
-            if self._unsettled() is None:
+            if self._unsettled() is None or not (repetitions or self._repetition_is_due()):
                 return
             async with self._turn:
                 # Asked again, for what disagreed may have been a step on its way, such as a release.
                 event = self._unsettled()
                 if event is not None:
+                    self._settled_at = self._now()
                     await self._take(self._flip(event), self.loaded, Stopwatch())
         logs.error("latch and rollout do not agree", page=repr(self._around.latch.page), state=repr(self))
 
     def _unsettled(self) -> Event | None:
         """What the page has that nobody works off: an engagement of ours is its caller's to record."""
-        view = self._view()
         ours = min(self._flipped, default=None)
-        if ours is not None:
-            if ours - 1 <= self.state.engagement:
-                return None
-            view = replace(view, number=ours - 1)
-        return reconcile(self.state, view, self.rules)
+        if ours is None:
+            return reconcile(self.state, self._view(self._around.latch.page.number), self.rules)
+        if ours - 1 <= self.state.engagement:
+            return None
+        return reconcile(self.state, self._view(ours - 1), self.rules)
+
+    def _repetition_is_due(self) -> bool:
+        """True unless all that the page has is more of what was recorded a moment ago."""
+        page, latched = self._around.latch.page, self.state.latch
+        if latched is None or not page.engaged or page.kind is not latched.kind:
+            return True
+        return abs(self._now() - self._settled_at) >= REPETITION_INTERVAL
 
     def checkpoint(self) -> None:
         """Keep the clocks, which move without an event."""
@@ -255,13 +269,18 @@ class RolloutDesk:
         if expected is not None and self.state.version not in expected:
             raise Outdated(self.state.version)
 
-    def _view(self) -> LatchView:
+    def _view(self, number: int) -> LatchView:
+        """The page's words, as of this engagement."""
         page = self._around.latch.page.state()
         latched = self.state.latch
         # A repetition leaves the page's words as they are, unless an emergency takes over.
         if latched is not None and page.kind is latched.kind:
-            return LatchView(page.number, page.engaged, page.kind, "engaged again while engaged", SOMEBODY)
-        return LatchView(page.number, page.engaged, page.kind, page.reason, page.operator)
+            times = number - self.state.engagement
+            reason = (
+                f"engaged {times} more times while engaged" if times > 1 else "engaged again while engaged"
+            )
+            return LatchView(number, page.engaged, page.kind, reason, SOMEBODY)
+        return LatchView(number, page.engaged, page.kind, page.reason, page.operator)
 
     def _flip(self, event: Event) -> Event:
         """Engage the latch where that is what the event asks for; the event that follows, else the same."""

@@ -84,7 +84,7 @@ class Pace:
     async def watch_latch(self) -> None:
         """For ever: work off what the latch's page says."""
         while True:
-            await self._desk.settle()
+            await self._desk.settle(repetitions=False)
             await asyncio.sleep(LATCH_LOOK)
 
     async def run(self) -> None:
