@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from gateway import __version__
 from gateway.control.alerting.notifier import ChannelView
+from gateway.control.experiments.metrics import ExperimentGauge, families
 from gateway.control.ledger import Ledger, Totals
 from gateway.model.gates import GateResult, Verdict
 from gateway.model.observation import LATENCY_BOUNDS, OVERHEAD_BOUNDS, BreakerState, Histogram, Observation
@@ -50,6 +51,7 @@ class Gauges:
     state_bytes: int
     snapshot: int
     """Version of the newest snapshot."""
+    experiments: Sequence[ExperimentGauge]
     breakers: Mapping[str, BreakerState]
     """Circuit breakers by treatment upstream."""
     alerts: Mapping[tuple[str, str], int]
@@ -85,6 +87,7 @@ class _Scrape(Collector):
         yield from _rollout(gauges)
         yield from _alerting(gauges)
         yield from _control(gauges)
+        yield from families(gauges.experiments)
 
 
 def _traffic(totals: Totals) -> Iterable[Metric]:

@@ -171,6 +171,7 @@ class Operations:
             "latch_not_durable": parts.latch.fault or parts.keeper.standing.state_fault,
             "state_not_durable": "" if fault is None else fault.detail,
             "config_not_in_force": parts.reloader.error or "",
+            "experiments_not_durable": parts.experiments.fault,
             "no_worker": "" if parts.workers() else "no worker is running",
         }
         return {kind: text for kind, text in found.items() if text}
@@ -286,6 +287,7 @@ class Operations:
             channels=parts.notifier.channels(),
             snapshot=parts.publisher.current.version,
             breakers=parts.upstreams.breaker_states(),
+            experiments=parts.experiments.gauges(),
         )
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -149,24 +147,7 @@ class ExperimentResources:
         headers: dict[str, str] = {hdrs.ETAG: f'"{self._backend.version}"'}
         if location is not None:
             headers[hdrs.LOCATION] = location
-        return web.json_response(document, status=status, headers=headers, dumps=_finite)
-
-
-def _finite(document: Any) -> str:
-    """JSON without the numbers that JSON has not: an interval without an end has none."""
-    return json.dumps(_without_infinities(document), allow_nan=False)
-
-
-def _without_infinities(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {key: _without_infinities(item) for key, item in value.items()}
-        case list():
-            return [_without_infinities(item) for item in value]
-        case _:
-            return value
+        return web.json_response(document, status=status, headers=headers)
 
 
 @contextlib.contextmanager

@@ -126,7 +126,7 @@ class DashboardView:
             reach=reach,
             points=course(parts.windows.series(now - reach.seconds, reach.step), reach.step, now),
             evidence=[point for point in self._trail.points if point.at >= now - reach.seconds],
-            experiments=(),
+            experiments=parts.experiments.documents(),
             named_operators=bool(config.admin.tokens),
         )
 

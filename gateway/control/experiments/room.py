@@ -19,6 +19,7 @@ from gateway.control.experiments.database import ExperimentsDatabase, Rating
 from gateway.control.experiments.desk import ExperimentDesk, read_state
 from gateway.control.experiments.file import FILE, ExperimentsFile
 from gateway.control.experiments.findings import Findings
+from gateway.control.experiments.metrics import ExperimentGauge
 from gateway.control.experiments.outcomes import Outcomes, Receipt
 from gateway.control.experiments.participants import Participants
 from gateway.control.experiments.timeline import Timeline
@@ -204,6 +205,20 @@ class ExperimentsRoom:
             self.version,
             self._ground.now(),
         )
+
+    def documents(self) -> list[Document]:
+        """Every experiment as `details` shows it."""
+        return [self.details(one.id) for one in self.desk.state.all]
+
+    def gauges(self) -> list[ExperimentGauge]:
+        """The numbers of those that were started and have not ended without a route."""
+        found = []
+        for one in self.desk.state.all:
+            results = self.findings.results(one) if one.definition.routes else None
+            if results is not None:
+                sizes = {group.group: group.participants for group in self.findings.tally(one).groups}
+                found.append(ExperimentGauge(one.id, sizes, results.sample_ratio.p_value))
+        return found
 
     def assignment(self, name: str, user: str, at: float | None) -> Document:
         """Which group a user is in, or was in at a Unix time. Raises ExperimentRefused."""

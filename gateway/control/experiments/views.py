@@ -6,6 +6,7 @@ before `minimum_sample_size` there are counts and no means.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,10 +103,10 @@ def _metric(metric: MetricResult, definition: Definition) -> Document:
         "comparisons": [
             {
                 "group": one.group,
-                "difference": one.difference,
-                "lift": one.lift,
-                "interval": list(one.interval),
-                "lift_interval": None if one.lift_interval is None else list(one.lift_interval),
+                "difference": _finite(one.difference),
+                "lift": _finite(one.lift),
+                "interval": [_finite(bound) for bound in one.interval],
+                "lift_interval": one.lift_interval and [_finite(bound) for bound in one.lift_interval],
                 "p_value": one.p_value,
             }
             for one in metric.comparisons
@@ -130,6 +131,11 @@ def assignment(experiment: Experiment, user: str, placement: Placement | None, a
         "at": timestamp(at),
         **found,
     }
+
+
+def _finite(value: float | None) -> float | None:
+    """A number as JSON has it: an interval without an end has none there."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _time(at: float | None) -> str | None:
