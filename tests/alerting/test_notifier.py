@@ -335,9 +335,11 @@ async def test_a_reload_keeps_what_waits_for_a_channel_that_stays(tmp_path: Path
 
 async def test_what_was_just_said_is_still_delivered_at_the_end(tmp_path: Path) -> None:
     """An emergency and then a stop: somebody hears of it."""
-    async with one_channel(tmp_path) as (notifier, receiver):
-        await asyncio.sleep(0)
-        notifier.tell(raised(CRITICAL))
+    async with receiving() as receiver:
+        loaded = config(tmp_path, {"hook": channel(receiver)})
+        async with notifying(loaded) as notifier:
+            await asyncio.sleep(0)
+            notifier.tell(raised(CRITICAL))
         assert len(receiver.bodies) == 1
 
 
