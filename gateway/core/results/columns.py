@@ -1,7 +1,7 @@
 """A metric of all participants: how many values each one has, their sum, and the groups' totals.
 
 A participant counts once, with the mean of its values. Totals are sums of those means and of their
-squares, kept as whole numbers of 2**-50 and so exact: a mean that changes is taken out as it was put
+squares, kept as whole numbers of 2**-60 and so exact: a mean that changes is taken out as it was put
 in, and the totals do not depend on the order of rows. Ten bytes a row.
 
 It does not know whose rows they are.
@@ -22,8 +22,8 @@ NO_CAP = float("inf")
 
 _MANY = 0xFFFF
 """What two bytes can count; a row beyond has its count in a dictionary, which few users reach."""
-_SCALE_BITS = 50
-"""Means are kept to 1e-15, in whole numbers that a machine word holds up to 8192: larger ones cost more."""
+_SCALE_BITS = 60
+"""Means above .008 are kept to the last digit; those below 8 fit into a machine word."""
 _SCALE = 2.0**_SCALE_BITS
 
 
@@ -44,7 +44,7 @@ class Column:
         self._users: list[int] = []
         """Each group's participants with a value."""
         self._firsts: list[int] = []
-        """Each group's sum of means, in 2**-50; `_seconds` that of their squares, in 2**-100."""
+        """Each group's sum of means, in 2**-60; `_seconds` that of their squares, in 2**-120."""
         self._seconds: list[int] = []
 
     def reserve(self, rows: int, groups: int) -> None:

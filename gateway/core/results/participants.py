@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.core.results.columns import BLOCK, NO_CAP, Column
@@ -257,5 +258,5 @@ class ParticipantTable:
 
     def _group_tally(self, group: int, participants: int) -> GroupTally:
         summaries = [column.summary(group) for column in self._columns]
-        shown = tuple(summary for summary in summaries if summary.n)
-        return GroupTally(self._groups[group], participants, self._requests[group], shown)
+        reported = sorted((summary for summary in summaries if summary.n), key=attrgetter("metric"))
+        return GroupTally(self._groups[group], participants, self._requests[group], tuple(reported))

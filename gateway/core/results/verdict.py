@@ -198,10 +198,10 @@ def _no_difference(judged: Sequence[_Judged], case: Case) -> Conclusion:
 def _continue(judged: Sequence[_Judged], case: Case) -> Conclusion:
     early = [group.finding for group in judged if group.standing is Standing.TOO_FEW]
     if early:
-        counts = ", ".join(f"{finding.n} in {finding.group}" for finding in early)
+        counts = ", ".join(f"{finding.group} {finding.n}" for finding in early)
         explanation = (
-            f"too early: {early[0].metric} has {early[0].control_n} participants in {case.control}, "
-            f"{counts}; nothing is shown before each has {case.minimum_sample_size}"
+            f"too early: nothing is shown before each group has {case.minimum_sample_size} participants "
+            f"with {early[0].metric}; {case.control} has {early[0].control_n}, {counts}"
         )
     else:
         explanation = f"no difference is shown yet: {'; '.join(_open_reading(g, case) for g in judged)}"
