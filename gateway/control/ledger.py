@@ -142,7 +142,8 @@ class Ledger:
         self._live = frozenset(live_pids)
         dead = [report for report in self._reports.values() if report.pid not in self._live]
         surplus = dead[: max(0, len(dead) - DEAD_HELD)]
-        self._retired = add_up([self._retired, *surplus])
+        if surplus:
+            self._retired = add_up([self._retired, *surplus])
         for report in surplus:
             self._folded.add(report.incarnation)
             del self._reports[report.incarnation]

@@ -18,7 +18,7 @@ from gateway.model.scores import Score
 from gateway.model.ticks import Counts, Series, log_latency, unpack
 
 GRACE = 2000
-"""Milliseconds that a tick waits for reports: they come once a second, and somewhat late."""
+"""Milliseconds that a tick waits for what a worker said before it died: nobody else says it."""
 _COARSE = 4
 """Neighbouring buckets that are stored as one: known to one percent then."""
 
@@ -114,7 +114,9 @@ class Fold:
         known_to = min([worker.through for worker in live], default=now)
         if not self._live <= {worker.pid for worker in live}:
             known_to = begin  # one has not spoken yet
-        known_to = max(min(known_to, now - GRACE), now - limit, begin)
+        if len(live) < len(self._workers):
+            known_to = min(known_to, now - GRACE)
+        known_to = max(known_to, now - limit, begin)
         ready: list[Tick] = []
         for at in self._beginnings(begin):
             if at >= known_to:

@@ -138,6 +138,11 @@ class Tally:
         return self._text
 
     @property
+    def heads_known(self) -> bool:
+        """True once every request has an outcome of its head, or is out."""
+        return self.answered + self.withdrawn >= self.started
+
+    @property
     def over(self) -> bool:
         """True once every request that started is over."""
         return self.ended >= self.started
@@ -212,6 +217,7 @@ class Ticks:
         self._series: dict[Series, SeriesTicks] = {}
         self._numbers = 0
         self._through = 0
+        self._known_to = 0
         self._open: dict[int, list[Tally]] = {}
         self._over: dict[int, _Held] = {}
 
@@ -252,6 +258,23 @@ class Ticks:
         # A longer interval may begin before what was reported as complete: that stays as it is.
         self._open.setdefault(max(tick, self._through), []).append(tally)
         return (tick + round(self._interval * 1000)) / 1000, tally
+
+    def news(self) -> bool:
+        """True once after each time that more ticks have become complete, with all their heads known.
+
+        What they say is worth a report of its own: control may be waiting for the last of them.
+        """
+        current = tick_of(self._clock(), self._interval)
+        waiting = [
+            at
+            for at, tallies in self._open.items()
+            if at < current and not all(tally.heads_known for tally in tallies)
+        ]
+        known_to = min(waiting, default=current)
+        if known_to <= self._known_to:
+            return False
+        self._known_to = known_to
+        return True
 
     def report(self) -> TickReports:
         """All ticks that are held; forgets those that are too old to matter."""

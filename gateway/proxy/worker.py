@@ -31,7 +31,7 @@ from gateway.wire.response import ResponseReader
 
 SWEEP_SECONDS = 0.1
 SLOW_SWEEP_EVERY = 10
-"""Sweeps between two reports and looks at the pools: once a second."""
+"""Sweeps between two looks at the pools, and two reports at most: once a second."""
 BACKLOG = 4096
 RESERVED_DESCRIPTORS = 64
 """For what is neither a client nor an upstream: listeners, link, latch page, probes, name servers."""
@@ -200,6 +200,7 @@ class Worker:
         if self._sweeps % SLOW_SWEEP_EVERY == 0:
             for pool in self._context.plan.pools.values():
                 pool.sweep(now)
+        if self._context.recorder.ticks.news() or self._sweeps % SLOW_SWEEP_EVERY == 0:
             self._report()
         self._context.recorder.records.flush()
         self._sweeps += 1

@@ -1,0 +1,72 @@
+"""How soon a tick is known: as soon as its last head is, and not a report or a grace period later."""
+
+from __future__ import annotations
+
+from gateway.core.folding import GRACE, Fold
+from gateway.model.snapshot import Arm
+from tests.support.counting import Clock, CountingWorker, response
+
+HEAD_LIMIT = SETTLE_LIMIT = 60_000
+
+
+def closed(fold: Fold, clock: Clock, *live: CountingWorker) -> int:
+    """How many requests are in the ticks that closed by now."""
+    fold.take([worker.report() for worker in live], [worker.pid for worker in live])
+    progress = fold.advance(round(clock.at * 1000), HEAD_LIMIT, SETTLE_LIMIT)
+    return sum(counts.started for tick in progress.closed for counts in tick.counts.values())
+
+
+def test_a_worker_has_news_once_the_last_head_of_a_tick_is_known() -> None:
+    """Once for each time, however often it is asked."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1)
+    worker.ticks.news()
+    tally = worker.start(Arm.TREATMENT)
+    clock.at += 1.0
+    assert not worker.ticks.news()
+    tally.answer(response(), False)
+    assert worker.ticks.news()
+    assert not worker.ticks.news()
+
+
+def test_a_tick_without_requests_is_news() -> None:
+    """Another worker's share of it may be all that is waited for."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1)
+    worker.ticks.news()
+    clock.at += 1.0
+    assert worker.ticks.news()
+
+
+def test_a_tick_closes_with_the_report_that_completes_it() -> None:
+    """No time passes between: its last head, the report, the closing."""
+    clock = Clock()
+    fold, worker = Fold(), CountingWorker(clock, 1)
+    worker.serve(Arm.TREATMENT, 3, status=500)
+    clock.at += 1.0
+    assert closed(fold, clock, worker) == 3
+
+
+def test_a_tick_waits_for_a_worker_that_has_not_spoken() -> None:
+    """What it says may be what matters."""
+    clock = Clock()
+    fold, quick, slow = Fold(), CountingWorker(clock, 1), CountingWorker(clock, 2)
+    quick.serve(Arm.TREATMENT, 3)
+    slow.serve(Arm.TREATMENT, 2)
+    fold.take([slow.report()], [1, 2])
+    clock.at += 1.0
+    fold.take([quick.report()], [1, 2])
+    assert fold.advance(round(clock.at * 1000), HEAD_LIMIT, SETTLE_LIMIT).closed == ()
+    assert closed(fold, clock, quick, slow) == 5
+
+
+def test_after_a_death_a_tick_waits_a_little_for_last_words() -> None:
+    """They may still be on their way, and nobody else says them."""
+    clock = Clock()
+    fold, worker, dead = Fold(), CountingWorker(clock, 1), CountingWorker(clock, 2)
+    closed(fold, clock, worker, dead)
+    worker.serve(Arm.TREATMENT, 3)
+    clock.at += 1.0
+    assert closed(fold, clock, worker) == 0
+    clock.at += GRACE / 1000
+    assert closed(fold, clock, worker) == 3
