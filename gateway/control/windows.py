@@ -124,6 +124,7 @@ class Windows:
         self._strata = Strata()
         self._traffic = Traffic()
         self._late: dict[Series, Counts] = {}
+        self._recent: Mapping[tuple[str, str], Profile] | None = None
         self._views: dict[Span, View] = {}
         self._row_at = self._settled_to = 0
         self._rows: dict[tuple[int, Stream], Sums] = {}
@@ -241,6 +242,7 @@ class Windows:
         number = self._periods[-1].number + 1 if self._periods else 1
         self._periods.append(Period(number, stands.phase, stands.epoch, now, snapshot.version, first_tick))
         self._strata.clear()
+        self._forget_views()
         self._store.add_ticks([_period_row(self._periods[-1], _day(int(now)))])
         self._hand_on()
 
@@ -270,7 +272,7 @@ class Windows:
         progress = self._fold.advance(now, min(settled, round((head_limit(snapshot) + tick) * 1000)), settled)
         for done in progress.settled:
             self._settle(done)
-        self._views.clear()
+        self._forget_views()
         if self._wall(self._fold.settled_to) >= self._row_at + ROW_SECONDS:
             self.flush()
         return self._with_late(progress)
@@ -292,6 +294,12 @@ class Windows:
         late = {Series(version, route, arm, experiment, group, first=True): Counts(scores=score)}
         self._traffic.remember((int(self._now()), late), self.look_back)
         self._late = _both(self._late, late)
+        self._forget_views()
+
+    def _forget_views(self) -> None:
+        """Several look at the same numbers each second: they are put together once."""
+        self._recent = None
+        self._views.clear()
 
     def _with_late(self, progress: Progress) -> Progress:
         """Hand late scores out with the newest tick that closed: a tick is folded once."""
@@ -385,7 +393,9 @@ class Windows:
 
         Of any period; at most an hour, and to ten seconds.
         """
-        return self._traffic.recent(self._since, self._moments())
+        if self._recent is None:
+            self._recent = self._traffic.recent(self._since, self._moments())
+        return self._recent
 
     def recent_contrast(self) -> Contrast:
         """The latencies behind `performance_degradation` over the same traffic as `recent`."""
