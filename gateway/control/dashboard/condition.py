@@ -64,7 +64,15 @@ _TONES = {
     Condition.HEALTHY: Tone.GOOD,
 }
 _LATCHED = {"emergency": Condition.EMERGENCY, "rollback": Condition.ROLLED_BACK}
-_OWN = frozenset(("latch_not_durable", "state_not_durable", "config_not_in_force", "no_worker"))
+_OWN = frozenset(
+    (
+        "latch_not_durable",
+        "state_not_durable",
+        "experiments_not_durable",
+        "config_not_in_force",
+        "no_worker",
+    )
+)
 """Types of alerts that are about the gateway itself, not about its traffic."""
 _LOUD = frozenset(("critical", "high"))
 """Severities of alerts that outweigh an otherwise healthy rollout."""

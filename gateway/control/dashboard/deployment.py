@@ -69,7 +69,7 @@ def rollout(document: Document) -> Markup:
         _ladder(deployment),
         _actions(document),
         _notices(deployment, now),
-        _gates(deployment),
+        _gates(deployment, latched=document["latch"]["engaged"]),
         note=note,
     )
 
@@ -158,17 +158,18 @@ def _notices(deployment: Document, now: float) -> Markup | None:
 # --- the gates ----------------------------------------------------------------------------------
 
 
-def _gates(deployment: Document) -> Markup:
+def _gates(deployment: Document, *, latched: bool) -> Markup:
     gates = deployment["gates"]
     if not gates:
         text = "No gate stands ahead." if deployment["next_phase"] else "This is the last phase."
         return element("p", text, class_="empty")
     earliest = {entry["gate"]: entry["earliest"] for entry in deployment["schedule"]}
-    cards = [_gate(gate, earliest.get(gate["id"]), deployment["running_tests"]) for gate in gates]
+    running = deployment["running_tests"]
+    cards = [_gate(gate, earliest.get(gate["id"]), running, latched=latched) for gate in gates]
     return element("ul", cards, class_="gates", aria_label="Gates ahead")
 
 
-def _gate(gate: Document, earliest: Any, running: Iterable[str]) -> Markup:
+def _gate(gate: Document, earliest: Any, running: Iterable[str], *, latched: bool) -> Markup:
     verdict = gate["verdict"]
     heading = element("h3", words(gate["type"]), " ", element("small", gate["transition"].replace("_", " ")))
     flag = element(
@@ -181,7 +182,7 @@ def _gate(gate: Document, earliest: Any, running: Iterable[str]) -> Markup:
         [_finding(finding) for finding in gate["findings"]],
         element("p", "the test is running", class_="note") if gate["id"] in running else None,
         element("p", "earliest ", when(earliest), class_="note") if waits else None,
-        _votes(gate),
+        _votes(gate, enabled=not latched) if gate["type"] == "manual_approval" else None,
         class_="gate",
     )
 
@@ -210,13 +211,11 @@ def _finding(finding: Document) -> Markup:
 _SIGNS = {">=": "≥", "<=": "≤"}
 
 
-def _votes(gate: Document) -> Markup | None:
-    if gate["type"] != "manual_approval":
-        return None
+def _votes(gate: Document, *, enabled: bool) -> Markup:
     return element(
         "div",
-        button("Approve", "approve", tone="primary", gate=gate["id"]),
-        button("Reject", "reject", gate=gate["id"]),
+        button("Approve", "approve", tone="primary", enabled=enabled, gate=gate["id"]),
+        button("Reject", "reject", enabled=enabled, gate=gate["id"]),
         class_="actions",
         role="group",
         aria_label=f"Decide on {gate['id']}",

@@ -82,11 +82,16 @@ class ArmFigures:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Both arms in one step of time, which begins at `at` (Unix seconds)."""
+    """Both arms in one step of time, which begins at `at` (Unix seconds).
+
+    `served` is how many requests control and treatment ended, also those that are not judged; None where
+    that is not known.
+    """
 
     at: float
     control: ArmFigures
     treatment: ArmFigures
+    served: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,15 +274,17 @@ def _relative(value: float | None, base: float | None) -> float | None:
 
 
 def _point(point: Point) -> Document:
+    served = point.served or (point.control.requests, point.treatment.requests)
     arms = {
         arm: {
+            "served": round(ended),
             "requests": figures.requests,
             "error_rate": figures.error_rate,
             "p50": figures.p50,
             "p90": figures.p90,
             "p99": figures.p99,
         }
-        for arm, figures in _both(point.control, point.treatment)
+        for (arm, figures), ended in zip(_both(point.control, point.treatment), served, strict=True)
     }
     return {"at": timestamp(point.at), **arms}
 

@@ -60,7 +60,9 @@ def plain(value: float | None) -> str:
     """A number of no known unit, to three digits."""
     if value is None:
         return NOTHING
-    if value and (abs(value) >= 1e5 or abs(value) < 1e-3):
+    if 999.5 <= abs(value) < 1e6:
+        return f"{value:,.0f}".replace(",", _THIN)
+    if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
         mantissa, _, exponent = f"{value:.1e}".partition("e")
         return f"{mantissa}·10{str(int(exponent)).translate(_SUPERSCRIPT)}"
     return f"{value:.3g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.control.dashboard.charts import Limit, Line, legend, linear_scale, log_scale, time_chart
+from gateway.control.dashboard.charts import Limit, Line, legend, log_scale, time_chart
 from gateway.control.dashboard.document import Reach
 from gateway.control.dashboard.figures import (
     Format,
@@ -140,12 +140,7 @@ def charts(document: Document) -> Markup:
         return panel("charts", "Over time", _reaches(series["reach"]), nothing)
     limit = (limits.get("error_rate") or {}).get("value")
     levels = [] if limit is None else [Limit("rollback limit", limit)]
-    rates = [
-        Line(name, class_, [point[name]["requests"] / step for point in points]) for name, class_ in _ARMS
-    ]
-    scale = linear_scale(
-        _values(points, *((arm, quantile) for arm, _ in _ARMS for quantile in _QUANTILES[:2]))
-    )
+    rates = [Line(name, class_, [point[name]["served"] / step for point in points]) for name, class_ in _ARMS]
     figures = [
         _figure("Requests a second", time_chart("Requests a second", times, rates, plain)),
         _figure(
@@ -156,13 +151,7 @@ def charts(document: Document) -> Markup:
         *(
             _figure(
                 f"Response time {quantile}",
-                time_chart(
-                    f"Response time {quantile}",
-                    times,
-                    _lines(points, quantile),
-                    seconds,
-                    scale=None if quantile == "p99" else scale,
-                ),
+                time_chart(f"Response time {quantile}", times, _lines(points, quantile), seconds),
             )
             for quantile in _QUANTILES
         ),
@@ -196,11 +185,6 @@ def _reaches(chosen: str) -> Markup:
 
 def _lines(points: Sequence[Document], name: str) -> list[Line]:
     return [Line(arm, class_, [point[arm][name] for point in points]) for arm, class_ in _ARMS]
-
-
-def _values(points: Sequence[Document], *names: tuple[str, str]) -> list[float]:
-    found = (point[arm][name] for point in points for arm, name in names)
-    return [value for value in found if value is not None]
 
 
 def _figure(title: str, chart: Content, note: str | None = None) -> Markup:

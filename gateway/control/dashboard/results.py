@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.control.dashboard.charts import interval
-from gateway.control.dashboard.figures import change, count, of_metric, plain, share, words
+from gateway.control.dashboard.figures import Format, change, count, of_metric, plain, share, words
 from gateway.control.dashboard.markup import Content, Markup, element
-from gateway.control.dashboard.parts import Document, badge, empty, panel, table
+from gateway.control.dashboard.parts import Document, badge, empty, panel, table, when
 
 _STATUS_TONES = {"running": "good", "paused": "calm", "concluded": "calm", "draft": "calm"}
-_FALLS = frozenset(("response_time", "cost_per_request", "error_rate"))
-"""Metrics that are better when they are lower, where the experiment does not say."""
 
 
 def experiments(document: Document) -> Markup:
@@ -26,99 +24,126 @@ def experiments(document: Document) -> Markup:
 def _experiment(experiment: Document) -> Markup:
     results = experiment["results"]
     status = experiment["status"]
-    groups = results.get("groups") or {}
     return element(
         "article",
         element(
             "header", element("h3", experiment["name"]), badge(status, _STATUS_TONES.get(status, "calm"))
         ),
         element("p", _summary(experiment), class_="note"),
-        _ratio(results.get("sample_ratio") or {}),
-        _groups(groups),
-        [_metric(name, found) for name, found in (results.get("metrics") or {}).items()],
+        _ratio(results["sample_ratio"]),
+        _groups(results["groups"], results["minimum_sample_size"]),
+        [_metric(name, found) for name, found in _ordered(results["metrics"])],
         _verdict(results),
         class_="experiment",
     )
 
 
 def _summary(experiment: Document) -> list[Content]:
-    significance = experiment["statistical_significance"]
-    proof = None
+    significance, end = experiment["statistical_significance"], experiment["results"]["planned_end"]
+    told: list[Content] = [element("code", experiment["id"])]
+    if end is not None:
+        told.append([" · planned until ", when(end)])
     if significance is not None:
         sure = "significant" if significance["significant"] else "not significant"
-        proof = f" · {words(significance['metric'])} p = {plain(significance['p_value'])}, {sure}"
-    return [element("code", experiment["id"]), f" · {count(experiment['participants'])} participants", proof]
+        told.append(f" · {words(significance['metric'])} p = {plain(significance['p_value'])}, {sure}")
+    return told
 
 
 def _ratio(ratio: Document) -> Markup | None:
-    if ratio.get("ok", True):
+    if ratio["ok"]:
         return None
-    text = (
-        f" the groups' sizes contradict their weights (p = {plain(ratio.get('p_value'))}): no result counts"
-    )
+    text = f" the groups' sizes contradict their weights (p = {plain(ratio['p_value'])}): no result counts"
     return element("p", badge("invalid", "critical"), text, class_="invalid")
 
 
-def _groups(groups: Document) -> Markup:
-    weights = sum(group["weight"] for group in groups.values()) or 1
+def _groups(groups: Document, wanted: int) -> Markup:
     rows = [
         (
             name,
-            share(group["weight"] / weights),
-            count(group.get("participants")),
-            count(group.get("requests")),
+            share(group["share"]),
+            _progress(group["participants"], wanted),
+            count(group["requests"]),
         )
         for name, group in groups.items()
     ]
     return table("Groups", ("group", "weight", "participants", "requests"), rows)
 
 
+def _progress(participants: int, wanted: int) -> Content:
+    """How many users there are, and how many it takes until anything is shown."""
+    if participants >= wanted:
+        return count(participants)
+    return [count(participants), element("small", f" of {count(wanted)}")]
+
+
+# --- effects ------------------------------------------------------------------------------------
+
+
+def _ordered(metrics: Document) -> list[tuple[str, Document]]:
+    """The metrics that decide in front."""
+    return sorted(metrics.items(), key=lambda item: not item[1]["success_metric"])
+
+
 def _metric(name: str, found: Document) -> Markup | None:
-    groups = found.get("groups") or {}
-    means = ", ".join(f"{group} {of_metric(name, mean.get('mean'))}" for group, mean in groups.items())
-    compared = [one for one in found.get("comparisons") or () if one.get("interval")]
-    if not groups and not compared:
+    groups = found["groups"]
+    if not any(group["n"] for group in groups.values()):
         return None
+    means = ", ".join(f"{group} {of_metric(name, mean['mean'])}" for group, mean in groups.items())
+    effects = [_effect(one) for one in found["comparisons"]]
+    drawn = [effect for effect in effects if effect is not None]
+    reach = max((abs(bound) for effect in drawn for bound in (effect.low, effect.high)), default=0.0) * 1.15
     return element(
         "div",
         element("h4", words(name), " ", element("small", means)),
-        [_comparison(name, one, found, compared) for one in compared],
-        None if compared else element("p", "too few participants to say anything", class_="empty"),
+        [_drawn(effect, reach, found["direction"]) for effect in drawn],
+        None if drawn else element("p", "too few participants to say anything", class_="empty"),
         class_="effect",
     )
 
 
-def _comparison(metric: str, one: Document, found: Document, compared: Sequence[Document]) -> Markup:
-    control = ((found.get("groups") or {}).get("control") or {}).get("mean")
-    low, high = one["interval"]
-    middle = one["difference"]
-    reach = max(abs(bound) for other in compared for bound in other["interval"]) * 1.15
-    falls = found.get("direction", "down" if metric in _FALLS else "up") == "down"
-    tone = _tone(low, high, falls=falls)
-    relative = [change(value / control) if control else plain(value) for value in (middle, low, high)]
-    said = f"{relative[0]} ({relative[1]} to {relative[2]})"
-    verdict = {"better": "better", "worse": "worse", "open": "open"}[tone]
+@dataclass(frozen=True, slots=True)
+class _Effect:
+    """A group against control, with its interval: relative where that is known."""
+
+    group: str
+    low: float
+    middle: float
+    high: float
+    show: Format
+
+
+def _effect(one: Document) -> _Effect | None:
+    """What can be drawn of a comparison: an interval with two ends."""
+    for middle, interval_, show in (
+        (one["lift"], one["lift_interval"], change),
+        (one["difference"], one["interval"], plain),
+    ):
+        if middle is not None and interval_ and None not in interval_:
+            return _Effect(one["group"], interval_[0], middle, interval_[1], show)
+    return None
+
+
+def _drawn(effect: _Effect, reach: float, direction: str | None) -> Markup:
+    tone = _tone(effect, direction)
+    show = effect.show
+    said = f"{show(effect.middle)} ({show(effect.low)} to {show(effect.high)})"
     return element(
         "div",
-        element("span", one["group"], class_="group"),
-        interval(f"{one['group']}: {said}, {verdict}", low, middle, high, reach, tone),
-        element("span", said, " ", element("span", verdict, class_=f"tone-word {tone}"), class_="said"),
+        element("span", effect.group, class_="group"),
+        interval(f"{effect.group}: {said}, {tone}", effect.low, effect.middle, effect.high, reach, tone),
+        element("span", said, " ", element("span", tone, class_=f"tone-word {tone}"), class_="said"),
         class_="comparison",
     )
 
 
-def _tone(low: float, high: float, *, falls: bool) -> str:
-    """Better or worse where the interval leaves zero out; open else."""
-    if low > 0:
-        return "worse" if falls else "better"
-    if high < 0:
-        return "better" if falls else "worse"
-    return "open"
+def _tone(effect: _Effect, direction: str | None) -> str:
+    """Better or worse where the interval leaves zero out and a way is better; open else."""
+    if direction is None or effect.low <= 0 <= effect.high:
+        return "open"
+    return "better" if (effect.low > 0) is (direction == "up") else "worse"
 
 
-def _verdict(results: Document) -> Markup | None:
-    verdict, explanation = results.get("verdict"), results.get("explanation")
-    if not verdict and not explanation:
-        return None
-    named = badge(words(str(verdict)), "calm") if verdict else None
-    return element("p", named, " ", explanation, class_="explanation")
+def _verdict(results: Document) -> Markup:
+    verdict = results["verdict"]
+    named = badge(words(verdict), "calm") if verdict else None
+    return element("p", named, " ", results["explanation"], class_="explanation")

@@ -23,6 +23,7 @@ from gateway.control.dashboard.document import (
     document,
 )
 from gateway.control.dashboard.panels import render
+from gateway.control.dashboard.served import Sample, Served
 from gateway.control.dashboard.trail import FIRST_DISTANCE, Trail
 from gateway.control.operations import Operations, Parts
 from gateway.control.rollout.views import number, standing
@@ -67,14 +68,15 @@ class DashboardView:
         self._now = now
         self._monotonic = monotonic
         self._trail = Trail()
+        self._served = Served()
         self._drawn: dict[Reach, Drawn] = {}
         self._drawing = asyncio.Lock()
 
     def __repr__(self) -> str:
-        return f"<DashboardView {self._trail!r}>"
+        return f"<DashboardView {self._trail!r} {self._served!r}>"
 
     async def run(self) -> None:
-        """For ever: remember how the evidence goes."""
+        """For ever: remember how the evidence and the traffic go."""
         while True:
             self._remember(await self._operations.status())
             await asyncio.sleep(FIRST_DISTANCE)
@@ -124,13 +126,15 @@ class DashboardView:
             recent={arm: _figures(metrics) for arm, metrics in recent.arms.items()},
             degradation=recent.degradation,
             reach=reach,
-            points=course(parts.windows.series(now - reach.seconds, reach.step), reach.step, now),
+            points=course(parts.windows.series(now - reach.seconds, reach.step), self._served, reach, now),
             evidence=[point for point in self._trail.points if point.at >= now - reach.seconds],
             experiments=parts.experiments.documents(),
             named_operators=bool(config.admin.tokens),
         )
 
     def _remember(self, status: Mapping[str, Any]) -> None:
+        arms = status["arms"]
+        self._served.add(Sample(self._now(), arms["control"]["requests"], arms["treatment"]["requests"]))
         evidence = status.get("evidence") or {}
         if evidence.get("limit") is not None:
             self._trail.add(EvidencePoint(self._now(), evidence["value"]))
@@ -157,13 +161,20 @@ def _figures(arm: ArmMetrics | None) -> ArmFigures:
     )
 
 
-def course(points: Sequence[TrafficPoint], step: int, now: float) -> list[Point]:
+def course(points: Sequence[TrafficPoint], served: Served, reach: Reach, now: float) -> list[Point]:
     """The points on an unbroken grid of time; what nobody counted is nothing, and the last one is over."""
-    if not points:
-        return []
     known = {point.at: point.arms for point in points}
-    grid = range(min(known), int(now) - step + 1, step)
+    begins = [*known, *([] if served.since is None else [served.since])]
+    if not begins:
+        return []
+    begin = int(max(min(begins), now - reach.seconds))
+    grid = range(begin - begin % reach.step, int(now) - reach.step + 1, reach.step)
     return [
-        Point(at, *(_figures(known.get(at, {}).get(arm.label)) for arm in (Arm.CONTROL, Arm.TREATMENT)))
+        Point(
+            at,
+            _figures(known.get(at, {}).get(Arm.CONTROL.label)),
+            _figures(known.get(at, {}).get(Arm.TREATMENT.label)),
+            served.between(at, at + reach.step),
+        )
         for at in grid
     ]
