@@ -12,6 +12,7 @@ from typing import Any
 from gateway.control.crosscheck import Written
 from gateway.control.problems import Finding, KeyPath, Spot
 from gateway.model.config import Config, Match
+from gateway.model.experiment import CONTROL_GROUP, TREATMENT_GROUP
 from gateway.model.phases import ManualApproval
 from gateway.model.places import VARIABLE
 from gateway.model.units import format_duration, format_number
@@ -21,6 +22,7 @@ def cautions(config: Config, written: Written) -> Iterator[Finding]:
     """What is allowed and still worth a word."""
     yield from _descents(config)
     yield from _idle_definitions(config)
+    yield from _sideless_groups(config, written)
     yield from _shadowed_routes(config)
     yield from _absent_people(config)
     yield from _slow_checks(config)
@@ -55,6 +57,24 @@ def _idle_definitions(config: Config) -> Iterator[Finding]:
         if name not in running:
             path = ("deployment", "experiments", name)
             yield Finding(path, "no route names this experiment: nobody takes part in it", "", Spot.KEY)
+
+
+def _sideless_groups(config: Config, written: Written) -> Iterator[Finding]:
+    for name, experiment in config.deployment.experiments.items():
+        for group_name, group in experiment.groups.items():
+            path: KeyPath = ("deployment", "experiments", name, "groups", group_name)
+            said = _at(written, (*path, "configuration", "dspy_enabled")) is not None
+            if said or group.upstream is not None or group_name in (CONTROL_GROUP, TREATMENT_GROUP):
+                continue
+            wrong = f"the group {group_name} says neither dspy_enabled nor upstream: control serves it"
+            yield Finding(path, wrong, "", Spot.KEY)
+
+
+def _at(value: Any, path: KeyPath) -> Any:
+    """What was written at a path; None where nothing was."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _shadowed_routes(config: Config) -> Iterator[Finding]:

@@ -36,7 +36,8 @@ class Configuration(Section, extra="allow"):
     """True is the route's treatment, false its control."""
 
 
-CONTROL_GROUP = "control"
+CONTROL_GROUP, TREATMENT_GROUP = "control", "treatment"
+"""Groups whose names say which side they are on; any other is on control's unless it says so."""
 
 
 class Group(Section):
@@ -45,8 +46,8 @@ class Group(Section):
     weight: Annotated[Fraction, Exact(0, 1_000_000, "a weight")]
     """Its share of the enrolled users, relative to the weights of the other groups."""
     configuration: Configuration = default({})
-    """What its users get. Without `dspy_enabled` the group `control` is the route's control, any other
-    the route's treatment."""
+    """What its users get; pipelines see each key as a header, X-Gateway-Config-KEY. Without `dspy_enabled`
+    the group `treatment` is the route's treatment, any other its control."""
     upstream: Name | None = default(None)
     """An upstream of its own; decides over `dspy_enabled`."""
 
@@ -136,4 +137,4 @@ def _with_side(name: Any, group: Any) -> Any:
     configuration = group.get("configuration", {})
     if not isinstance(configuration, dict) or configuration.get("dspy_enabled") is not None:
         return group
-    return {**group, "configuration": {**configuration, "dspy_enabled": name != CONTROL_GROUP}}
+    return {**group, "configuration": {**configuration, "dspy_enabled": name == TREATMENT_GROUP}}

@@ -6,7 +6,9 @@ carried over from the plan before; the others are drained by whoever replaces th
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.core.split import Decision, Reason, Table
@@ -15,6 +17,8 @@ from gateway.proxy.identity import compile_identity, noted_fields
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.upstream import UpstreamPool
 from gateway.wire.request import RequestReader
+
+_WORDS = re.compile("[A-Za-z0-9]+")
 
 
 class Assignment:
@@ -144,10 +148,32 @@ def _treatment_upstreams(decisions: Iterable[Decision]) -> list[int]:
     return sorted({decision.upstream for decision in decisions if decision.arm is Arm.TREATMENT})
 
 
+def _configuration_fields(decision: Decision) -> list[tuple[str, str]]:
+    """What a group's requests carry: a field for each key of its configuration.
+
+    Letters of the key that no field name may hold become hyphens; a value that no field may hold as it is
+    goes as JSON text.
+    """
+    experiment = decision.route.experiment
+    if experiment is None or decision.group is None:
+        return []
+    (group,) = (group for group in experiment.groups if group.name == decision.group)
+    return [
+        (
+            "X-Gateway-Config-" + "-".join(_WORDS.findall(key)).title(),
+            value if value.isascii() and value.isprintable() else json.dumps(value),
+        )
+        for key, value in group.configuration
+        if _WORDS.search(key)
+    ]
+
+
 def _request_fields(decision: Decision, snapshot: Snapshot) -> bytes:
     fields = [("X-Gateway-Arm", decision.arm.label), ("X-Gateway-Phase", snapshot.phase)]
     if decision.experiment is not None and decision.group is not None:
         fields += [("X-Gateway-Experiment", decision.experiment), ("X-Gateway-Group", decision.group)]
+    if decision.arm is decision.assigned:  # control in a group's place is not configured like the group
+        fields += _configuration_fields(decision)
     if snapshot.feature_flags:
         fields.append(("X-Gateway-Feature-Flags", ",".join(snapshot.feature_flags)))
     return b"".join(f"{name}: {value}\r\n".encode() for name, value in fields)

@@ -147,13 +147,14 @@ deployment:
 
 
 def test_groups_without_a_word_about_their_side(tmp_path: Path) -> None:
-    """The group `control` is the route's control and every other its treatment."""
-    text = "deployment: {experiments: {x: {groups: {control: {weight: 1}, a: {weight: 1}, b: {weight: 0}}}}}"
-    groups = config(tmp_path, text).deployment.experiments["x"].groups
-    assert {name: group.configuration.dspy_enabled for name, group in groups.items()} == {
+    """The group `treatment` is the route's treatment, and an unknown one falls to control."""
+    groups = "{control: {weight: 1}, treatment: {weight: 1}, b: {weight: 0}}"
+    text = f"deployment: {{experiments: {{x: {{groups: {groups}}}}}}}"
+    found = config(tmp_path, text).deployment.experiments["x"].groups
+    assert {name: group.configuration.dspy_enabled for name, group in found.items()} == {
         "control": False,
-        "a": True,
-        "b": True,
+        "treatment": True,
+        "b": False,
     }
 
 
@@ -289,8 +290,8 @@ def test_a_config_cannot_be_changed(tmp_path: Path) -> None:
     ("groups", "percentage"),
     [
         ("control: {weight: 50}, treatment: {weight: 50}", Fraction(1, 2)),
-        ("control: {weight: 1}, a: {weight: 1}, b: {weight: 1}", Fraction(2, 3)),
-        ("control: {weight: 0}, a: {weight: 1}", Fraction(1)),
+        ("control: {weight: 1}, treatment: {weight: 1}, b: {weight: 1}", Fraction(1, 3)),
+        ("control: {weight: 0}, treatment: {weight: 1}", Fraction(1)),
         ("a: {weight: 1, upstream: traditional}, b: {weight: 3, upstream: dspy}", Fraction(3, 4)),
     ],
 )
@@ -356,6 +357,10 @@ deployment:
         (
             "deployment: {experiments: {x: {groups: {a: {weight: 1}}}}}",
             "1:28: deployment.experiments.x: no route names this experiment: nobody takes part in it",
+        ),
+        (
+            "deployment: {experiments: {x: {groups: {a: {weight: 1}}}}}",
+            "the group a says neither dspy_enabled nor upstream: control serves it",
         ),
         (
             "routes:\n"

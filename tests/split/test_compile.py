@@ -99,7 +99,7 @@ def test_an_unknown_phase_is_an_error() -> None:
 
 
 def test_groups_are_served_as_their_configuration_says() -> None:
-    """True is the route's treatment, false its control; a named upstream decides over both."""
+    """True is the route's treatment, false or nothing its control; a named upstream decides over both."""
     config = with_experiment(
         {
             "control": {"weight": 1, "configuration": {"dspy_enabled": False}},
@@ -118,7 +118,7 @@ def test_groups_are_served_as_their_configuration_says() -> None:
     assert served == {
         "control": ("traditional", Arm.CONTROL),
         "treatment": ("dspy", Arm.TREATMENT),
-        "silent": ("dspy", Arm.TREATMENT),
+        "silent": ("traditional", Arm.CONTROL),
         "own": ("candidate", Arm.TREATMENT),
         "disguised": ("traditional", Arm.CONTROL),
     }
