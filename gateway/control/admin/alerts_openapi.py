@@ -27,6 +27,31 @@ _TAKEN = object_of(
     action={"type": "string", "enum": [action.value for action in Action]},
     repeated={"type": "boolean", "description": "It was acted upon before: nothing was done"},
 )
+_STEP = object_of(step={"type": "string"}, seconds={"type": "number"}, failed=TEXT)
+_HOOK = object_of(
+    name={"type": "string"},
+    succeeded={"type": "boolean"},
+    detail={"type": "string"},
+    seconds={"type": "number"},
+)
+ROLLBACK = {
+    "anyOf": [
+        {"type": "null"},
+        object_of(
+            type={"type": "string", "enum": ["rollback", "emergency"]},
+            at=TIME,
+            operator={"type": "string"},
+            reason={"type": "string"},
+            **{"from": TEXT, "to": TEXT},
+            evidence={"type": "object"},
+            steps=array_of(_STEP),
+            hooks=array_of(_HOOK),
+            over={"type": "boolean", "description": "False while hooks or messages are under way"},
+        ),
+    ],
+    "description": "The last rollback or emergency: steps with the seconds after which they were done",
+}
+"""The last rollback, as `status` has it."""
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 _FOREIGN = {
     "type": "object",

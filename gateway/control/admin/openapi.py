@@ -112,6 +112,7 @@ _STATUS = object_of(
     automatic_off=array_of({"type": "string"}),
     schedule=array_of(object_of(transition={"type": "string"}, gate={"type": "string"}, earliest=TIME)),
     latch=_LATCH,
+    rollback=alerts_openapi.ROLLBACK,
     arms=object_of(control=_ARM, treatment=_ARM),
     alerts=array_of(
         object_of(type={"type": "string"}, severity={"type": "string"}, message={"type": "string"})
