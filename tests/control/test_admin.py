@@ -165,7 +165,7 @@ async def test_a_hundred_writes_at_once_are_served_one_after_the_other(gateway: 
         answers = await asyncio.gather(*(client.ask("POST", EMERGENCY) for _ in range(100)))
         history = await client.history()
     assert sorted(answer["number"] for _, answer in answers) == list(range(1, 101))
-    assert len(history) == 100
+    assert [event["type"] for event in history].count("emergency") == 100
 
 
 # --- who may ask ---
@@ -389,16 +389,17 @@ def test_strangers_cannot_take_all_connections(loop_factory: LoopFactory) -> Non
     """Beyond the cap new connections end at once; when idle ones are cut off there is room again."""
 
     async def scenario() -> None:
-        deadlines = Deadlines(head=0.3, request=5, sweep=0.05)
+        deadlines = Deadlines(head=1.0, request=5, sweep=0.05)
         async with serving(Broken(), deadlines=deadlines) as (session, url):
             host, port = url.removeprefix("http://").split(":")
             with contextlib.ExitStack() as idle:
                 for _ in range(MAX_CONNECTIONS):
                     idle.enter_context(socket.create_connection((host, int(port))))
                     await asyncio.sleep(0)
-                async with asyncio.timeout(5):
-                    while await is_live(session, url):  # until the last of them was accepted
-                        await asyncio.sleep(0)
+                async with asyncio.timeout(15):
+                    while await is_live(session, url):
+                        # The last was not accepted yet, or, on a busy machine, the first was cut off again.
+                        idle.enter_context(socket.create_connection((host, int(port))))
                     while not await is_live(session, url):
                         await asyncio.sleep(0.05)
 

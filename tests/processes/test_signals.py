@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from gateway.processes.directory import Role
+from tests.faults.places import processor_seconds
 from tests.support.processes import PATIENCE, Gateway, Load, eventually
 
 pytestmark = pytest.mark.process
@@ -73,6 +74,7 @@ def test_usr1_while_starting_is_neither_fatal_nor_lost(gateways: Callable[..., G
     gateway = gateways()
     gateway.start(ready=False)
     time.sleep(delay)  # the moment is what is tested
+    eventually("it had a processor for a moment", lambda: processor_seconds(gateway.pid) > 0.05)
     os.kill(gateway.pid, signal.SIGUSR1)
     gateway.wait_ready()
     assert gateway.arm() == "control"

@@ -18,7 +18,15 @@ from gateway.control.loading import Loaded, load, load_sources
 from gateway.latch import DurableLatch, LatchPage
 from gateway.link.memory import MemoryLink
 from gateway.model.codec import encode
-from gateway.model.observation import LATENCY_BOUNDS, OVERHEAD_BOUNDS, Histogram, Observation, RouteCounts
+from gateway.model.observation import (
+    LATENCY_BOUNDS,
+    OVERHEAD_BOUNDS,
+    BreakerReport,
+    EndpointReport,
+    Histogram,
+    Observation,
+    RouteCounts,
+)
 from gateway.model.process import (
     KEPT_SNAPSHOT,
     KEPT_SOURCES,
@@ -202,8 +210,15 @@ def make_counts(
     return RouteCounts(route, arm, tuple(requests), times, times)
 
 
-def make_observation(incarnation: str, pid: int, *routes: RouteCounts, snapshot: int = 1) -> Observation:
-    """A worker's report."""
+def make_observation(
+    incarnation: str,
+    pid: int,
+    *routes: RouteCounts,
+    snapshot: int = 1,
+    endpoints: Sequence[tuple[str, int, bool]] = (),
+    breakers: Sequence[BreakerReport] = (),
+) -> Observation:
+    """A worker's report; `endpoints` are upstream, port on 127.0.0.1, and whether the worker uses it."""
     return Observation(
         incarnation=incarnation,
         pid=pid,
@@ -213,9 +228,13 @@ def make_observation(incarnation: str, pid: int, *routes: RouteCounts, snapshot:
         overhead=histogram(OVERHEAD_BOUNDS, 0.0003),
         inflight=(2, 1),
         failovers=(("default", "connect_error", 3),),
-        endpoints=(),
+        endpoints=tuple(
+            EndpointReport(upstream, f"http://127.0.0.1:{port}", healthy, 0)
+            for upstream, port, healthy in endpoints
+        ),
         connections=5,
         records_dropped=1,
+        breakers=tuple(breakers),
     )
 
 
