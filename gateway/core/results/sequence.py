@@ -56,21 +56,22 @@ def participants_needed(
     """
     if difference == 0.0:
         return None
-    single = variance * participants
-
-    def shows(count: float) -> bool:
-        return margin(single / count, count, planned, error) <= abs(difference)
-
-    low, high = 1.0, 2.0
-    while not shows(high):
-        low, high = high, high * 2.0
-        if high > _MOST_PARTICIPANTS:
+    ratio = tuning(planned, error)
+    effort = variance * participants / (difference * difference)
+    count = participants
+    for _ in range(_MOST_ROUNDS):
+        # What the margin asks of the count, with its logarithm taken from the round before.
+        share = effort * (math.log1p(count * ratio) - 2.0 * math.log(error))
+        last, count = count, (share + math.sqrt(share * share + 4.0 * share / ratio)) / 2.0
+        if count > _MOST_PARTICIPANTS:
             return None
-    while high - low > 1.0:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if shows(middle) else (middle, high)
-    return math.ceil(high)
+        if abs(count - last) <= _ROUNDING * count:
+            break
+    return math.ceil(count)
 
 
 _MOST_PARTICIPANTS = 1e9
 """Beyond this no forecast is worth giving."""
+_MOST_ROUNDS = 100
+"""A round gains about a digit, for the logarithm hardly moves; ten are usual."""
+_ROUNDING = 1e-12
