@@ -27,7 +27,12 @@ def experiment_config(
     rules = []
     for route in routes:
         prefix = "/" if route == "default" else f"/{route}"
-        rule = {"name": route, "match": {"path_prefix": prefix}, "control": "traditional", "treatment": "dspy"}
+        rule = {
+            "name": route,
+            "match": {"path_prefix": prefix},
+            "control": "traditional",
+            "treatment": "dspy",
+        }
         if route in on_route:
             rule["experiment"] = on_route[route]
         rules.append(rule)
@@ -111,4 +116,15 @@ async def participants(client: Client, name: str = "exp") -> dict[str, int]:
     return {group: found["participants"] for group, found in (await shown(client, name))["groups"].items()}
 
 
-__all__ = ["FAILED", "Visit", "experiment_config", "halves", "participants", "plain", "recorded", "shown", "users", "visit"]
+__all__ = [
+    "FAILED",
+    "Visit",
+    "experiment_config",
+    "halves",
+    "participants",
+    "plain",
+    "recorded",
+    "shown",
+    "users",
+    "visit",
+]
