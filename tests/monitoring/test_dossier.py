@@ -75,15 +75,15 @@ async def test_a_killed_process_decides_after_its_restart(stage: Stage) -> None:
     """It had stored half of what convicts; the rest comes from the workers again."""
     async with stage.control() as watch:
         await watch.seconds(30, WELL, CONTROL)
-        await watch.seconds(3, FAILING, CONTROL)
+        await watch.seconds(2, FAILING, CONTROL)
         watch.monitor.dossier.save()
         gathered = numbers(watch)[2]
-        lost = [await watch.second(FAILING, CONTROL) for _ in range(2)]  # and dies
+        lost = [await watch.second(FAILING, CONTROL)]  # and dies
     async with stage.control() as watch:
         for progress in lost:
             watch.monitor.take(progress)
         watch.monitor.look()
-        assert numbers(watch)[2] == gathered + 8
+        assert numbers(watch)[2] == gathered + 4
         assert await watch.seconds(60, FAILING, CONTROL) < 60
 
 

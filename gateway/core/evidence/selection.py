@@ -64,4 +64,4 @@ class Selection:
     def moment(self, at: int) -> Moment:
         """When a tick was, for the guardrails."""
         stretch = (at + self._anchor) // _STRETCH if self._firsts_only else None
-        return Moment(self._state.minute(at), stretch, self._by_now)
+        return Moment(self._state.second(at), self._state.minute(at), stretch, self._by_now)

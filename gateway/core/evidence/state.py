@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from gateway.core.evidence.capital import FRESH, Capital
 
-MINUTE = 60_000
+SECOND, MINUTE = 1000, 60_000
 """Milliseconds."""
 RECENT_MINUTES = 10
 """For so many minutes it is kept how many control requests were judged in each."""
@@ -131,6 +131,10 @@ class EvidenceState:
         """The minute of the process that holds a time."""
         return max(0, at - self.began) // MINUTE
 
+    def second(self, at: int) -> int:
+        """The second of the process that holds a time."""
+        return max(0, at - self.began) // SECOND
+
     def recent_control(self, now: int) -> int:
         """Control requests that were judged in the last ten minutes."""
         since = self.minute(now) - RECENT_MINUTES
@@ -171,7 +175,7 @@ def expose(state: EvidenceState, snapshot: int, shares: Mapping[str, float]) -> 
 
 def begin_trial(state: EvidenceState, at: int) -> EvidenceState:
     """Treatment's share is capped from now on; what stands on a limit is compared afresh."""
-    afresh = FRESH.at(state.minute(at))
+    afresh = FRESH.at(state.second(at))
     return replace(
         state,
         errors=replace(state.errors, relative=afresh, strata=()),

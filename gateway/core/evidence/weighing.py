@@ -35,9 +35,10 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When outcomes come: the minute of the process, the stretch that their users were marked in (None
-    where they are not), and the shares that requests are drawn with by now."""
+    """When outcomes come: second and minute of the process, the stretch that their users were marked in
+    (None where they are not), and the shares that requests are drawn with by now."""
 
+    second: int
     minute: int
     stretch: int | None
     shares: Collection[float]
@@ -113,7 +114,7 @@ class Weighing:
     def _bet(self, capital: Capital, count: int, bad: float, when: Moment) -> Capital:
         if self._limit is None:
             return capital
-        return capital.after(odds.against_limit(self._limit, count, bad), when.minute)
+        return capital.after(odds.against_limit(self._limit, count, bad), when.second)
 
     def _compare(self, touched: Collection[float], when: Moment) -> None:
         """Compare within the strata that have enough, and those that nothing will come to any more."""
@@ -128,7 +129,7 @@ class Weighing:
                 ratios = odds.against_control(
                     stratum.treatment, stratum.treatment_bad, stratum.control, stratum.control_bad
                 )
-                self._relative = self._relative.after(ratios, when.minute)
+                self._relative = self._relative.after(ratios, when.second)
 
 
 def _joined(stratum: Stratum | None, share: float, part: Outcomes) -> Stratum:
