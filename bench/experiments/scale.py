@@ -1,0 +1,266 @@
+"""A million participants: the table by itself, then a gateway that has them in its file.
+
+Memory is what a process has more than one without participants; times are wall-clock times of this
+machine, as busy as it is. The gateway is a real one on free ports, with its state in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xxhash import xxh3_64_intdigest
+
+from bench.decisions.report import Line
+from bench.processes import free_port
+from gateway.control.experiments.database import Batch, ExperimentsDatabase, Remembered
+from gateway.control.experiments.file import FILE
+from gateway.core.results.participants import ParticipantTable, StoredRow
+from gateway.core.split import hash_position
+from gateway.model.records import REQUEST
+from gateway.processes.directory import Role, StateDirectory
+
+PARTICIPANTS = 1_000_000
+BATCH = 2_000
+METRICS = ("accuracy", "cost_per_request", "user_satisfaction")
+"""Beside response_time and error_rate, which every request makes."""
+GROUPS = ("control", "treatment")
+EXPERIMENT, SEED = "scale", "s"
+PATIENCE = 60.0
+SENDERS, TOGETHER, SENDING = 4, 200, 10.0
+"""Connections that post outcomes, outcomes in a request, and for how many seconds."""
+_MIB = 1 << 20
+
+
+def resident(pid: int | str = "self") -> int:
+    """Bytes of memory that a process really has."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"process {pid} has no memory")
+
+
+def user_name(number: int) -> str:
+    """The id of a made user."""
+    return f"user-{number}"
+
+
+def group_of(user: bytes) -> int:
+    """The number of the group that the split gives a user: half and half."""
+    return hash_position(f"experiment:{EXPERIMENT}:{SEED}", user) >> 63
+
+
+def records(first: int) -> list[tuple[int, int, int, float]]:
+    """A request of each of a batch of users, with three reported metrics."""
+    made: list[tuple[int, int, int, float]] = []
+    for number in range(first, first + BATCH):
+        user = user_name(number).encode()
+        name, group = xxh3_64_intdigest(user), group_of(user)
+        made.append((name, group, REQUEST, 0.1 + number % 97 / 100))
+        made += [(name, group, metric, number % 89 / 100) for metric in (1, 2, 3)]
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a table of participants cost; bytes and seconds."""
+
+    memory: int
+    record: float
+    tally: float
+    load: float
+
+
+def measure_table(participants: int) -> Measured:
+    """Fill a table, ask it, and load another one from its rows."""
+    table = ParticipantTable(GROUPS)
+    records(0)
+    before, spent = resident(), 0.0
+    for first in range(0, participants, BATCH):
+        batch = records(first)
+        begun = time.thread_time()
+        table.merge(batch, {0: 0, 1: 1}, METRICS)
+        spent += time.thread_time() - begun
+        table.take_changed()
+    memory = resident() - before
+    begun = time.thread_time()
+    tally = table.tally()
+    asked = time.thread_time() - begun
+    for first in range(0, participants, BATCH):
+        table.merge([(name, group, 0, -1.0) for name, group, *_ in records(first)], {0: 0, 1: 1}, ())
+    rows, metrics = table.take_changed(), table.metrics
+    begun = time.thread_time()
+    loaded = ParticipantTable(GROUPS, metrics=metrics)
+    loaded.load(rows)
+    load = time.thread_time() - begun
+    assert loaded.tally() == tally, "what was loaded is not what was there"
+    return Measured(memory, spent / (4 * participants), asked, load)
+
+
+def table(fewer: int) -> Iterator[Line]:
+    """The participant table by itself, in a process of its own."""
+    participants = PARTICIPANTS // fewer
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
+        found = pool.submit(measure_table, participants).result()
+    what = f"table of {participants:,} participants, five metrics each"
+    memory = found.memory / _MIB
+    yield Line("table", f"{what}: memory", 1, "≤ 60 MiB", f"{memory:.1f} MiB", memory <= 60)
+    yield Line("table", "a record", 4 * participants, "≤ 2 µs", f"{found.record * 1e6:.2f} µs of CPU", None)
+    yield Line("table", "tally of all", 1, "≤ 1 s", f"{found.tally * 1e6:.0f} µs", found.tally <= 1)
+    yield Line("table", "load from rows", 1, "≤ 5 s", f"{found.load:.2f} s of CPU", found.load <= 5)
+
+
+class Gateway:
+    """A real gateway with one running experiment, and nobody behind it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.admin = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+        (directory / "gateway.yaml").write_text(json.dumps(self._configuration()))
+
+    def _configuration(self) -> dict[str, Any]:
+        nobody = {"endpoints": [f"http://127.0.0.1:{free_port()}"]}
+        experiment = {
+            "seed": SEED,
+            "groups": {"control": {"weight": 50}, "treatment": {"weight": 50}},
+            "success_metrics": [*METRICS, "response_time"],
+        }
+        route = {"name": "default", "match": {"path_prefix": "/"}, "control": "old", "treatment": "new"}
+        return {
+            "version": 1,
+            "listen": {"address": f"127.0.0.1:{free_port()}"},
+            "admin": {"address": f"127.0.0.1:{self.admin}"},
+            "health": {"address": f"127.0.0.1:{free_port()}"},
+            "state": {"directory": "./state"},
+            "upstreams": {"old": nobody, "new": nobody},
+            "routes": [{**route, "experiment": EXPERIMENT}],
+            "deployment": {"initial_phase": "development", "experiments": {EXPERIMENT: experiment}},
+        }
+
+    def start(self) -> float:
+        """Start it; the seconds until it shows the experiment."""
+        begun = time.monotonic()
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "run", str(self.directory / "gateway.yaml")],
+                stdout=log,
+                stderr=log,
+            )
+        while time.monotonic() < begun + PATIENCE:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                if self.ask("GET", f"experiments/{EXPERIMENT}")[0] == http.client.OK:
+                    return time.monotonic() - begun
+            time.sleep(0.02)
+        raise TimeoutError(f"no answer: {(self.directory / 'log').read_text()}")
+
+    def stop(self) -> None:
+        """End it and wait."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(PATIENCE)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, Any]:
+        """A request to the admin API on a connection of its own: status and document."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=PATIENCE)
+        with contextlib.closing(connection):
+            connection.request(method, f"/api/v1/{path}", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return response.status, json.loads(response.read())
+
+    def control_memory(self) -> int:
+        """What its control process has."""
+        roster = StateDirectory(self.directory / "state").read_roster()
+        (pid,) = (process.pid for process in roster.processes if process.role is Role.CONTROL)
+        return resident(pid)
+
+    def fill(self, participants: int) -> None:
+        """Write participants into its file, while it does not run."""
+        database = ExperimentsDatabase(self.directory / "state" / FILE)
+        with contextlib.closing(database):
+            for first in range(0, participants, BATCH):
+                table = ParticipantTable(GROUPS)
+                table.merge(records(first), {0: 0, 1: 1}, METRICS)
+                rows: list[StoredRow] = table.take_changed()
+                database.write(Batch({EXPERIMENT: rows}, {EXPERIMENT: Remembered(table.metrics)}))
+
+
+def gateway(fewer: int) -> Iterator[Line]:
+    """A gateway without and with the participants, then late outcomes for as many of them as it takes."""
+    participants = PARTICIPANTS // fewer
+    with tempfile.TemporaryDirectory() as folder:
+        running = Gateway(Path(folder))
+        try:
+            yield from _measure(running, participants)
+        finally:
+            running.stop()
+
+
+def _measure(running: Gateway, participants: int) -> Iterator[Line]:
+    empty_start = running.start()
+    empty = running.control_memory()
+    running.stop()
+    running.fill(participants)
+    restart = running.start()
+    begun = time.monotonic()
+    _, document = running.ask("GET", f"experiments/{EXPERIMENT}")
+    show = time.monotonic() - begun
+    counted = sum(group["participants"] for group in document["groups"].values())
+    assert counted == participants, f"{counted} of {participants} participants are there"
+    memory = (running.control_memory() - empty) / _MIB
+    what = f"gateway with {participants:,} participants"
+    yield Line("scale", f"{what}: memory", 1, "≤ 60 MiB more", f"{memory:.1f} MiB more", memory <= 60)
+    found = f"{restart:.2f} s (empty: {empty_start:.2f} s)"
+    yield Line("scale", "restart until its results are shown", 1, "≤ 5 s", found, restart <= 5)
+    yield Line("scale", "show", 1, "≤ 1 s", f"{show * 1000:.1f} ms", show <= 1)
+    accepted, seconds = _post_outcomes(running, participants)
+    rate = accepted / seconds
+    found = f"{rate:.0f}/s for {seconds:.0f} s"
+    yield Line("scale", "outcomes on disk", accepted, "≥ 2000/s", found, rate >= 2000)
+
+
+def _post_outcomes(running: Gateway, participants: int) -> tuple[int, float]:
+    """Post for SENDING seconds from several connections: how many were taken, in how long."""
+    accepted = [0] * SENDERS
+    begun = time.monotonic()
+
+    def send(sender: int) -> None:
+        number = sender
+        while time.monotonic() < begun + SENDING:
+            batch = []
+            for _ in range(TOGETHER):
+                user = user_name(number % participants)
+                batch.append(
+                    {
+                        "id": f"outcome-{number}",
+                        "user_id": user,
+                        "metric": "user_satisfaction",
+                        "value": 0.9,
+                        "experiment": EXPERIMENT,
+                    }
+                )
+                number += SENDERS
+            status, answer = running.ask("POST", "outcomes", json.dumps(batch).encode())
+            assert status == http.client.OK, answer
+            accepted[sender] += answer["accepted"]
+
+    senders = [threading.Thread(target=send, args=(sender,)) for sender in range(SENDERS)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    return sum(accepted), time.monotonic() - begun
