@@ -39,7 +39,7 @@ def _steady(errors: float) -> Callable[[float], Behaviour]:
 def at_the_limit(runs: Runs) -> Iterator[Line]:
     """Row 1."""
     ended, alone = [], []
-    for seed in runs(200):
+    for seed in runs(120):
         simulation = Simulation(
             np.random.default_rng([1, seed]), 0.01, parameters=Parameters(alpha=0.01, minimum_failures=1)
         )
@@ -60,7 +60,7 @@ def equal_arms(runs: Runs) -> Iterator[Line]:
                     DAY,
                     60,
                 )
-                for seed in runs(100)
+                for seed in runs(60)
             ]
             yield false_rollbacks("2", f"A/A, p = {errors}, 24 h, {rate}/s, ticks of 60 s", ended, 1 / 500)
 
@@ -76,7 +76,7 @@ def shared_outages(runs: Runs) -> Iterator[Line]:
     for share in (0.01, 0.1, 0.5, 1.0):
         ended = [
             _rolls_back(Simulation(np.random.default_rng([3, seed]), share), _outages, 3600, 1.0)
-            for seed in runs(60)
+            for seed in runs(40)
         ]
         what = f"three outages of 60 s and 10 min of .3 in both arms, w = {share}, 1 h"
         yield false_rollbacks("3", what, ended, 2 / 1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,7 @@ def detections(row: str, what: str, found: Sequence[Found | None], most: float, 
     low, middle, high = np.percentile(requests, [5, 50, 95], method="higher")
     by_then = np.percentile(seconds, 95, method="higher")
     shown = f"{low:.0f} · {middle:.0f} · {high:.0f} requests; 95 % in {by_then:.0f} s"
-    return Line(
-        row, what, len(found), f"95 % ≤ {most:.0f} + one tick", shown, bool(high <= most + max(1.0, in_tick))
-    )
+    if math.isinf(most):
+        return Line(row, what, len(found), "", shown, None if math.isfinite(high) else False)
+    holds = bool(high <= most + max(1.0, in_tick))
+    return Line(row, what, len(found), f"95 % ≤ {most:.0f} + one tick", shown, holds)

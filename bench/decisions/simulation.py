@@ -26,19 +26,23 @@ LIMITS = Limits(error_rate=0.02, performance_degradation=None, user_satisfaction
 """Errors alone, at the limit of the canary phase."""
 ALL_LIMITS = Limits(error_rate=0.02, performance_degradation=0.15, user_satisfaction=0.95)
 USUAL = Parameters()
-SPREAD = 0.5
-"""Standard deviation of log latency, where latency is drawn: p90 is 1.9 times the median."""
+SPREAD = 0.7
+"""Standard deviation of log latency, where latency is drawn: p90 is 2.5 times the median."""
 _TREATMENT_CAP = float(TRIAL_CAP / Fraction(100))
 
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """How an arm behaves: shares of its requests, and the median latency in seconds (None: not drawn)."""
+    """How an arm behaves: shares of its requests, and the latency of its successes.
+
+    That is log-normal with a `median` in seconds (None: not drawn) and a standard deviation of its logarithm.
+    """
 
     errors: float = 0.0
     client_errors: float = 0.0
     truncations: float = 0.0
     median: float | None = None
+    spread: float = SPREAD
 
     def counts(self, rng: np.random.Generator, requests: int) -> Counts:
         """So many requests, all of them over."""
@@ -59,7 +63,7 @@ class Behaviour:
     def _latencies(self, rng: np.random.Generator, successes: int) -> dict[int, int]:
         if self.median is None or not successes:
             return {}
-        drawn = self.median * np.exp(SPREAD * rng.standard_normal(successes))
+        drawn = self.median * np.exp(self.spread * rng.standard_normal(successes))
         found: dict[int, int] = {}
         for seconds in drawn.tolist():
             bucket = bucket_of(seconds)
