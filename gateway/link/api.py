@@ -32,6 +32,9 @@ class WorkerEnd(Protocol):
     def record(self, observation: Observation) -> bool:
         """Send a report without waiting; False if it could not be sent now (nothing is lost)."""
 
+    def asked_anew(self) -> bool:
+        """True once after somebody began to listen who knows no report of before: the next one is whole."""
+
     def send_records(self, batch: RecordBatch) -> bool:
         """Send records without waiting; False if they could not be sent now."""
 

@@ -15,6 +15,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway import logs
 from gateway.link import packets
@@ -47,6 +48,7 @@ class WorkerChannel:
     def __init__(self, end: socket.socket, snapshot: Snapshot) -> None:
         self.current = snapshot
         self.health: EndpointHealth = {}
+        self._asked_anew = False
         self.connected = True
         """False once the supervisor and the control process are both gone: nobody starts others."""
         self._end = end
@@ -70,6 +72,11 @@ class WorkerChannel:
     def record(self, observation: Observation) -> bool:
         """See `link.api.WorkerEnd`."""
         return self.connected and packets.send(self._end, PacketKind.OBSERVATION, encode(observation))
+
+    def asked_anew(self) -> bool:
+        """See `link.api.WorkerEnd`."""
+        asked, self._asked_anew = self._asked_anew, False
+        return asked
 
     def send_records(self, batch: RecordBatch) -> bool:
         """See `link.api.WorkerEnd`."""
@@ -107,6 +114,8 @@ class WorkerChannel:
         elif packet.kind is PacketKind.HEALTH:
             self.health = decode_health(packet.payload)
             self._on_health(self.health)
+        elif packet.kind is PacketKind.REPORT_ANEW:
+            self._asked_anew = True
         else:
             raise MalformedPacket(f"{packet.kind.name} is not for workers")
 
@@ -151,7 +160,7 @@ class ControlChannel:
 
     def attach(self, pid: int, end: socket.socket) -> None:
         """Take over the link of a live worker; it gets the newest snapshot and health at once."""
-        due = set()
+        due = {PacketKind.REPORT_ANEW}
         if self._snapshot_memory is not None:
             due.add(PacketKind.SNAPSHOT)
         if self._health is not None:
@@ -236,6 +245,8 @@ class ControlChannel:
     def _send(self, peer: _Peer, kind: PacketKind) -> bool:
         if kind is PacketKind.SNAPSHOT and self._snapshot_memory is not None:
             return packets.send_sealed(peer.end, kind, self._snapshot_memory)
+        if kind is PacketKind.REPORT_ANEW:
+            return packets.send(peer.end, kind)
         return packets.send(peer.end, kind, self._health or b"[]")
 
     def _drop(self, peer: _Peer) -> None:
@@ -258,6 +269,8 @@ class ControlChannel:
                 return
             except Exception as error:
                 logs.error("packet ignored", worker=peer.pid, error=repr(error))
+                peer.due.add(PacketKind.REPORT_ANEW)  # it may have been a report
+                self._flush()
 
     def _take(self, peer: _Peer, packet: Packet) -> None:
         packet.close()
@@ -267,8 +280,12 @@ class ControlChannel:
         if packet.kind is not PacketKind.OBSERVATION:
             raise MalformedPacket(f"{packet.kind.name} is not for the control process")
         observation = decode(Observation, packet.payload)
-        self._observations[observation.incarnation] = observation
         peer.incarnation = observation.incarnation
+        before = self._observations.get(observation.incarnation)
+        if before is not None or observation.ticks.whole:
+            # Else it speaks to a control process of before; a whole one follows.
+            ticks = observation.ticks if before is None else observation.ticks.after(before.ticks)
+            self._observations[observation.incarnation] = replace(observation, ticks=ticks)
         if observation.snapshot > peer.serves:
             peer.serves = observation.snapshot
             self._changed.set()

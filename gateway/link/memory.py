@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gateway.link.api import EndpointHealth
 from gateway.link.queue import RecordQueue
@@ -31,8 +32,14 @@ class MemoryLink:
 
     def record(self, observation: Observation) -> bool:
         """See `link.api.WorkerEnd`."""
-        self._observations[observation.incarnation] = observation
+        before = self._observations.get(observation.incarnation, observation)
+        ticks = observation.ticks.after(before.ticks)
+        self._observations[observation.incarnation] = replace(observation, ticks=ticks)
         return True
+
+    def asked_anew(self) -> bool:
+        """See `link.api.WorkerEnd`; here the reports are remembered, whoever listens."""
+        return False
 
     def send_records(self, batch: RecordBatch) -> bool:
         """See `link.api.WorkerEnd`."""

@@ -45,6 +45,7 @@ class PacketKind(enum.IntEnum):
     # control process -> worker (the first one may come from the supervisor)
     SNAPSHOT = 33  # Snapshot
     HEALTH = 34  # pairs of (upstream, endpoint) and healthy
+    REPORT_ANEW = 35
     # worker -> control process
     OBSERVATION = 48  # Observation
     RECORDS = 49  # RecordBatch, as `link.batches` writes it
@@ -155,15 +156,13 @@ def receive_first(end: socket.socket, patience: float) -> Packet:
 
 
 def _receive(end: socket.socket, flags: int) -> Packet | None:
-    space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * _DESCRIPTOR_BYTES)
     try:
-        message, ancillary, outcome, _ = end.recvmsg(
-            _INLINE_BYTES + 1, space, flags | socket.MSG_CMSG_CLOEXEC
-        )
+        message, ancillary, outcome = _receive_message(end, flags)
     except BlockingIOError:
         return None
     except ConnectionResetError:
-        raise EOFError("the other side is gone") from None
+        # It had not read everything when it closed. That is said once, and before its own last packets.
+        message, ancillary, outcome = _receive_message(end, flags)
     descriptors = _descriptors(ancillary)
     if not message and not descriptors:
         raise EOFError("the other side is gone")
@@ -173,6 +172,12 @@ def _receive(end: socket.socket, flags: int) -> Packet | None:
         for fd in descriptors:
             os.close(fd)
         raise MalformedPacket(str(error)) from None
+
+
+def _receive_message(end: socket.socket, flags: int) -> tuple[bytes, list[tuple[int, int, bytes]], int]:
+    space = socket.CMSG_SPACE(_MAX_DESCRIPTORS * _DESCRIPTOR_BYTES)
+    message, ancillary, outcome, _ = end.recvmsg(_INLINE_BYTES + 1, space, flags | socket.MSG_CMSG_CLOEXEC)
+    return message, ancillary, outcome
 
 
 def _descriptors(ancillary: Sequence[tuple[int, int, bytes]]) -> list[int]:

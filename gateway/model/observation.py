@@ -1,7 +1,8 @@
 """What workers report upwards: cumulative numbers since the worker began.
 
-Cumulative on purpose: a lost message loses nothing and a repeated one adds nothing. Names, not
-indices, so that a report outlives the snapshot that it was counted under.
+Cumulative on purpose: a lost message loses nothing and a repeated one adds nothing. Of the ticks, which
+are many, a report has those that changed, and all for a control process that knows nothing of before.
+Names, not indices, so that a report outlives the snapshot that it was counted under.
 """
 
 from __future__ import annotations
@@ -139,14 +140,25 @@ class TickReport:
 
 @dataclass(frozen=True, slots=True)
 class TickReports:
-    """All ticks that may still change or may have been missed.
+    """All ticks that may still change or may have been missed, from `oldest` on.
 
-    No request starts any more in a tick before `through`, where the current one begins.
+    No request starts any more in a tick before `through`, where the current one begins. Where `whole` is
+    False, only those ticks are there that changed since the report before; `series` always has all.
     """
 
     through: int
     series: tuple[SeriesReport, ...]
     ticks: tuple[TickReport, ...]
+    oldest: int = 0
+    whole: bool = True
+
+    def after(self, before: TickReports) -> TickReports:
+        """The whole report that this one makes together with the whole one before."""
+        if self.whole:
+            return self
+        ticks = {tick.at: tick for tick in before.ticks if tick.at >= self.oldest}
+        ticks |= {tick.at: tick for tick in self.ticks}
+        return TickReports(self.through, self.series, tuple(ticks.values()), self.oldest)
 
 
 NO_TICKS = TickReports(0, (), ())

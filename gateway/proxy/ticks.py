@@ -218,6 +218,8 @@ class Ticks:
         self._numbers = 0
         self._through = 0
         self._known_to = 0
+        self._told: dict[int, str] | None = None
+        self._telling: dict[int, str] = {}
         self._open: dict[int, list[Tally]] = {}
         self._over: dict[int, _Held] = {}
 
@@ -277,7 +279,7 @@ class Ticks:
         return True
 
     def report(self) -> TickReports:
-        """All ticks that are held; forgets those that are too old to matter."""
+        """Every tick that changed since the report that was sent last; forgets what is too old to matter."""
         now = self._clock()
         self._through = max(self._through, tick_of(now, self._interval))
         oldest = int((now - self._held_for) * 1000)
@@ -288,9 +290,23 @@ class Ticks:
             if at < self._through and all(tally.over for tally in tallies):
                 self._over[at] = held[at]
                 del self._open[at]
+        told = self._told or {}
+        self._telling = {at: one.report.counts for at, one in held.items()}
         return TickReports(
-            self._through, self._reported_series(held), tuple(one.report for one in held.values())
+            self._through,
+            self._reported_series(held),
+            tuple(one.report for at, one in held.items() if told.get(at) != one.report.counts),
+            oldest,
+            whole=self._told is None,
         )
+
+    def sent(self) -> None:
+        """The newest report has left: what it said need not be said again."""
+        self._told = self._telling
+
+    def begin_anew(self) -> None:
+        """Somebody listens who heard nothing yet: the next report has everything."""
+        self._told = None
 
     def _reported_series(self, held: Mapping[int, _Held]) -> tuple[SeriesReport, ...]:
         """The series that occur; forgets those of former snapshots that do not."""

@@ -212,10 +212,13 @@ class Worker:
         self._context.recorder.lines_dropped = logs.dropped() + (
             0 if self._access_log is None else self._access_log.dropped
         )
-        version = self._context.plan.snapshot.version
+        ticks, version = self._context.recorder.ticks, self._context.plan.snapshot.version
+        if self._link.asked_anew():
+            ticks.begin_anew()
         report = self._context.recorder.observe(version, endpoints, len(self._context.clients))
         breakers = tuple(pool.report_breaker() for pool in self._context.plan.treatment_pools)
-        self._link.record(replace(report, breakers=breakers))
+        if self._link.record(replace(report, breakers=breakers)):
+            ticks.sent()
 
 
 def _most_clients(snapshot: Snapshot) -> int:

@@ -17,7 +17,7 @@ from gateway.link.packets import PacketKind
 from gateway.link.queue import MOST_WAITING as MOST_HELD
 from gateway.link.queue import RecordQueue
 from gateway.model.codec import decode, encode
-from gateway.model.observation import Histogram, Observation
+from gateway.model.observation import Histogram, Observation, TickReport, TickReports
 from gateway.model.records import MOST_RECORDS, RECORD, REQUEST, RecordBatch
 from gateway.model.snapshot import Snapshot
 from gateway.model.ticks import Series
@@ -146,6 +146,49 @@ async def test_last_words_are_given_out_before_they_are_forgotten(seam: Seam):
     seam.control.detach(1)
     assert [(report.incarnation, report.snapshot) for report in seam.control.drain()] == [("a", 2)]
     assert seam.control.drain() == []
+
+
+def ticking(*ticks: TickReport, whole: bool, oldest: int = 0) -> Observation:
+    """A report of ticks."""
+    return dataclasses.replace(observation("a", 1), ticks=TickReports(9000, (), ticks, oldest, whole))
+
+
+def known_ticks(control: ControlChannel) -> dict[int, str]:
+    """The ticks that the control process's end knows of."""
+    return {tick.at: tick.counts for report in control.drain() for tick in report.ticks.ticks}
+
+
+async def test_reports_of_what_changed_make_a_whole_one(seam: Seam):
+    """What is not said again stays as it was, until it is too old."""
+    worker = seam.worker()
+    one, two, three = (TickReport(at, f"{at}") for at in (1000, 2000, 3000))
+    worker.record(ticking(one, two, whole=True))
+    worker.record(ticking(TickReport(2000, "changed"), three, whole=False))
+    await until(lambda: known_ticks(seam.control) == {1000: "1000", 2000: "changed", 3000: "3000"})
+    worker.record(ticking(whole=False, oldest=2000))
+    await until(lambda: known_ticks(seam.control) == {2000: "changed", 3000: "3000"})
+    worker.record(ticking(three, whole=True))
+    await until(lambda: known_ticks(seam.control) == {3000: "3000"})
+
+
+async def test_a_control_process_that_takes_over_hears_everything(seam: Seam):
+    """A report of changes is none to whoever knows nothing of before; the worker is asked for all of it."""
+    worker = seam.worker()
+    await until(worker.asked_anew)
+    assert not worker.asked_anew()
+    worker.record(ticking(TickReport(1000, "news"), whole=False))
+    assert worker.record(observation("b", 3))
+    await until(lambda: [report.incarnation for report in seam.control.drain()] == ["b"])
+    worker.record(ticking(TickReport(1000, "all"), whole=True))
+    await until(lambda: known_ticks(seam.control) == {1000: "all"})
+
+
+async def test_a_report_that_was_lost_on_the_way_is_asked_for_again(seam: Seam):
+    """Whatever came and made no sense may have been one."""
+    worker = seam.worker()
+    await until(worker.asked_anew)
+    packets.send(seam.far_ends[0], PacketKind.OBSERVATION, b"[]")
+    await until(worker.asked_anew)
 
 
 def batch(incarnation: str, number: int, user: int = 7) -> RecordBatch:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gateway.core.folding import Fold, Profile, Progress, Tick
 from gateway.model.codec import decode, encode
-from gateway.model.observation import Observation, Outcome
+from gateway.model.observation import Observation, Outcome, TickReports
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm
 from gateway.model.ticks import Counts, bucket_of, log_latency, pack, unpack
@@ -403,3 +403,55 @@ def test_junk_is_no_tick(junk: str) -> None:
 def test_a_latency_is_known_to_a_quarter_of_a_percent(seconds: float) -> None:
     """The middle of its bucket is that near."""
     assert math.exp(log_latency(bucket_of(seconds))) == pytest.approx(seconds, rel=0.0026)
+
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(("start", "end", "second", "long", "anew")), st.sampled_from((True, True, False))
+    ),
+    max_size=60,
+)
+
+
+@given(steps)
+def test_reports_of_what_changed_add_up_to_whole_ones(steps: list[tuple[str, bool]]) -> None:
+    """Whichever of them left, and whenever somebody has to be told everything anew."""
+    clock = Clock()
+    teller, witness = CountingWorker(clock, 1), CountingWorker(clock, 2)
+    known: TickReports | None = None
+    open_requests: list[tuple[Tally, Tally]] = []
+    for step, leaves in steps:
+        match step:
+            case "start":
+                open_requests.append((teller.start(TREATMENT), witness.start(TREATMENT)))
+            case "end" if open_requests:
+                for tally in open_requests.pop():
+                    tally.end(None, Outcome.RESET, False, 1.0, 0.0)
+            case "second":
+                clock.at += 1.0
+            case "long":
+                clock.at += 200.0
+            case "anew":
+                teller.ticks.begin_anew()
+                known = None
+        told, whole = teller.ticks.report(), witness.ticks.report()
+        if leaves:
+            teller.ticks.sent()
+            known = told.after(known or told)
+            assert {tick.at: tick.counts for tick in known.ticks} == {
+                tick.at: tick.counts for tick in whole.ticks
+            }
+            assert (known.through, known.series) == (whole.through, whole.series)
+
+
+def test_a_report_of_changes_leaves_out_what_stands() -> None:
+    """Thousands of requests of the last minutes are not told again each second."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1)
+    for _ in range(100):
+        worker.serve(TREATMENT, 5)
+        clock.at += 1.0
+        worker.ticks.report()
+        worker.ticks.sent()
+    worker.serve(TREATMENT, 1)
+    assert len(worker.ticks.report().ticks) == 1
