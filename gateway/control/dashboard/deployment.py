@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from gateway.control.dashboard.charts import meter
-from gateway.control.dashboard.figures import duration, of_metric, percentage, unix, words
+from gateway.control.dashboard.figures import duration, of_metric, outcome, percentage, unix, words
 from gateway.control.dashboard.markup import Content, Markup, element
 from gateway.control.dashboard.parts import (
     Document,
@@ -21,7 +21,8 @@ from gateway.control.dashboard.parts import (
 
 _VERDICT_TONES = {"pass": "good", "fail": "critical", "inconclusive": "warning", "pending": "calm"}
 _HEALTH_TONES = {"healthy": "good", "degraded": "warning", "unhealthy": "critical", "unknown": "calm"}
-_STEPS = {"seconds_of_service": duration, "service_seconds": duration}
+_COUNTED = {"service_seconds": ("healthy service", duration), "success": ("the test", outcome)}
+"""What gates count beside metrics: a name for people, and how it is written."""
 
 
 def state(document: Document) -> Markup:
@@ -149,7 +150,7 @@ def _notices(deployment: Document, now: float) -> Markup | None:
         notices.append([badge("latched", "critical"), f" a release comes back with {share} of users"])
     if deployment["automatic_off"]:
         phases = ", ".join(map(words, deployment["automatic_off"]))
-        notices.append([badge("manual", "calm"), f" not by itself any more, after a rollback: {phases}"])
+        notices.append([badge("manual", "calm"), f" {phases}: entered by hand only, after a rollback"])
     if not notices:
         return None
     return element("ul", [element("li", notice) for notice in notices], class_="notices")
@@ -171,7 +172,7 @@ def _gates(deployment: Document, *, latched: bool) -> Markup:
 
 def _gate(gate: Document, earliest: Any, running: Iterable[str], *, latched: bool) -> Markup:
     verdict = gate["verdict"]
-    heading = element("h3", words(gate["type"]), " ", element("small", gate["transition"].replace("_", " ")))
+    heading = element("h3", words(gate["type"]), " ", element("small", _towards(gate["transition"])))
     flag = element(
         "span", icon(verdict), element("span", verdict), class_=f"verdict {_VERDICT_TONES[verdict]}"
     )
@@ -187,18 +188,21 @@ def _gate(gate: Document, earliest: Any, running: Iterable[str], *, latched: boo
     )
 
 
+def _towards(transition: str) -> str:
+    return words(transition).replace("->", "→")
+
+
 def _finding(finding: Document) -> Markup:
     metric, value, limit = finding["metric"], finding["value"], finding["threshold"]
-    show = _STEPS.get(metric)
-    measured = show(value) if show else of_metric(metric, value)
-    wanted = show(limit) if show else of_metric(metric, limit)
+    name, show = _COUNTED.get(metric, (words(metric), lambda number: of_metric(metric, number)))
+    measured, wanted = show(value), show(limit)
     operator = finding["comparison"].removeprefix(metric).split()[0]
-    said = f"{words(metric)}: {measured}, wanted {operator} {wanted}"
+    said = f"{name}: {measured}, wanted {operator} {wanted}"
     return element(
         "div",
         element(
             "p",
-            element("span", words(metric), class_="metric"),
+            element("span", name, class_="metric"),
             element("span", measured, class_="value"),
             element("span", f"{_SIGNS.get(operator, operator)} {wanted}", class_="wanted"),
         ),

@@ -115,7 +115,8 @@ class Rung:
 class Facts:
     """What the document is built from.
 
-    `history` is newest last, `window` the seconds that `recent` and `degradation` look back on.
+    `history` is newest last, `window` the seconds that `recent` and `degradation` look back on, `rate`
+    how many requests a second were served meanwhile.
     """
 
     at: float
@@ -126,6 +127,7 @@ class Facts:
     window: float
     recent: Mapping[str, ArmFigures]
     degradation: float | None
+    rate: float | None
     reach: Reach
     points: Sequence[Point]
     evidence: Sequence[EvidencePoint]
@@ -181,7 +183,7 @@ def _overview(facts: Facts) -> Document:
         "traditional_executions": totals[CONTROL],
         "success_rate": 1.0 - sum(arm.failures for arm in arms) / answered if answered else None,
         "average_response_time": sum(n * mean for n, mean in successes) / weight if weight else None,
-        "requests_per_second": answered / facts.window,
+        "requests_per_second": facts.rate,
         "window": facts.window,
     }
 

@@ -68,6 +68,11 @@ def plain(value: float | None) -> str:
     return f"{value:.3g}"
 
 
+def outcome(value: float | None) -> str:
+    """Of something that succeeds or fails: 1 or 0."""
+    return NOTHING if value is None else "success" if value else "failure"
+
+
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 

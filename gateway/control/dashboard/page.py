@@ -105,8 +105,11 @@ _ACTIONS = (
         (
             element(
                 "label",
-                "At most so many percent of users ",
-                element("small", "(empty: what the rollout says)"),
+                element(
+                    "span",
+                    "At most so many percent of users ",
+                    element("small", "(empty: what the rollout says)"),
+                ),
                 element("input", type="number", name="percentage", min=0, max=100, step="any"),
             ),
         ),
@@ -268,4 +271,4 @@ def _operator() -> Markup:
 def _reason(*, required: bool) -> Markup:
     optional = None if required else element("small", " (may be empty)")
     field = element("textarea", name="reason", rows=2, maxlength=REASON_LIMIT, required=required)
-    return element("label", "Reason", optional, field)
+    return element("label", element("span", "Reason", optional), field)

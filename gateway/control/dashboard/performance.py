@@ -221,6 +221,8 @@ def evidence(document: Document) -> Markup:
         legend(entries),
         element("div", element("figure", chart), class_="figures wide"),
         _parts(found.get("parts") or {}),
+        _limits(document["performance"]["limits"]),
+        _detection(found.get("detection_in_words") or ()),
         note="how far the data speak against treatment; logarithmic",
     )
 
@@ -231,8 +233,9 @@ _VERDICTS = {"quiet": "good", "hold": "warning", "trial": "warning", "shared_out
 def _weight(found: Document, limit: float) -> Markup:
     verdict = found.get("verdict") or "quiet"
     counted = ""
-    if found.get("failures") is not None:
-        counted = f" · {count(found['failures'])} failures of {count(found.get('users'))} users"
+    if found.get("failures"):
+        users = f" of {count(found['users'])} users" if found["unit"] == "user" else ""
+        counted = f" · {count(found['failures'])} failures{users}"
     return element(
         "p",
         element("span", plain(found.get("value")), class_="figure"),
@@ -242,7 +245,7 @@ def _weight(found: Document, limit: float) -> Markup:
     )
 
 
-_PART_HEADS = ("part", "evidence", "weight", "against the limit", "against control", "requests", "failures")
+_PART_HEADS = ("part", "evidence", "weight", "to limit", "to control", "requests", "failures")
 
 
 def _parts(parts: Document) -> Markup | None:
@@ -259,3 +262,26 @@ def _parts(parts: Document) -> Markup | None:
         for name, part in parts.items()
     ]
     return table("Parts of the evidence", _PART_HEADS, rows, "parts") if rows else None
+
+
+def _limits(limits: Document) -> Markup | None:
+    """The limits that evidence is gathered against, and where each comes from."""
+    told = [
+        [f"{words(metric)} {of_metric(metric, limit['value'])} ", element("small", limit["source"])]
+        for metric, limit in limits.items()
+    ]
+    return (
+        element(
+            "p", "limits: ", [[", ", one] if place else one for place, one in enumerate(told)], class_="note"
+        )
+        if told
+        else None
+    )
+
+
+def _detection(lines: Sequence[str]) -> Markup | None:
+    """How soon a failure of treatment would be found out, by the traffic of now."""
+    if not lines:
+        return None
+    told = element("ul", [element("li", line) for line in lines])
+    return element("details", element("summary", "how soon it would be found"), told, data_key="detection")

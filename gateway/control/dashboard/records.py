@@ -38,19 +38,22 @@ def alerts(document: Document) -> Markup:
     active = found["active_alerts"]
     lines = [_alert(alert, now) for alert in active]
     trends = found["alert_trends"]
+    return panel(
+        "alerts",
+        "Alerts",
+        element("ul", lines, class_="lines") if lines else empty("No alert is active."),
+        _trend(trends) if trends["last_day"] else empty("Nothing was raised in the last day."),
+    )
+
+
+def _trend(trends: Document) -> Markup:
     names = [f"{hours} h ago" for hours in range(len(trends["by_hour"]) - 1, -1, -1)]
-    trend = element(
+    return element(
         "div",
         element("h3", "Raised per hour, last day"),
         bars("Alerts raised per hour", trends["by_hour"], names),
         element("p", f"{trends['last_day']} in a day, {trends['direction']}", class_="note"),
         class_="trend",
-    )
-    return panel(
-        "alerts",
-        "Alerts",
-        element("ul", lines, class_="lines") if lines else empty("No alert is active."),
-        trend,
     )
 
 
@@ -86,7 +89,7 @@ def history(document: Document) -> Markup:
 
 def _event(event: Document, now: float) -> Markup:
     moved = event["to"] is not None and event["from"] != event["to"]
-    places = f" {_place(event['from'])} → {_place(event['to'])}" if moved else None
+    places = f" {_place(event['from'])} → {_place(event['to'])}" if moved else _of_gate(event["evidence"])
     return element(
         "li",
         moment(event["at"], now),
@@ -95,6 +98,16 @@ def _event(event: Document, now: float) -> Markup:
         element("span", event["reason"], class_="reason") if event["reason"] else None,
         _evidence(event),
     )
+
+
+def _of_gate(evidence: Document) -> str | None:
+    """Which gate, and what it says, where the event is about one."""
+    if "gate" not in evidence:
+        return None
+    verdict = evidence.get("verdict", "")
+    if "success" in evidence:
+        verdict = "succeeded" if evidence["success"] else "failed"
+    return f" {words(str(evidence['gate']).rpartition('.')[2])} {verdict}"
 
 
 def _place(name: Any) -> str:

@@ -62,6 +62,12 @@ class Served:
             return None
         return last[0] - first[0], last[1] - first[1]
 
+    def rate(self, begin: float, end: float) -> float | None:
+        """Requests a second of both arms in some time, as far as it is known."""
+        begin = max(begin, self._samples[0].at) if self._samples else begin
+        ended = self.between(begin, end)
+        return sum(ended) / (end - begin) if ended is not None and end > begin else None
+
     def _when(self, at: float) -> tuple[float, float] | None:
         """The totals at a time, on a straight line between two samples."""
         place = bisect_right(self._samples, at, key=_at)

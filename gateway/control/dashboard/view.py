@@ -125,6 +125,7 @@ class DashboardView:
             window=monitoring.window,
             recent={arm: _figures(metrics) for arm, metrics in recent.arms.items()},
             degradation=recent.degradation,
+            rate=self._served.rate(now - monitoring.window, now),
             reach=reach,
             points=course(parts.windows.series(now - reach.seconds, reach.step), self._served, reach, now),
             evidence=[point for point in self._trail.points if point.at >= now - reach.seconds],
