@@ -12,6 +12,7 @@ import pytest
 from gateway.control.alerting import notices
 from gateway.control.alerting.notifier import Notifier
 from gateway.core.alerts import Alert, Change, ChangeKind
+from gateway.latch import LatchState
 from gateway.model.rollout import Severity
 from tests.support.alertmanager import Alertmanager, alertmanager
 from tests.support.configs import complete, load_text
@@ -25,6 +26,11 @@ EVERYBODY = {"deployment": {"initial_phase": "canary", "phases": {"canary": {"us
 def an_alert(severity: Severity) -> Alert:
     text = "error rate of treatment is 5 %"
     return Alert("error_rate", "treatment", severity, severity, text, time.time() - 60, 0.05, 0.02, 300.0, 99)
+
+
+def engaged(latch: LatchState | None) -> LatchState | None:
+    """The latch if it is engaged."""
+    return latch if latch is not None and latch.engaged else None
 
 
 async def until(running: Alertmanager, severities: list[str]) -> None:
@@ -81,11 +87,11 @@ def test_its_webhook_flips_a_gateway_and_its_repetitions_do_not_undo_a_release(
         labels = {"alertname": "DspyAnswersBadly", "gateway_action": "emergency"}
         running.fire(labels, {"summary": "everything is wrong"})
         eventually("the alert flips the gateway", lambda: gateway.arm() == "control")
-        latch = eventually("the latch is on disk", gateway.latch)
-        assert (latch.engaged, latch.operator) == (True, "alertmanager")
+        latch = eventually("the latch is on disk", lambda: engaged(gateway.latch()))
+        assert latch.operator == "alertmanager"
         assert latch.reason == "DspyAnswersBadly: everything is wrong"
         assert gateway.run("release", "--admin", admin).returncode == 0
         eventually("the release reaches every worker", lambda: gateway.arm() == "treatment")
         sent = running.notifications()
-        eventually("it repeats itself", lambda: running.notifications() > sent, patience=30.0)
+        eventually("it repeats itself", lambda: running.notifications() > sent, 30.0, interval=0.2)
         assert {gateway.get(user=f"u{n}").arm for n in range(20)} == {"treatment"}
