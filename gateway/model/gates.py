@@ -111,9 +111,9 @@ class Threshold:
 class MetricsThreshold:
     """Metrics must be shown to be within their limits.
 
-    Judged after `window` seconds and after every further half window, look k at confidence
-    `1 - (1 - confidence) / 2**k`; confidence 0 is the plain point estimate. `minimum_samples` are
-    requests served by treatment.
+    Judged after `window` seconds and after every further half window, all looks together at
+    `confidence` (see `core.judging`); 0 is the plain point estimate. `minimum_samples` are requests
+    served by treatment.
     """
 
     id: str

@@ -15,7 +15,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import NamedTuple
 
-from gateway.core.results.columns import BLOCK, NO_CAP, Column
+from gateway.core.results.columns import BLOCK, NO_CAP, Column, FailureColumn, ValueColumn
 from gateway.core.results.roster import ABSENT, RETURNED, Roster
 from gateway.core.results.tally import ERROR_RATE, RESPONSE_TIME, Arrivals, GroupTally, Tally
 from gateway.model.records import NO_OUTCOME, REQUEST
@@ -63,20 +63,22 @@ class ParticipantTable:
     ) -> None:
         self._groups: list[str] = []
         self._roster = Roster()
-        self._columns: list[Column] = []
-        self._numbers: dict[str, int] = {}
-        """Each metric's place in `_columns`."""
         self._caps = dict(caps or {})
+        self._response_time = ValueColumn(RESPONSE_TIME, self._caps.get(RESPONSE_TIME, NO_CAP))
+        self._error_rate = FailureColumn(ERROR_RATE, self._response_time)
+        self._reported: dict[str, ValueColumn] = {}
+        self._columns: list[Column] = [self._response_time, self._error_rate]
+        """All of them in the order of the rows' data."""
         self._room = 0
         """Rows that the columns have room for."""
         self._requests: list[int] = []
         """Each group's requests that had an outcome."""
         self._changed: set[int] = set()
         self.begin_epoch(epoch, groups)
-        for metric in (*REQUEST_METRICS, *metrics):
+        if tuple(metrics[: len(REQUEST_METRICS)]) != REQUEST_METRICS:
+            raise ValueError(f"metrics begin with {', '.join(REQUEST_METRICS)}, not {metrics}")
+        for metric in metrics[len(REQUEST_METRICS) :]:
             self._column(metric)
-        if self.metrics[: len(metrics)] != tuple(metrics):
-            raise ValueError(f"metrics begin with {', '.join(REQUEST_METRICS)}, each once, not {metrics}")
 
     def __len__(self) -> int:
         """The number of participants, a user once for each of its groups."""
@@ -85,7 +87,7 @@ class ParticipantTable:
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics in the order of the rows' data. It only grows, and belongs beside stored rows."""
-        return tuple(self._numbers)
+        return tuple(column.metric for column in self._columns)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ class ParticipantTable:
     def set_caps(self, caps: Mapping[str, float]) -> None:
         """From now on values above a metric's cap count as the cap."""
         self._caps = dict(caps)
-        for column in self._columns:
+        for column in (self._response_time, *self._reported.values()):
             column.cap = self._caps.get(column.metric, NO_CAP)
 
     def group_number(self, group: str) -> int:
@@ -130,7 +132,7 @@ class ParticipantTable:
         from now on.
         """
         enrol, epoch, changed, requests = self._roster.enrol, self._epoch, self._changed, self._requests
-        response_time, error_rate = self._columns[0].add, self._columns[1].add
+        add_time, add_success = self._response_time.add, self._error_rate.add_success
         last_user = last_series = ABSENT
         group: int | None = None
         row = ABSENT
@@ -149,11 +151,10 @@ class ParticipantTable:
                 self._add_reported(row, group, metrics[metric - 1], value)
             elif value >= 0.0:
                 requests[group] += 1
-                response_time(row, group, value)
-                error_rate(row, group, 0.0)
+                add_success(row, group, add_time(row, group, value))
             elif value != NO_OUTCOME:
                 requests[group] += 1
-                error_rate(row, group, 1.0)
+                self._error_rate.add_failure(row, group)
 
     def _add_reported(self, row: int, group: int, metric: str, value: float) -> None:
         if -LARGEST_VALUE <= value <= LARGEST_VALUE and metric not in REQUEST_METRICS:
@@ -227,7 +228,7 @@ class ParticipantTable:
         for number, column in enumerate(self._columns):
             counts = whole[2 * number :: words].tolist()
             column.restore(first, group, counts, real[2 * number + 1 :: words].tolist())
-            if column.metric == ERROR_RATE:
+            if column is self._error_rate:
                 self._requests[group] += sum(counts)
 
     def _find(self, user: int, group: str) -> int:
@@ -237,24 +238,26 @@ class ParticipantTable:
         if group not in self._groups:
             self._groups.append(group)
             self._requests.append(0)
-            self._reserve()
+            for column in self._columns:
+                column.reserve_groups(len(self._groups))
 
-    def _column(self, metric: str) -> Column:
-        number = self._numbers.get(metric)
-        if number is not None:
-            return self._columns[number]
-        column = Column(metric, cap=self._caps.get(metric, NO_CAP), sums="f" if metric == ERROR_RATE else "d")
-        column.reserve(self._room, len(self._groups))
-        self._numbers[metric] = len(self._columns)
-        self._columns.append(column)
+    def _column(self, metric: str) -> ValueColumn:
+        """The column of a reported metric, a new one where there was none."""
+        column = self._reported.get(metric)
+        if column is None:
+            column = ValueColumn(metric, self._caps.get(metric, NO_CAP))
+            column.reserve(self._room)
+            column.reserve_groups(len(self._groups))
+            self._reported[metric] = column
+            self._columns.append(column)
         return column
 
     def _reserve(self) -> None:
-        """Give every column room for the rows and the groups that there are."""
+        """Give every column room for the rows that there are."""
         if len(self._roster) > self._room:
             self._room = (len(self._roster) // BLOCK + 1) * BLOCK
         for column in self._columns:
-            column.reserve(self._room, len(self._groups))
+            column.reserve(self._room)
 
     def _group_tally(self, group: int, participants: int) -> GroupTally:
         summaries = [column.summary(group) for column in self._columns]
