@@ -14,7 +14,7 @@ import uvloop
 from gateway.proxy.resolver import Resolver
 from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint, UpstreamPool
 from gateway.wire.response import ResponseReader
-from tests.support.control import eventually
+from tests.support.control import PATIENCE, eventually
 from tests.support.dataplane import DataPlane
 from tests.support.raw import Upstream, echo
 from tests.support.serving import PATIENT, serving
@@ -107,13 +107,14 @@ def test_a_time_out_in_the_moment_of_success_counts_once(
 
 async def _gone(writer: asyncio.StreamWriter) -> None:
     """Wait until the other side has closed."""
-    while not writer.is_closing():
-        try:
-            writer.write(b"x")
-            await writer.drain()
-        except ConnectionError:
-            break
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(PATIENCE):
+        while not writer.is_closing():
+            try:
+                writer.write(b"x")
+                await writer.drain()
+            except ConnectionError:
+                break
+            await asyncio.sleep(0.005)
     writer.close()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.processes.children import STUCK_AFTER
 from gateway.processes.directory import Process, Role
 from tests.support.processes import Gateway, Load, eventually
 
@@ -162,3 +163,19 @@ def test_no_zombie_is_left_behind(running: Gateway):
     states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in children]
     assert "Z" not in states
     assert len(states) == 3
+
+
+def test_a_machine_that_stood_still_costs_no_process(running: Gateway):
+    """Everything is stopped for longer than a stuck process may be, and the main process wakes up first."""
+    children = [*running.pids(Role.CONTROL), *running.pids(Role.WORKER)]
+    for pid in (running.pid, *children):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(STUCK_AFTER + 1.0)  # the machine stands still: that is what is tested
+    os.kill(running.pid, signal.SIGCONT)
+    time.sleep(1.2)  # two looks of the main process at children that could not beat
+    for pid in children:
+        os.kill(pid, signal.SIGCONT)
+    with Load(running) as load:
+        load.more(100)
+    assert sorted(children) == sorted([*running.pids(Role.CONTROL), *running.pids(Role.WORKER)])
+    assert running.events("process stuck") == []
