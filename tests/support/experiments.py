@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from xxhash import xxh3_64_intdigest
 
 from gateway.core.split import Table
-from gateway.model.records import FAILED, RECORD, REQUEST, RecordBatch
+from gateway.model.records import RECORD, REQUEST, RecordBatch
 from gateway.model.snapshot import Snapshot
 from gateway.model.ticks import Series
 from tests.support.control import Client, Gateway
@@ -104,6 +105,14 @@ def plain(names: Iterable[str], latency: float = 0.2) -> list[Visit]:
     return [(name, latency, {}) for name in names]
 
 
+@contextlib.asynccontextmanager
+async def serving(gateway: Gateway) -> AsyncIterator[Client]:
+    """A control process that has published its first snapshot."""
+    async with gateway.control() as client:
+        await client.status()
+        yield client
+
+
 async def shown(client: Client, name: str = "exp") -> dict[str, Any]:
     """The document of an experiment."""
     status, document = await client.ask("GET", f"/api/v1/experiments/{name}")
@@ -114,17 +123,3 @@ async def shown(client: Client, name: str = "exp") -> dict[str, Any]:
 async def participants(client: Client, name: str = "exp") -> dict[str, int]:
     """The number of participants of each group."""
     return {group: found["participants"] for group, found in (await shown(client, name))["groups"].items()}
-
-
-__all__ = [
-    "FAILED",
-    "Visit",
-    "experiment_config",
-    "halves",
-    "participants",
-    "plain",
-    "recorded",
-    "shown",
-    "users",
-    "visit",
-]

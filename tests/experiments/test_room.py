@@ -1,0 +1,545 @@
+"""Experiments in a whole control process: its API, its store, its file, over deaths and reloads."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.control.experiments.database import ExperimentsDatabase
+from gateway.control.experiments.file import FILE
+from gateway.control.store.api import FaultKind
+from gateway.control.store.database import DatabaseFault
+from gateway.model.records import FAILED
+from tests.support.control import Client, Gateway, eventually, make_gateway, replace_file
+from tests.support.experiments import (
+    experiment_config,
+    halves,
+    participants,
+    plain,
+    serving,
+    shown,
+    users,
+    visit,
+)
+
+API = "/api/v1"
+
+
+async def counted(client: Client, total: int, name: str = "exp") -> dict[str, Any]:
+    """The document of an experiment, once so many users take part."""
+    async with asyncio.timeout(5):
+        while (document := await shown(client, name))["participants"] < total:
+            await asyncio.sleep(0.05)
+    return document
+
+
+async def report(client: Client, *outcomes: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Post outcomes; status and document."""
+    async with client.session.post(f"{client.url}{API}/outcomes", json=list(outcomes)) as answer:
+        return answer.status, await answer.json(content_type=None)
+
+
+def rating(number: int, **more: Any) -> dict[str, Any]:
+    """An outcome of user-NUMBER in the experiment exp."""
+    outcome = {"id": f"r{number}", "user_id": f"user-{number}", "metric": "user_satisfaction", "value": 1}
+    return {**outcome, "experiment": "exp", **more}
+
+
+async def reload(gateway: Gateway, client: Client, text: str) -> str | None:
+    """Replace the config and have it read; why it is not in force, None where it is."""
+    before = (await client.status())["config"]["digest"]
+    replace_file(gateway.config, text)
+    reloader = client.controller._reloader
+    await reloader.check(requested=True)
+    config = (await client.status())["config"]
+    assert config["error"] or config["digest"] != before
+    return config["error"]  # type: ignore[no-any-return]
+
+
+def kill(gateway: Gateway) -> None:
+    """Forget what a process that was killed could not have handed on: nothing, for it writes as it goes."""
+    gateway.link.drain_records()
+
+
+# --- participants -------------------------------------------------------------------------------
+
+
+async def test_participants_are_counted_once_for_each_user(tmp_path: Path) -> None:
+    """Ten requests of a user are one participant; failures and refusals take part as well."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        for _ in range(10):
+            visit(gateway, plain(users(40)))
+        visit(gateway, [("user-1", FAILED, {}), ("user-77", FAILED, {})])
+        document = await counted(client, 41)
+        assert document["participants"] == 41
+        assert sum(group["requests"] for group in document["groups"].values()) == 402
+        metrics = await client.metrics()
+    for group, found in document["groups"].items():
+        line = (
+            f'gateway_experiment_participants{{experiment="exp",group="{group}"}} {found["participants"]}.0'
+        )
+        assert line in metrics
+    assert 'gateway_experiment_srm_p_value{experiment="exp"}' in metrics
+
+
+async def test_nothing_is_counted_while_it_is_paused(tmp_path: Path) -> None:
+    """Users stay where they are, requests come and go uncounted; started again it goes on."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(20)))
+        await counted(client, 20)
+        before = [(await assigned(client, user))["group"] for user in users(20)]
+        status, paused = await client.ask("POST", f"{API}/experiments/exp/pause", reason="a look")
+        assert (status, paused["status"], paused["acknowledged"]) == (200, "paused", True)
+        visit(gateway, plain(users(40)))
+        status, again = await client.ask("POST", f"{API}/experiments/exp/start")
+        assert (status, again["status"]) == (200, "running")
+        visit(gateway, plain(users(1, "late")))
+        document = await counted(client, 21)
+        assert document["participants"] == 21
+        assert [(await assigned(client, user))["group"] for user in users(20)] == before
+
+
+async def assigned(client: Client, user: str, name: str = "exp") -> dict[str, Any]:
+    """The assignment of a user."""
+    status, document = await client.ask("GET", f"{API}/experiments/{name}/assignments/{user}")
+    assert status == 200, document
+    return dict(document)
+
+
+async def test_everything_is_as_it_was_after_a_restart(tmp_path: Path) -> None:
+    """To the last digit: participants, means, intervals, the sample ratio, and the life of it."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        visit(gateway, [(user, 0.1 + 0.013 * n, {}) for n, user in enumerate(users(200))])
+        await counted(client, 200)
+        await report(client, *(rating(n, value=1 / (n + 1)) for n in range(200)))
+        await client.ask("POST", f"{API}/experiments/exp/pause")
+        before = await shown(client)
+    async with serving(gateway) as client:
+        assert moving_apart(await shown(client)) == moving_apart(before)
+
+
+def moving_apart(document: dict[str, Any]) -> dict[str, Any]:
+    """What does not go on by itself while an experiment is paused."""
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in ("planned_end", "days_to_go", "explanation")
+    }
+
+
+async def test_a_kill_loses_no_more_than_what_was_not_flushed(tmp_path: Path) -> None:
+    """What the file holds is what is shown: a file copied from under the process gives the same results."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(100), 0.3))
+        await counted(client, 100)
+        await report(client, *(rating(n) for n in range(50)))
+        await client.ask("POST", f"{API}/experiments/exp/pause")
+        before = await shown(client)
+        copied = tmp_path / "copy"
+        copied.mkdir()
+        for file in gateway.directory.iterdir():
+            if file.is_file():
+                (copied / file.name).write_bytes(file.read_bytes())
+    other = Gateway(copied, gateway.config, gateway.keeper, gateway.link)
+    async with serving(other) as client:
+        assert moving_apart(await shown(client)) == moving_apart(before)
+        # What was acknowledged is known: the same ids again count nothing.
+        _, receipt = await report(client, *(rating(n) for n in range(50)))
+        assert receipt == {"accepted": 0, "repeated": 50, "refused": []}
+
+
+# --- the end ------------------------------------------------------------------------------------
+
+
+async def test_a_winner_serves_everybody_who_is_enrolled(tmp_path: Path) -> None:
+    """Of treatment and of control; explain says so, and the results stand."""
+    gateway = make_gateway(tmp_path, experiment_config(percentage=50, exp=halves()))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(50)))
+        enrolled = sum((await participants(client)).values()) or (await counted(client, 10))["participants"]
+        status, done = await client.ask("POST", f"{API}/experiments/exp/conclude", winner="treatment")
+        assert (status, done["status"], done["winner"]) == (200, "concluded", "treatment")
+        arms = [await explained(client, user) for user in users(50)]
+        for arm in arms:
+            expected = (
+                ("treatment", "treatment", "group")
+                if arm["enrolment"]["enrolled"]
+                else (None, "control", "not_enrolled")
+            )
+            assert (arm["group"], arm["arm"], arm["reason"]) == expected
+        assert arms[0]["ranges"] == [{"group": "treatment", "arm": "treatment", "start": 0.0, "end": 1.0}]
+        visit(gateway, plain(users(50, "late")))
+        assert (await client.status())["mode"] == "running"
+        after = await shown(client)
+        assert after["participants"] == enrolled
+    async with serving(gateway) as client:
+        assert moving_apart(await shown(client)) == moving_apart(after)
+        status, refused = await report(client, rating(1))
+        assert (status, refused["refused"][0]["code"]) == (422, "not_running")
+
+
+async def explained(client: Client, user: str) -> dict[str, Any]:
+    """The explanation of a user's decision."""
+    status, document = await client.ask("GET", f"{API}/explain?user={user}")
+    assert status == 200
+    return dict(document)
+
+
+async def test_control_as_the_winner_also_pauses_the_rollout(tmp_path: Path) -> None:
+    """Nothing is to be rolled out further; the history says who decided and why."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        status, _ = await client.ask(
+            "POST", f"{API}/experiments/exp/conclude", winner="control", operator="ann", reason="worse"
+        )
+        assert status == 200
+        assert {(await explained(client, user))["arm"] for user in users(20)} == {"control"}
+        assert (await client.status())["mode"] == "paused"
+        events = [event for event in await client.history() if event["type"] in ("experiment", "pause")]
+    assert [(event["type"], event["operator"]) for event in events] == [
+        ("experiment", "gateway"),
+        ("experiment", "ann"),
+        ("pause", "ann"),
+    ]
+    assert events[1]["evidence"] == {
+        "experiment": "exp",
+        "status": "concluded",
+        "before": "running",
+        "winner": "control",
+    }
+
+
+# --- by hand ------------------------------------------------------------------------------------
+
+
+GROUPS = {"control": {"weight": 1}, "treatment": {"weight": 1, "configuration": {"model": "small"}}}
+
+
+async def test_an_experiment_made_by_hand(tmp_path: Path) -> None:
+    """Created as a draft, started, read, concluded, and there after a restart."""
+    gateway = make_gateway(tmp_path, experiment_config())
+    async with serving(gateway) as client:
+        status, made = await client.ask("POST", f"{API}/experiments", id="mine", groups=GROUPS, duration="3d")
+        assert (status, made["status"], made["origin"], made["routes"]) == (201, "draft", "api", ["default"])
+        assert (await explained(client, "user-1"))["experiment"] is None
+        started = await client.ask("POST", f"{API}/experiments/mine/start")
+        assert started[0] == 200, started
+        assert (await explained(client, "user-1"))["experiment"] == "mine"
+        visit(gateway, plain(users(30)))
+        await counted(client, 30, "mine")
+    async with serving(gateway) as client:
+        assert (await shown(client, "mine"))["participants"] == 30
+        status, listed = await client.ask("GET", f"{API}/experiments")
+        assert [(one["id"], one["status"]) for one in listed] == [("mine", "running")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"id": "exp", "groups": GROUPS}, 409, "the config holds an experiment exp"),
+        ({"id": "a", "groups": {}}, 400, "groups: this is empty"),
+        ({"id": "a", "groups": {"a": {"weight": 0}}}, 400, "all weights are 0"),
+        ({"id": "a", "groups": {"a": {"weight": 1, "upstream": "no"}}}, 400, "unknown upstream 'no'"),
+        ({"id": "a", "groups": GROUPS, "routes": ["no"]}, 400, "unknown route 'no'"),
+        ({"id": "a b", "groups": GROUPS}, 400, "id"),
+        ({"groups": GROUPS}, 400, "id"),
+        ({"id": "a", "groups": GROUPS, "wieghts": 1}, 400, "unknown key 'wieghts'"),
+        ({"id": "a", "groups": {"a": {"wieght": 1}}}, 400, "did you mean weight?"),
+        ({"id": "a", "groups": GROUPS, "duration": "soon"}, 400, "duration"),
+    ],
+)
+async def test_what_cannot_be_created(tmp_path: Path, body: dict[str, Any], status: int, words: str) -> None:
+    """Each with its reason, in the words of the config file."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        answer, problem = await client.ask("POST", f"{API}/experiments", **body)
+    assert (answer, words in problem["detail"]) == (status, True), problem
+
+
+async def test_steps_that_are_refused(tmp_path: Path) -> None:
+    """Unknown names, steps that do not fit, and a version that moved."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        for path, body, status, code in (
+            ("nobody/start", {}, 404, "unknown_experiment"),
+            ("exp/start", {}, 409, "not_applicable"),
+            ("exp/conclude", {"winner": "nobody"}, 400, "unknown_name"),
+            ("exp/conclude", {}, 400, "unknown_name"),
+        ):
+            answer, problem = await client.ask("POST", f"{API}/experiments/{path}", **body)
+            assert (answer, problem.get("code")) == (status, code)
+        version = (await shown(client))["version"]
+        moved = {"If-Match": f'"{version + 1}"'}
+        answer, problem = await client.ask("POST", f"{API}/experiments/exp/pause", headers=moved)
+        assert (answer, (await shown(client))["status"]) == (412, "running")
+        stands = {"If-Match": f'"{version}"'}
+        answer, done = await client.ask("POST", f"{API}/experiments/exp/pause", headers=stands)
+        assert (answer, done["version"]) == (200, version + 1)
+
+
+# --- reloads ------------------------------------------------------------------------------------
+
+
+async def test_edits_of_a_running_experiment(tmp_path: Path) -> None:
+    """Weights are refused with the way out; a raised revision is an epoch; out of the file is the end."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    uneven = {"control": {"weight": 10}, "treatment": {"weight": 90}}
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(20)))
+        await counted(client, 20)
+        error = await reload(gateway, client, experiment_config(exp=halves(groups=uneven)))
+        assert error is not None
+        assert "raise its revision to 2" in error
+        assert (await shown(client))["groups"]["treatment"]["share"] == 0.5
+        assert await reload(gateway, client, experiment_config(exp=halves(groups=uneven, revision=2))) is None
+        document = await shown(client)
+        assert (document["epoch"], document["groups"]["treatment"]["share"]) == (2, 0.9)
+        visit(gateway, plain(users(20, "late")))
+        assert (await counted(client, 40))["sample_ratio"]["ok"]
+        assert await reload(gateway, client, experiment_config()) is None
+        document = await shown(client)
+        assert (document["status"], document["winner"]) == ("concluded", None)
+        assert (await explained(client, "user-1"))["experiment"] is None
+
+
+async def test_weights_of_a_paused_one_are_refused_and_of_a_concluded_one_are_not(tmp_path: Path) -> None:
+    """What counts is its life, not what the file says about it."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    edited = experiment_config(exp=halves(seed="another"))
+    async with serving(gateway) as client:
+        await client.ask("POST", f"{API}/experiments/exp/pause")
+        assert "seed changed while it runs" in str(await reload(gateway, client, edited))
+        await client.ask("POST", f"{API}/experiments/exp/conclude", winner="treatment")
+        assert await reload(gateway, client, edited + " ") is None
+        assert (await explained(client, "user-1"))["group"] == "treatment"
+
+
+# --- outcomes -----------------------------------------------------------------------------------
+
+
+async def test_outcomes_count_once_and_for_the_users_group(tmp_path: Path) -> None:
+    """By id, within a request and between them; each in the mean of its own group."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves(minimum_sample_size=1)))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(60)))
+        await counted(client, 60)
+        group_of = {user: (await assigned(client, user))["group"] for user in users(60)}
+        ratings = [rating(n, value=float(group_of[f"user-{n}"] == "treatment")) for n in range(60)]
+        status, receipt = await report(client, *ratings, ratings[0])
+        assert (status, receipt) == (200, {"accepted": 60, "repeated": 1, "refused": []})
+        _, receipt = await report(client, *ratings)
+        assert receipt["repeated"] == 60
+        found = (await shown(client))["metrics"]["user_satisfaction"]["groups"]
+    sizes = {group: list(group_of.values()).count(group) for group in ("control", "treatment")}
+    assert found == {
+        "control": {"n": sizes["control"], "mean": 0.0},
+        "treatment": {"n": sizes["treatment"], "mean": 1.0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        (rating(1, experiment="nobody"), "unknown_experiment"),
+        (rating(1, metric="beauty"), "unknown_metric"),
+        (rating(1, metric="response_time"), "unknown_metric"),
+        (rating(1, value=1.5), "value"),
+        (rating(1, at=1.0), "time"),
+        (rating(1, at="2999-01-01T00:00:00Z"), "time"),
+        (rating(3), "override"),
+        (rating(999), "no_participant"),
+        (rating(1, value="good"), "malformed"),
+        (rating(1, id=""), "malformed"),
+        (rating(1, at="yesterday"), "malformed"),
+        (rating(1, extra=1), "malformed"),
+        ({"id": "x"}, "malformed"),
+        ("x", "malformed"),
+    ],
+)
+async def test_an_outcome_that_belongs_nowhere_does_not_harm_the_others(
+    tmp_path: Path, outcome: Any, code: str
+) -> None:
+    """It is refused with its place, its id and a reason; the good one beside it is counted."""
+    config = json.loads(experiment_config(exp=halves()))
+    config["overrides"] = {"users": {"treatment": ["user-3"]}}
+    gateway = make_gateway(tmp_path, json.dumps(config))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(10)))
+        await counted(client, 9)
+        status, receipt = await report(client, rating(2), outcome)
+        assert (status, receipt["accepted"], len(receipt["refused"])) == (200, 1, 1)
+        (refused,) = receipt["refused"]
+        assert (refused["index"], refused["code"]) == (1, code)
+        status, problem = await report(client, outcome)
+        assert (status, problem["accepted"], problem["refused"][0]["code"]) == (422, 0, code)
+
+
+async def test_at_says_when_the_user_was_served(tmp_path: Path) -> None:
+    """While it was paused, under the latch, and before: refused; while it ran: counted, whatever is now."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(10)))
+        await counted(client, 10)
+        ran = now(client)
+        await client.ask("POST", f"{API}/experiments/exp/pause")
+        paused = await later(client)
+        await client.ask("POST", f"{API}/emergency")
+        latched = await later(client)
+        for at, code in ((paused, "not_running"), (latched, "latched"), (None, "latched")):
+            _, receipt = await report(client, rating(1, at=at))
+            assert receipt["refused"][0]["code"] == code
+        status, receipt = await report(client, rating(1, at=ran))
+        assert (status, receipt["accepted"]) == (200, 1)
+        when = (await client.ask("GET", f"{API}/experiments/exp/assignments/user-1?at={ran}"))[1]
+        assert when["group"] in ("control", "treatment")
+        assert (await assigned(client, "user-1"))["reason"] == "latch"
+
+
+def now(client: Client) -> float:
+    return client.controller._now()
+
+
+async def later(client: Client) -> float:
+    """A moment that is surely behind what was done, and before what comes next."""
+    await asyncio.sleep(0.01)
+    moment = now(client)
+    await asyncio.sleep(0.01)
+    return moment
+
+
+async def test_an_outcome_waits_for_its_users_first_record(tmp_path: Path) -> None:
+    """A client that rates at once is not refused because the worker's records are still on their way."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        await shown(client)
+        posting = asyncio.create_task(report(client, rating(1)))
+        await asyncio.sleep(0.3)
+        visit(gateway, plain(["user-1"]))
+        status, receipt = await posting
+    assert (status, receipt["accepted"]) == (200, 1)
+
+
+async def test_outcomes_of_the_rollout_go_to_the_windows(tmp_path: Path) -> None:
+    """Without an experiment: to the arm that the user was in; each once."""
+    gateway = make_gateway(tmp_path, experiment_config(percentage=50))
+    seen: list[tuple[str, str, str, float]] = []
+    async with serving(gateway) as client:
+        await client.status()
+        windows = client.controller._parts.windows
+        windows.add_outcome = lambda *of, **_: seen.append(of)  # type: ignore[method-assign]
+        ratings = [
+            {"id": f"r{n}", "user_id": f"user-{n}", "metric": "user_satisfaction", "value": True}
+            for n in range(40)
+        ]
+        status, receipt = await report(client, *ratings, ratings[5])
+        assert (status, receipt["accepted"], receipt["repeated"]) == (200, 40, 1)
+        arms = [(await explained(client, user))["arm"] for user in users(40)]
+    assert [(arm, route) for arm, route, *_ in seen] == [(arm, "default") for arm in arms]
+    assert {of[2:] for of in seen} == {("user_satisfaction", 1.0)}
+
+
+async def test_too_many_outcomes_are_refused_whole(tmp_path: Path) -> None:
+    """In one request, and waiting for the disk: nothing of them is taken."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        await client.status()
+        status, problem = await report(client, *({"id": f"{n}"} for n in range(1001)))
+        assert (status, "at most 1000" in problem["detail"]) == (413, True)
+        room = client.controller._parts.experiments
+        room.outcomes._waiting = 20_000
+        status, problem = await report(client, rating(1))
+        assert (status, "send them again" in problem["detail"]) == (429, True)
+        room.outcomes._waiting = 0
+
+
+async def test_a_disk_that_refuses_and_then_takes(tmp_path: Path) -> None:
+    """No acknowledgement without the disk; the same outcomes again count once, and nothing is lost."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves(minimum_sample_size=1)))
+    real = ExperimentsDatabase.write
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(10)))
+        await counted(client, 10)
+
+        def refuse(self: ExperimentsDatabase, batch: object) -> None:
+            raise DatabaseFault(FaultKind.FULL, "no space left")
+
+        ExperimentsDatabase.write = refuse  # type: ignore[method-assign, assignment]
+        try:
+            status, problem = await report(client, *(rating(n) for n in range(10)))
+            assert (status, "each counts once" in problem["detail"]) == (503, True)
+            types = {alert["type"] for alert in (await client.status())["alerts"]}
+            assert "experiments_not_durable" in types
+        finally:
+            ExperimentsDatabase.write = real  # type: ignore[method-assign]
+        status, receipt = await report(client, *(rating(n) for n in range(10)))
+        assert (status, receipt["accepted"] + receipt["repeated"]) == (200, 10)
+        found = (await shown(client))["metrics"]["user_satisfaction"]["groups"]
+        assert sum(group["n"] for group in found.values()) == 10
+    assert count(gateway, "outcomes") == 10
+    assert count(gateway, "participants") == 10
+
+
+def count(gateway: Gateway, table: str) -> int:
+    """Rows on disk."""
+    connection = sqlite3.connect(gateway.directory / FILE)
+    try:
+        return int(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
+    finally:
+        connection.close()
+
+
+# --- trouble ------------------------------------------------------------------------------------
+
+
+async def test_a_corrupt_file_is_moved_aside_and_everything_else_goes_on(tmp_path: Path) -> None:
+    """Results begin anew; the gateway serves, and the file is kept for whoever wants to look."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    (gateway.directory / FILE).write_bytes(b"no database " * 1000)
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(5)))
+        assert (await counted(client, 5))["participants"] == 5
+    assert [path.name for path in gateway.directory.glob(f"{FILE}.corrupt-*")]
+
+
+async def test_the_rollout_is_held_while_a_sample_ratio_is_off(tmp_path: Path) -> None:
+    """A broken split marks the results invalid and holds; it ends with the experiment."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        await client.status()
+        lost = broken(gateway, users(3000))
+        visit(gateway, plain(lost))
+        document = await counted(client, len(lost))
+        assert (document["verdict"], document["sample_ratio"]["ok"]) == ("invalid", False)
+        await holds(client, ["sample_ratio"])
+        windows = client.controller._parts.windows
+        assert not windows.sample_ratio_ok()
+        await client.ask("POST", f"{API}/experiments/exp/conclude", winner="treatment")
+        await holds(client, [])
+
+
+def broken(gateway: Gateway, names: Iterable[str]) -> list[str]:
+    """The users that a split leaves which loses every third of treatment's."""
+    from gateway.core.split import Table
+
+    table = Table(gateway.link.current)
+    route = table.routes[0]
+    groups = {
+        name: table.decide(route, False, (True, True), name.encode(), None, b"").group for name in names
+    }
+    return [name for n, (name, group) in enumerate(groups.items()) if group != "treatment" or n % 3]
+
+
+async def holds(client: Client, kinds: list[str]) -> None:
+    """Wait until these hold the rollout."""
+    desk = client.controller._parts.desk
+    await eventually(lambda: [hold.kind.value for hold in desk.state.holds] == kinds)
