@@ -131,6 +131,21 @@ def _headline(document: Document, now: float) -> Iterator[RenderableType]:
         yield Text(f"HELD by {hold['kind']} for {_ago(hold['since'], now)}: {hold['reason']}", style="yellow")
     for alert in document["alerts"]:
         yield Text(f"{alert['severity'].upper()} {alert['type']}: {alert['message']}", style="red")
+    if (rollback := document["rollback"]) is not None:
+        yield from _rollback(rollback, now)
+
+
+def _rollback(rollback: Document, now: float) -> Iterator[RenderableType]:
+    """The last rollback or emergency, and what of it failed."""
+    places = "" if rollback["from"] == rollback["to"] else f", {rollback['from']} to {rollback['to']}"
+    why = f": {rollback['reason']}" if rollback["reason"] else ""
+    ago = _ago(rollback["at"], now)
+    yield Text(f"Last {rollback['type']} {ago} ago{places}, by {rollback['operator']}{why}", style="dim")
+    for step in rollback["steps"]:
+        if step["failed"]:
+            yield Text(f"  failed: {step['step']}: {step['failed']}", style="red")
+    if not rollback["over"]:
+        yield Text("  hooks and messages are under way", style="dim")
 
 
 def _gates(document: Document, now: float) -> Iterator[RenderableType]:

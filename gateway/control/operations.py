@@ -157,6 +157,7 @@ class Operations:
             "upstreams": parts.upstreams.document(),
             **parts.monitor.document(),
             "rollback": rollback_view(parts.aftermath.last),
+            "channels": [asdict(channel) for channel in parts.notifier.channels()],
             "alerts": [
                 *views.faults(faults),
                 *(alert_view(alert) for alert in parts.alerts.active if alert.type not in faults),

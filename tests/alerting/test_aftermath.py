@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from rich.console import Console
 
+from gateway.commands.status import render
 from gateway.control.actions import Action, Ran
 from gateway.control.alerting.notices import NoticeKind
 from gateway.control.hooks import name_of, run_hooks
@@ -285,3 +289,18 @@ def test_a_hook_is_one_thing_only() -> None:
     """Neither nothing nor both."""
     with pytest.raises(ValueError, match="http"):
         Hook.model_validate({})
+
+
+async def test_the_command_shows_the_last_rollback_and_what_of_it_failed(tmp_path: Path) -> None:
+    """In a line; what went well is in the history."""
+    gateway = make_gateway(tmp_path, complete(hooks_text(python("raise SystemExit(3)"))))
+    async with gateway.control() as client:
+        await client.ask("POST", "/api/v1/rollout/rollback", reason="bad answers", operator="ann")
+        async with asyncio.timeout(5.0):
+            while not (document := await client.status())["rollback"]["over"]:
+                await asyncio.sleep(0.01)
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(render(document, time.time()))
+    lines = [line.rstrip() for line in console.export_text().splitlines()]
+    assert "Last rollback 0 s ago, canary to staging, by ann: bad answers" in lines
+    assert f"  failed: hook 1: {PYTHON}: exit code 3" in lines

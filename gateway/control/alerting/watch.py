@@ -42,7 +42,11 @@ from gateway.model.safety import Alerts
 DOCUMENT = "alerts"
 """Name of what stands in the store."""
 LOOK_INTERVAL = 2.0
-"""Seconds between two looks."""
+"""Seconds between two looks, at least."""
+MOST_BUSY = 0.02
+"""The share of the time that looks may take: with much traffic and long streams they are rarer."""
+LONGEST_INTERVAL = 30.0
+"""Seconds between two looks at most, however long they take."""
 CHECKPOINT_INTERVAL = 10.0
 """Seconds between two writes of what moves without a change: since when it has been calm, the trends."""
 _HELD = frozenset(kind.value for kind in HELD)
@@ -101,8 +105,10 @@ class AlertWatch:
     async def run(self) -> None:
         """For ever: look."""
         while True:
+            began = time.thread_time()
             await self.look()
-            await asyncio.sleep(LOOK_INTERVAL)
+            busy = time.thread_time() - began
+            await asyncio.sleep(min(max(LOOK_INTERVAL, busy / MOST_BUSY), LONGEST_INTERVAL))
 
     async def look(self) -> None:
         """Look once, and write down and tell what is new."""
