@@ -1,7 +1,8 @@
-"""`python -m bench.faults`: 10,000 streams, a memory limit, and a soak with random faults.
+"""`python -m bench.faults`: 10,000 streams, a memory limit, a treatment that flaps, and a soak.
 
     python -m bench.faults streams --count 5000
     python -m bench.faults memory --readers 1000 --limit 300M
+    python -m bench.faults flapping --minutes 10
     python -m bench.faults soak --minutes 20
 
 Prints one JSON object with the figures; exits 1 where one of them misses its limit. The load and the
@@ -17,33 +18,21 @@ import os
 import random
 import resource
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.faults.flapping import flapping
+from bench.faults.gateways import Figures, gateway_before
 from gateway.processes.directory import Role
 from tests.faults.operating import deployment, status, write
 from tests.faults.places import descriptors, processor_seconds, resident
-from tests.support.processes import Gateway, Load, eventually, pipelines
+from tests.support.processes import Load, eventually, pipelines
 from tests.support.raw import Client, Exchange, Upstream
 from tests.support.streams import StreamUpstream, held_streams
 
-Figures = dict[str, float | int | str]
 CGROUP = Path("/sys/fs/cgroup/memory")
-
-
-@contextlib.contextmanager
-def gateway_before(ports: dict[str, int], extra: dict[str, Any], workers: int = 1) -> Iterator[Gateway]:
-    """A gateway in a directory of its own, ended with the `with`."""
-    with tempfile.TemporaryDirectory() as directory:
-        gateway = Gateway(Path(directory), ports, workers=workers, extra=extra)
-        gateway.start()
-        try:
-            yield gateway
-        finally:
-            gateway.close()
 
 
 def streams(options: argparse.Namespace) -> tuple[Figures, bool]:
@@ -204,6 +193,9 @@ def main() -> int:
     one.add_argument("--readers", type=int, default=1000)
     one.add_argument("--limit", default="600M")
     one.set_defaults(execute=memory)
+    one = commands.add_parser("flapping", help="a treatment that is up and down for a second each")
+    one.add_argument("--minutes", type=float, default=10)
+    one.set_defaults(execute=flapping)
     one = commands.add_parser("soak", help="steady load with a random fault every few seconds")
     one.add_argument("--minutes", type=float, default=20)
     one.add_argument("--seed", type=int, default=50)

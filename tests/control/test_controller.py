@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from gateway.control.health import HealthChecks
 from gateway.control.latching import LatchDesk
 from gateway.control.reload import Reloader
 from gateway.control.rollout.pace import Pace
+from gateway.control.tasks import RESTART_DELAY, TaskKeeper
 from gateway.control.windows import Windows
 from gateway.latch import LatchKind, LatchPage
 from gateway.model.observation import EndpointReport
@@ -74,6 +76,27 @@ async def test_every_background_task_survives_a_fault(
                 await asyncio.sleep(0.01)
         assert restarts == {task: 1}
         assert f'gateway_control_task_restarts_total{{task="{task}"}} 1.0' in await client.metrics()
+
+
+async def test_no_background_task_dies_silently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each that there is fails at once: each is started again within a second, counted, and all is served."""
+    real, started = TaskKeeper.start, set()
+
+    def start(self: TaskKeeper, name: str, run: Callable[[], Any]) -> None:
+        started.add(name)
+        real(self, name, failing_once(run))
+
+    monkeypatch.setattr(TaskKeeper, "start", start)
+    gateway = make_gateway(tmp_path, CHECKED)
+    async with gateway.control() as client:
+        began = time.monotonic()
+        while (restarts := (await ask_status(client)).get("task_restarts", {})) != dict.fromkeys(started, 1):
+            assert time.monotonic() - began < PATIENCE, restarts
+            await asyncio.sleep(0.01)
+        assert {"heartbeat", "latch", "rollout", "monitor", "alerts", "observe"} <= started
+        assert RESTART_DELAY < 1.0
+        gateway.page.engage(LatchKind.EMERGENCY, "after the faults", "ann")
+        await eventually(lambda: gateway.link.current.user_percentage == 0)
 
 
 async def test_the_first_snapshot_is_published_and_the_config_is_kept(tmp_path: Path) -> None:

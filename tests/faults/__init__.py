@@ -15,8 +15,10 @@ fault  what happens                                held by
 10     what must not unlatch                       test_reloads
 11     kill -9 of a worker                         test_processes, processes/test_deaths
 12     kill -9 of control or main process          test_processes, processes/test_deaths
+27     treatment hangs                             test_treatments
 28     refused, reset, cut, blackholed             test_upstreams
 29     answers that crawl                          test_upstreams
+30     flapping treatment                          test_breaker, test_treatments; bench.faults flapping
 31     both arms down, then back                   test_upstreams
 32     no local ports left                         test_networks, test_shortages
 33     no descriptors left                         test_shortages
@@ -26,8 +28,11 @@ fault  what happens                                held by
 37     kept connections that end                   test_upstreams
 38     own graceful end                            test_processes, processes/test_signals
 39     slow clients                                test_slow_clients, http/test_limits
+40     missing data                                rollout_wiring/test_promises
+41     good metrics after a rollback               rollout_wiring/test_promises
 43     busy and hostile admin clients              test_processes, control/test_admin
 44     sticky over workers and restarts            test_reloads, split/test_stickiness
+45     an exception in every background task       control/test_controller
 48     a link that loses packets                   test_networks
 49     kill -9 during accept                       test_processes
 50     soak                                        bench.faults soak

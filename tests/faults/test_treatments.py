@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from gateway.model.observation import BreakerReport, BreakerState
 from gateway.model.snapshot import ConnectionLimits, OutlierDetection, Timeouts
 from tests.faults.counting import counted
 from tests.support.dataplane import DataPlane, Rig
+from tests.support.flapping import Flapping
 from tests.support.raw import PATIENCE, Exchange, Response, Upstream, echo, wait_until
 from tests.support.serving import PATIENT, serving
 
@@ -111,31 +111,6 @@ def test_a_treatment_that_hangs_is_contained() -> None:
 
 
 # --- fault 30: it flaps ---------------------------------------------------------------------------------
-
-
-class Flapping:
-    """An upstream that listens for a while and does not for a while, on one port."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._end = threading.Event()
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.address = probe.getsockname()
-        self.url = f"http://127.0.0.1:{self.address[1]}"
-        self._thread = threading.Thread(target=self._flap, daemon=True)
-        self._thread.start()
-
-    def _flap(self) -> None:
-        while not self._end.is_set():
-            upstream = Upstream(echo, address=self.address)
-            self._end.wait(self._seconds)
-            upstream.close()
-            self._end.wait(self._seconds)
-
-    def close(self) -> None:
-        """End it."""
-        self._end.set()
-        self._thread.join(PATIENCE)
 
 
 def test_a_treatment_that_flaps_moves_its_users_once() -> None:
