@@ -106,6 +106,7 @@ class Traffic:
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
+        self._complete: tuple[frozenset[int], Row] = (frozenset(), {})
         self._fine = _Course(ROW_SECONDS, MOST_RECENT)
         self._coarse = _Course(COARSE_SECONDS, LONGEST)
 
@@ -120,6 +121,8 @@ class Traffic:
             oldest = row_at - min(look_back, MOST_RECENT) - ROW_SECONDS
             self._rows = {at: row for at, row in self._rows.items() if at >= oldest}
         _add_moment(self._rows.setdefault(row_at, {}), counts)
+        if row_at in self._complete[0]:
+            self._complete = frozenset(), {}
         self._fine.remember(moment)
         self._coarse.remember(moment)
 
@@ -129,11 +132,13 @@ class Traffic:
 
     def recent(self, since: float, standing: Iterable[Moment]) -> Row:
         """Sums from `since` on, to ten seconds."""
-        found: Row = {}
-        for _, row in self._since(since, standing):
-            for key, profile in row.items():
-                found.setdefault(key, Profile()).add(profile)
-        return found
+        wanted = {at for at in self._rows if at + ROW_SECONDS > since}
+        # All but the newest row hardly ever change: their sum is made once in ten seconds.
+        complete = frozenset(wanted - {max(wanted, default=0)})
+        if self._complete[0] != complete:
+            self._complete = complete, _merged(self._rows[at] for at in complete)
+        rest = (self._rows[at] for at in wanted - complete)
+        return _merged((self._complete[1], *rest, *(row for _, row in _open_rows(since, standing))))
 
     def contrast(self, since: float, standing: Iterable[Moment]) -> Contrast:
         """Both arms' latencies from `since` on, by route and ten minutes."""
@@ -160,11 +165,7 @@ class Traffic:
         for row_at, row in self._rows.items():
             if row_at + ROW_SECONDS > since:
                 yield row_at, row
-        for at, counts in standing:
-            if at >= int(since):
-                open_row: Row = {}
-                _add_moment(open_row, counts)
-                yield at, open_row
+        yield from _open_rows(since, standing)
 
 
 class _Course:
@@ -258,6 +259,22 @@ def _points(bins: Bins, step: int) -> list[Point]:
 
 def _started(*bins: Mapping[str, Profile]) -> int:
     return sum(profile.started for arms in bins for profile in arms.values())
+
+
+def _open_rows(since: float, standing: Iterable[Moment]) -> Iterable[tuple[int, Row]]:
+    for at, counts in standing:
+        if at >= int(since):
+            row: Row = {}
+            _add_moment(row, counts)
+            yield at, row
+
+
+def _merged(rows: Iterable[Row]) -> Row:
+    merged: Row = {}
+    for row in rows:
+        for key, profile in row.items():
+            merged.setdefault(key, Profile()).add(profile)
+    return merged
 
 
 def _add_moment(row: Row, counts: Mapping[Series, Counts]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.control.store.sqlite import STORE_FILE
-from gateway.control.traffic import ArmMetrics, Times
+from gateway.control.traffic import ArmMetrics, Times, Traffic
 from gateway.control.windows import Span
 from gateway.core.folding import Progress, add
 from gateway.core.judging import judge
@@ -16,7 +16,7 @@ from gateway.model.gates import Mean, MetricsThreshold, OnNoData, Proportion, Th
 from gateway.model.observation import Outcome
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm
-from gateway.model.ticks import Counts
+from gateway.model.ticks import Counts, Series
 from gateway.model.units import Comparison, Operator
 from tests.support.counting import CountingWorker
 from tests.windows.test_windows import Gateway
@@ -235,3 +235,33 @@ async def test_an_arm_without_traffic_has_no_rates(gateway: Gateway) -> None:
     assert gateway.windows.view(Span.WINDOW).arms["control"] == ArmMetrics(
         0, 0, 0, 0, None, None, None, None, None, Times(), 0, {}
     )
+
+
+async def test_the_window_is_the_same_however_often_one_looks(gateway: Gateway) -> None:
+    """Looks in between, stragglers and late ratings are all in the sums, and once."""
+    gateway.windows.look_back = 60.0
+    for second in range(150):
+        gateway.worker.serve(TREATMENT, 1)
+        if second == 100:
+            straggler = gateway.worker.start(TREATMENT)
+        if second == 125:
+            straggler.end(None, Outcome.RESET, False, 25.0, -1.0)
+            gateway.windows.add_outcome("treatment", "default", "user_satisfaction", 1.0)
+        gateway.later(1)
+        treatment = gateway.windows.view(Span.WINDOW).arms["treatment"]
+        served = min(second + 1, 60) + (second >= 125)
+        assert served - 1 <= treatment.requests <= served + 11, second
+        assert treatment.errors == (second >= 125)
+        assert sum(score.count for score in treatment.scores.values()) == (second >= 125)
+
+
+def test_what_settles_late_is_in_the_window_though_it_was_looked_at() -> None:
+    """A sum that was made before does not hide what came to it since."""
+    traffic = Traffic()
+    series = Series(1, "default", "treatment", "", "")
+
+    def settle(at: int) -> int:
+        traffic.remember((at, {series: Counts(started=1, answered=1)}), 300.0)
+        return traffic.recent(0.0, ())["default", "treatment"].answered
+
+    assert [settle(at) for at in (1000, 1100, 1005, 1200, 1105, 1300)] == [1, 2, 3, 4, 5, 6]
