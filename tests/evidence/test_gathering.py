@@ -160,21 +160,21 @@ USUAL = {0.5: 50, 1.0: 25, 2.0: 15, 4.0: 10}
 """p50 .5 s, p75 1 s, p90 2 s."""
 
 
-def test_thresholds_come_of_controls_last_five_minutes_then_of_each_hour() -> None:
-    """With fewer than 200 successes nothing is decided; a new hour moves them."""
+def test_thresholds_come_of_two_hundred_successes_then_of_five_minutes_then_of_each_hour() -> None:
+    """With fewer than 200 nothing is decided; after that they move when their time has come."""
     gathering = Gathering(limits=LATENCY)
     gathering.see(None, successes({0.5: 199}))
-    gathering.at = 400_000
     gathering.see(None, successes({0.5: 1}))
     assert gathering.state.reference.thresholds == ()
-    gathering.see(None, successes(USUAL))
-    assert gathering.state.reference.thresholds == (bucket_of(0.5),) * 3
-    gathering.at = 401_000 + 3_599_000
-    gathering.see(None, successes({0.7: 500}))
-    assert gathering.state.reference.thresholds == (bucket_of(0.5),) * 3
-    gathering.at = 401_000 + 3_600_000
-    gathering.see(None, None)
-    assert gathering.state.reference.thresholds == (bucket_of(0.7),) * 3
+    decided = gathering.at
+    for wait, seconds in ((0, 0.5), (300_000, 0.7), (3_600_000, 0.9), (3_600_000, 1.1)):
+        before = gathering.state.reference.thresholds
+        gathering.at = decided + wait - 1000
+        gathering.see(None, successes({seconds: 500 if wait else 0}))
+        assert gathering.state.reference.thresholds == before or not wait
+        decided = gathering.at = decided + wait
+        gathering.see(None, None)
+        assert gathering.state.reference.thresholds == (bucket_of(seconds),) * 3
 
 
 def test_thresholds_are_quantiles_of_control() -> None:

@@ -44,7 +44,7 @@ class Open:
 
     watch: Watch
 
-    def standing(self) -> tuple[Tick, ...]:
+    def standing(self, since: int = 0) -> tuple[Tick, ...]:
         return ()
 
     @property

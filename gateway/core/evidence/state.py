@@ -85,12 +85,13 @@ class Reference:
 
     `thresholds` are buckets of latency (`model.ticks.bucket_of`), one per quantile; a control request in
     a later bucket is slow. Empty until control was seen for long enough. `latencies` are (bucket, count)
-    since `since`.
+    since `since`. `decided` is how often that was done.
     """
 
     thresholds: tuple[int, ...] = ()
     since: int = 0
     latencies: tuple[tuple[int, int], ...] = ()
+    decided: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,9 @@ from gateway.core.evidence.state import QUANTILES, Reference
 from gateway.core.evidence.weighing import Outcomes
 from gateway.model.ticks import LATENCY_BASE, Counts, log_latency
 
-FIRST_MILLISECONDS = 300_000
-"""How long control is looked at before there is a threshold at all."""
-MILLISECONDS = 3_600_000
-"""How long control is looked at before the thresholds are moved."""
+WAITS = (0, 300_000, 3_600_000)
+"""Milliseconds for which control is looked at before the first thresholds, before the second, and before
+each further: a hang in the first minutes is found by what there is, and a cold start soon forgotten."""
 LEAST_REQUESTS = 200
 """Successes of control without which it was not looked at for long enough."""
 
@@ -32,19 +31,22 @@ class Watch:
     def __init__(self, reference: Reference) -> None:
         self._thresholds = reference.thresholds
         self._since = reference.since
+        self._decided = reference.decided
         self._latencies = dict(reference.latencies)
         self._successes = sum(self._latencies.values())
 
     def result(self) -> Reference:
         """The reference with everything that was taken in."""
-        return Reference(self._thresholds, self._since, tuple(sorted(self._latencies.items())))
+        latencies = tuple(sorted(self._latencies.items()))
+        return Reference(self._thresholds, self._since, latencies, self._decided)
 
     def take(self, at: int, control: Iterable[Counts]) -> None:
         """Take control's successes of a settled tick in; the thresholds move when their time has come."""
-        length = MILLISECONDS if self._thresholds else FIRST_MILLISECONDS
-        if at - self._since >= length and self._successes >= LEAST_REQUESTS:
+        wait = WAITS[min(self._decided, len(WAITS) - 1)]
+        if at - self._since >= wait and self._successes >= LEAST_REQUESTS:
             self._thresholds = tuple(self._quantile(share) for share in QUANTILES)
             self._since = at
+            self._decided += 1
             self._latencies.clear()
             self._successes = 0
         for counts in control:

@@ -1,0 +1,257 @@
+"""The incidents, one function each: bring it about, watch what becomes of it, say what must hold.
+
+Every one is a gateway of its own with two workers, 200 requests a second of 100,000 users, a tenth of
+them on treatment unless said. It knows what an incident looks like from outside, and nothing of how the
+gateway finds out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from gateway.processes.directory import Role
+from tests.faults.operating import status
+from tests.support.incidents import Fault, Incident, until
+from tests.support.processes import Gateway
+
+RATE = 200.0
+"""Requests a second."""
+SHARE = 0.1
+TICK = 1.0
+FIRST_BYTE = 0.03
+"""Control's time to first byte at most, seconds."""
+WARM_UP = 20.0
+"""Seconds of good service before anything breaks."""
+PATIENCE = 60.0
+"""Seconds in which what must happen has to happen."""
+CUTOVER = 0.1
+"""Seconds from the decision to the last treatment request at most."""
+RESTART = 20.0
+MOST_FAILURES = 8
+"""Failures that a broken canary takes until there is evidence, beside those of the tick that is under way."""
+MOST_HANGING = 30
+"""Requests older than control's 90th percentile until a hang is found out."""
+MOST_SECONDS_ALONE = 15.0
+"""Until a broken treatment without any control is latched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an incident. `cutover` is from decision to last treatment request, in seconds."""
+
+    failed: int
+    seconds: float
+    users: int
+    cutover: float | None
+    happened: str
+    must: str
+    holds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A gateway under load."""
+
+    incident: Incident
+    gateway: Gateway
+
+    def status(self) -> dict[str, Any]:
+        """The status document; the one before the control process is back is waited for."""
+        found: dict[str, Any] = {}
+
+        def look() -> bool:
+            with contextlib.suppress(OSError, ValueError):
+                found.update(status(self.gateway))
+            return bool(found)
+
+        until(look, PATIENCE)
+        return found
+
+    @property
+    def latched(self) -> bool:
+        """Whether everything goes to control."""
+        return bool(self.status()["latch"]["engaged"])
+
+    @property
+    def holds(self) -> list[str]:
+        """What holds the rollout."""
+        return [hold["kind"] for hold in self.status()["holds"]]
+
+
+@contextlib.contextmanager
+def under_load(percentage: float = 100 * SHARE, phase: str = "canary") -> Iterator[Scene]:
+    """A gateway that has served well for a while."""
+    incident = Incident()
+    with incident.running(), tempfile.TemporaryDirectory() as directory:
+        check = {"path": "/healthz", "interval": "2s", "unhealthy_after": 2, "healthy_after": 1}
+        upstreams = {
+            name: {"endpoints": [f"http://127.0.0.1:{port}"], "health_check": check}
+            for name, port in incident.ports.items()
+        }
+        deployment = {"initial_phase": phase, "phases": {phase: {"user_percentage": percentage}}}
+        extra = {"upstreams": upstreams, "deployment": deployment}
+        gateway = Gateway(Path(directory), incident.ports, workers=2, extra=extra)
+        gateway.start()
+        try:
+            with incident.users(gateway.port, RATE):
+                time.sleep(WARM_UP)
+                yield Scene(incident, gateway)
+        finally:
+            gateway.close()
+
+
+def _broken(fault: Fault, most: float, must: str) -> Outcome:
+    with under_load() as scene:
+        return _until_latched(scene, scene.incident.begin(scene.incident.dspy, fault), most, must)
+
+
+def _until_latched(scene: Scene, began: float, most: float, must: str, patience: float = PATIENCE) -> Outcome:
+    """Wait for the rollback and a little longer, then count."""
+    incident = scene.incident
+    latched = until(lambda: scene.latched, patience)
+    time.sleep(1.0)
+    latch = scene.status()["latch"]
+    failed, last = incident.dspy.since(began), incident.dspy.arrivals[-1]
+    cutover = last - datetime.fromisoformat(latch["since"]).timestamp() if latched else None
+    users = len({request.user for request in incident.failed_since(began)})
+    in_time = cutover is not None and cutover <= CUTOVER
+    happened = "rolled back" if latched else "NOT rolled back"
+    return Outcome(failed, last - began, users, cutover, happened, must, in_time and failed <= most)
+
+
+def _prompt() -> tuple[float, str]:
+    """The failures that are allowed where each one is known at once."""
+    most = MOST_FAILURES + RATE * SHARE * (TICK + FIRST_BYTE)
+    return most, f"≤ {most:.0f} failed: {MOST_FAILURES}, a tick, control's first byte"
+
+
+def errors() -> Outcome:
+    """Treatment answers 500."""
+    return _broken(Fault.ERRORS, *_prompt())
+
+
+def resets() -> Outcome:
+    """Treatment breaks connections off before any answer."""
+    return _broken(Fault.RESET, *_prompt())
+
+
+def truncated() -> Outcome:
+    """Treatment cuts its answers short."""
+    return _broken(Fault.TRUNCATE, *_prompt())
+
+
+def not_found() -> Outcome:
+    """Treatment answers 404 to everything."""
+    return _broken(Fault.NOT_FOUND, RATE * PATIENCE, "rolled back")
+
+
+def hangs() -> Outcome:
+    """Treatment takes requests and never answers."""
+    most = MOST_HANGING + RATE * SHARE * (TICK + FIRST_BYTE)
+    return _broken(Fault.HANG, most, f"≤ {most:.0f} hang: {MOST_HANGING} older than control's p90, a tick")
+
+
+def alone() -> Outcome:
+    """Treatment fails in full production, with nobody on control."""
+    with under_load(100, "full_production") as scene:
+        began = scene.incident.begin(scene.incident.dspy, Fault.ERRORS)
+        found = _until_latched(
+            scene, began, RATE * MOST_SECONDS_ALONE, f"latched within {MOST_SECONDS_ALONE:.0f} s, by a trial"
+        )
+        return found if found.seconds <= MOST_SECONDS_ALONE else _missed(found)
+
+
+def killed() -> Outcome:
+    """The control process is killed in the middle of the incident."""
+    with under_load() as scene:
+        began = scene.incident.begin(scene.incident.dspy, Fault.ERRORS)
+        time.sleep(0.1)
+        for pid in scene.gateway.pids(Role.CONTROL):
+            os.kill(pid, signal.SIGKILL)
+        return _until_latched(scene, began, RATE * PATIENCE, "rolled back after its restart")
+
+
+def shared() -> Outcome:
+    """Both arms fail alike."""
+    with under_load() as scene:
+        incident = scene.incident
+        began = incident.begin(incident.traditional, Fault.ERRORS)
+        incident.begin(incident.dspy, Fault.ERRORS)
+        held = until(lambda: "shared_outage" in scene.holds, PATIENCE)
+        seconds = time.time() - began
+        time.sleep(10.0)
+        alerted = any(alert["type"] == "shared_outage" for alert in scene.status()["alerts"])
+        spared = not scene.latched
+        happened = f"{'held' if held else 'NOT held'}, {'alert' if alerted else 'NO alert'}"
+        happened += "" if spared else ", ROLLED BACK"
+        users = len({request.user for request in incident.failed_since(began)})
+        failed = incident.dspy.since(began)
+        must = "no rollback; held, with an alert"
+        return Outcome(failed, seconds, users, None, happened, must, held and alerted and spared)
+
+
+def restart() -> Outcome:
+    """Treatment restarts, which takes 20 seconds."""
+    with under_load() as scene:
+        incident = scene.incident
+        began = time.time()
+        incident.go_down(incident.dspy)
+        time.sleep(RESTART)
+        answered = [one for one in list(incident.requests) if one.sent >= began]
+        stood_in = sum(one.failover for one in answered)
+        incident.come_up(incident.dspy)
+        back = until(lambda: incident.dspy.since(began) > 20, PATIENCE)
+        spared = not scene.latched
+        # What was under way on connections that broke is lost; nothing after it may be.
+        users = len({request.user for request in incident.failed_since(began + 1.0)})
+        happened = f"control answered {stood_in} for it; {'back' if back else 'NOT back'}"
+        happened += "" if spared else ", ROLLED BACK"
+        holds = back and spared and users == 0
+        must = "no rollback; nobody sees an error after the first second"
+        return Outcome(0, RESTART, users, None, happened, must, holds)
+
+
+def healthy(seconds: float) -> Outcome:
+    """Both arms are well and alike."""
+    with under_load() as scene:
+        began = time.time()
+        spared = not until(lambda: scene.latched, seconds, interval=1.0)
+        document = scene.status()
+        critical = [alert["type"] for alert in document["alerts"] if alert["severity"] == "critical"]
+        users = len({request.user for request in scene.incident.failed_since(began)})
+        happened = f"evidence {document['evidence']['value']:.3g}, {len(critical)} critical alerts"
+        happened += "" if spared else ", ROLLED BACK"
+        must = f"nothing in {seconds:.0f} s"
+        holds = spared and not critical and users == 0
+        return Outcome(0, time.time() - began, users, None, happened, must, holds)
+
+
+def _missed(found: Outcome) -> Outcome:
+    return Outcome(
+        found.failed, found.seconds, found.users, found.cutover, found.happened, found.must, holds=False
+    )
+
+
+def scenarios(quick: bool) -> Mapping[str, Callable[[], Outcome]]:
+    """By name, in the order in which they run."""
+    return {
+        "errors": errors,
+        "resets": resets,
+        "truncated": truncated,
+        "hangs": hangs,
+        "404": not_found,
+        "alone": alone,
+        "shared": shared,
+        "restart": restart,
+        "killed": killed,
+        "healthy": lambda: healthy(60.0 if quick else 600.0),
+    }
