@@ -103,9 +103,9 @@ class Column(ABC):
         return Summary(self.metric, n, mean, variance)
 
     def _restore_totals(self, group: int, counts: Sequence[int], sums: Sequence[float]) -> None:
-        means = map(truediv, compress(sums, counts), filter(None, counts))
+        self._users[group] += len(counts) - counts.count(0)
+        means = map(truediv, compress(sums, sums), compress(counts, sums))  # the others are zero
         scaled = list(map(int, map(mul, means, repeat(_SCALE))))
-        self._users[group] += len(scaled)
         self._firsts[group] += sum(scaled)
         self._seconds[group] += sum(map(mul, scaled, scaled))
 

@@ -24,7 +24,7 @@ REQUEST_METRICS = (RESPONSE_TIME, ERROR_RATE)
 """The metrics that every table begins with, made from the requests and from nothing else."""
 LARGEST_VALUE = 1e12
 """Larger values are no measurements, and would drown all others."""
-PORTION = 10_000
+PORTION = 20_000
 """Rows loaded at a time: by slices, while the copies stay small."""
 
 _WRAP = 1 << 64

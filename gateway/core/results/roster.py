@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _SEGMENT_BITS = 7
 _SEGMENT_SHIFT = 64 - _SEGMENT_BITS
@@ -55,7 +55,7 @@ class Roster:
         self._cell_numbers: dict[tuple[int, int], int] = {}
         self._segments = [_empty(_FIRST_CAPACITY) for _ in range(1 << _SEGMENT_BITS)]
         """Slots that hold a row's number plus one, or zero."""
-        self._free = [int(_FIRST_CAPACITY * _FULLEST)] * len(self._segments)
+        self._free = [_limit(segment) for segment in self._segments]
         """Arrivals until a segment grows."""
 
     def __len__(self) -> int:
@@ -105,11 +105,33 @@ class Roster:
         for epoch, rows in Counter(epochs).items():
             self.cell_rows[self._cell(group, epoch)] += rows
         self._cells.extend([self._cell_numbers[group, epoch] for epoch in epochs])
-        for entry, user in enumerate(users, first + 1):
-            number = user >> _SEGMENT_SHIFT
-            segment = self._segments[number]
-            segment[_free_slot(segment, user)] = entry
-            self._note_arrival(number)
+        for number, arrivals in Counter([user >> _SEGMENT_SHIFT for user in users]).items():
+            self._make_room(number, arrivals)
+        self._place(range(first + 1, first + 1 + len(users)))
+
+    def _make_room(self, number: int, arrivals: int) -> None:
+        """Take note of so many rows that come into a segment, and let it grow at once if it has to."""
+        free, old = self._free[number] - arrivals, self._segments[number]
+        if free <= 0:
+            rows = _limit(old) - free
+            self._segments[number] = new = _empty(int(rows / _FULLEST * _GROWTH))
+            free = _limit(new) - rows
+            self._place(filter(None, old))
+        self._free[number] = free
+
+    def _place(self, entries: Iterable[int]) -> None:
+        """Put entries, rows' numbers plus one, into the index."""
+        users, segments = self.users, self._segments
+        for entry in entries:
+            user = users[entry - 1]
+            segment = segments[user >> _SEGMENT_SHIFT]
+            capacity = len(segment)
+            slot = user % capacity
+            while segment[slot]:
+                slot += 1
+                if slot == capacity:
+                    slot = 0
+            segment[slot] = entry
 
     def _append(self, user: int, cell: int, number: int, slot: int) -> int:
         """Add a row at a free slot of segment `number`."""
@@ -118,21 +140,8 @@ class Roster:
         self.cell_rows[cell] += 1
         row = len(self.users)
         self._segments[number][slot] = row
-        self._note_arrival(number)
+        self._make_room(number, 1)
         return row - 1
-
-    def _note_arrival(self, number: int) -> None:
-        """Count an arrival in a segment, and give it room before searches in it grow long."""
-        self._free[number] -= 1
-        if self._free[number]:
-            return
-        old = self._segments[number]
-        new = _empty(int(len(old) * _GROWTH))
-        for entry in old:
-            if entry:
-                new[_free_slot(new, self.users[entry - 1])] = entry
-        self._segments[number] = new
-        self._free[number] = int(len(new) * _FULLEST) - int(len(old) * _FULLEST)
 
     def _cell(self, group: int, epoch: int) -> int:
         key = (group, epoch)
@@ -148,15 +157,10 @@ class Roster:
         return number
 
 
+def _limit(segment: array[int]) -> int:
+    """How many rows a segment may hold."""
+    return int(len(segment) * _FULLEST)
+
+
 def _empty(capacity: int) -> array[int]:
     return array("I", bytes(4 * capacity))
-
-
-def _free_slot(segment: array[int], user: int) -> int:
-    capacity = len(segment)
-    slot = user % capacity
-    while segment[slot]:
-        slot += 1
-        if slot == capacity:
-            slot = 0
-    return slot
