@@ -129,6 +129,13 @@ def test_a_broken_split_makes_everything_invalid() -> None:
     assert not broken.sample_ratio.ok
 
 
+def test_an_epoch_of_unknown_weights_says_nothing_of_the_split() -> None:
+    """A file that remembers more than the rollout's store does is no reason to fail."""
+    lopsided = tally_of(control={"accuracy": (6000, 0.8, 0.16)}, treatment={"accuracy": (5000, 0.8, 0.16)})
+    assert assess(PLAN, lopsided, {}, at=DAY).sample_ratio == SampleRatio(1.0, True)
+    assert not assess(PLAN, lopsided, WEIGHTS, at=DAY).sample_ratio.ok
+
+
 CLOSE = {"accuracy": (10_000, 0.800, 0.16)}, {"accuracy": (10_000, 0.8125, 0.1523)}
 """p = .025 by a z-test, and nothing at any time."""
 

@@ -138,12 +138,17 @@ def assess(
 
 
 def _dealt(tally: Tally, weights: Mapping[int, Mapping[str, Fraction]]) -> Iterable[Dealt]:
-    """The arrivals of each epoch with its weights; a group that had none then weighs nothing."""
+    """The arrivals of each epoch with its weights; a group that had none then weighs nothing.
+
+    Of an epoch whose weights nobody knows any more, nothing can be said.
+    """
     counts: dict[int, dict[str, int]] = {}
     for arrivals in tally.arrivals:
         counts.setdefault(arrivals.epoch, {})[arrivals.group] = arrivals.users
     for epoch, users in counts.items():
-        declared = weights[epoch]
+        declared = weights.get(epoch)
+        if declared is None:
+            continue
         groups = tuple(dict.fromkeys((*declared, *users)))
         yield Dealt(
             tuple(float(declared.get(group, 0)) for group in groups),
