@@ -19,11 +19,10 @@ from gateway.core.results.columns import BLOCK, NO_CAP, Column, FailureColumn, V
 from gateway.core.results.roster import ABSENT, RETURNED, Roster
 from gateway.core.results.tally import ERROR_RATE, RESPONSE_TIME, Arrivals, GroupTally, Tally
 from gateway.model.records import NO_OUTCOME, REQUEST
+from gateway.model.scores import MOST_SCORE
 
 REQUEST_METRICS = (RESPONSE_TIME, ERROR_RATE)
 """The metrics that every table begins with, made from the requests and from nothing else."""
-LARGEST_VALUE = 1e12
-"""Larger values are no measurements, and would drown all others."""
 PORTION = 20_000
 """Rows loaded at a time: by slices, while the copies stay small."""
 
@@ -157,7 +156,7 @@ class ParticipantTable:
                 self._error_rate.add_failure(row, group)
 
     def _add_reported(self, row: int, group: int, metric: str, value: float) -> None:
-        if -LARGEST_VALUE <= value <= LARGEST_VALUE and metric not in REQUEST_METRICS:
+        if -MOST_SCORE <= value <= MOST_SCORE and metric not in REQUEST_METRICS:
             self._column(metric).add(row, group, value)
 
     def report(self, user: int, group: str, metric: str, value: float) -> bool:
@@ -167,8 +166,8 @@ class ParticipantTable:
         """
         if metric in REQUEST_METRICS:
             raise ValueError(f"{metric} is measured, not reported")
-        if not -LARGEST_VALUE <= value <= LARGEST_VALUE:
-            raise ValueError(f"{value} is no measurement: expected a number of {LARGEST_VALUE:.0e} at most")
+        if not -MOST_SCORE <= value <= MOST_SCORE:
+            raise ValueError(f"{value} is no measurement: expected a number of {MOST_SCORE:.0e} at most")
         row = self._find(user, group)
         if row == ABSENT:
             return False
