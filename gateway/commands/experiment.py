@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from gateway.commands import client, options
+from gateway.core.shares import format_share
 from gateway.exits import Exit
 
 Document = Mapping[str, Any]
@@ -141,7 +142,7 @@ def _notes(experiment: Document) -> Iterator[str]:
 
 def _groups(experiment: Document) -> list[str]:
     rows = [
-        [name, f"{group['share']:.4%}", f"{group['participants']:,}", f"{group['requests']:,}"]
+        [name, format_share(group["share"]), f"{group['participants']:,}", f"{group['requests']:,}"]
         for name, group in experiment["groups"].items()
     ]
     p_value = experiment["sample_ratio"]["p_value"]
