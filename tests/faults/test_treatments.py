@@ -64,9 +64,10 @@ def test_a_treatment_that_hangs_is_contained() -> None:
     """Control is served meanwhile, treatment has no more in flight than its limits, and soon gets none."""
     treatment, control = Upstream(hang), Upstream(echo)
     limits = ConnectionLimits(connections=4, pending=4)
+    patient = {"outlier_detection": OutlierDetection(3, ejection_time=30.0, on_5xx=False)}
     times = Timeouts(connect=5.0, first_byte=2.0, idle=5.0, total=None)
     snapshot = serving(
-        [control.url], [treatment.url], 50, timeouts=times, connection_limits=limits, upstream=EJECTING
+        [control.url], [treatment.url], 50, timeouts=times, connection_limits=limits, upstream=patient
     )
     plane = DataPlane(snapshot)
     arm_of = {}
