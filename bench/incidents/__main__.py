@@ -25,6 +25,7 @@ def main() -> int:
     for column in (
         "incident",
         "failed",
+        "early",
         "seconds",
         "users",
         "decision → last",
@@ -43,8 +44,8 @@ def main() -> int:
         table.add_row(name, *_cells(outcome))
     console.print(table)
     console.print(
-        "failed: requests to treatment from the fault until everything is on control; seconds: until then; "
-        "users: who saw an error"
+        "failed: requests to treatment from the fault until everything is on control; early: those before "
+        "the last tick; seconds: until then; users: who saw an error"
     )
     return 0 if held else 1
 
@@ -53,6 +54,7 @@ def _cells(outcome: Outcome) -> tuple[str, ...]:
     cutover = "" if outcome.cutover is None else f"{outcome.cutover * 1000:.0f} ms"
     return (
         str(outcome.failed),
+        str(outcome.early),
         f"{outcome.seconds:.1f}",
         str(outcome.users),
         cutover,
