@@ -31,7 +31,7 @@ def _errors(seed: int, errors: float, *, late: bool, tick: float = 1.0, share: f
     simulation = Simulation(_rng(6, seed), share)
     if late:
         while simulation.now < HALF_A_DAY:
-            simulation.serve(HEALTHY, HEALTHY, 60)
+            simulation.serve(HEALTHY, HEALTHY, 600)
     return until_rollback(simulation, Behaviour(errors=errors), HEALTHY, seconds=tick, most=DAY)
 
 
@@ -41,10 +41,10 @@ def errors(runs: Runs) -> Iterator[Line]:
     for row, rate, when, number, most, tick in (
         ("6", 1.0, early, 400, 8, 1.0),
         ("7", 1.0, late, 200, 9, 1.0),
-        ("8", 0.2, early, 200, 100, 1.0),
-        ("8", 0.2, late, 100, 160, 1.0),
-        ("9", 0.05, early, 200, 1450, 5.0),
-        ("9", 0.05, late, 100, 2200, 5.0),
+        ("8", 0.2, early, 200, 100, 5.0),
+        ("8", 0.2, late, 100, 160, 5.0),
+        ("9", 0.05, early, 200, 1450, 10.0),
+        ("9", 0.05, late, 100, 2200, 10.0),
     ):
         found = [_errors(seed, rate, late=when == late, tick=tick) for seed in runs(number)]
         yield detections(row, f"p = {rate} {when}, ticks of {tick:.0f} s", found, most, tick * 0.1)
@@ -82,18 +82,18 @@ def full_production(runs: Runs) -> Iterator[Line]:
     for seed in runs(60):
         simulation = Simulation(_rng(12, 1, seed), 1.0, delay=GRACE)
         verdicts = set()
-        while simulation.now < 3600:
-            both = Behaviour(errors=1.0 if 600 <= simulation.now < 1200 else 0.005)
+        while simulation.now < 1800:
+            both = Behaviour(errors=1.0 if 300 <= simulation.now < 900 else 0.005)
             verdicts.add(simulation.serve(both, both))
         ended.append(Verdict.ROLL_BACK in verdicts)
-    yield false_rollbacks("12a", "full production, 10 min of p = 1 in both arms", ended, 0)
+    yield false_rollbacks("12a", "full production, 10 min of p = 1 in both arms, half an hour", ended, 0)
 
 
 def _latency(seed: int, usual: Behaviour, times: float, *, late: bool, tick: float) -> Found | None:
     simulation = Simulation(_rng(10, seed), 0.01, limits=Limits(0.02, 0.15, None))
     simulation.warm_up(usual)
     while late and simulation.now < HALF_A_DAY:
-        simulation.serve(usual, usual, 60)
+        simulation.serve(usual, usual, 600)
     return until_rollback(simulation, same(usual, times), usual, seconds=tick, most=4 * DAY)
 
 

@@ -52,19 +52,19 @@ def observation(pid: int, through: int, ticks: Mapping[int, Sequence[Counts]]) -
 def slow_successes(runs: Runs) -> Iterator[Line]:
     """Row 12b: failures are known at once, successes after a minute; nobody is judged by the first to end."""
     ended = [_slow_successes(np.random.default_rng([12, 2, seed])) for seed in runs(10)]
-    what = "successes after 60 s, failures at once, p = .01 in both arms, w = .01, 24 h, ticks of 10 s"
+    what = "successes after 60 s, failures at once, p = .01 in both arms, w = .01, 24 h, ticks of 30 s"
     yield false_rollbacks("12b", what, ended, 0)
 
 
 def _slow_successes(rng: np.random.Generator) -> bool:
-    tick = 10_000
+    tick = 30_000
     folded, state = Fold(), expose(begin(1, 0, 0), 1, {ROUTE: 0.01})
     ticks: dict[int, list[Counts]] = {}
     for now in range(0, round(DAY * 1000), tick):
         ticks = {
             at: [_aged(one, now - at) for one in counts] for at, counts in ticks.items() if now - at < 200_000
         }
-        requests = int(rng.poisson(100))
+        requests = int(rng.poisson(300))
         treated = int(rng.binomial(requests, 0.01))
         ticks[now] = [_young(rng, requests - treated), _young(rng, treated)]
         folded.take([observation(1, now, ticks)], [1])

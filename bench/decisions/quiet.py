@@ -75,10 +75,10 @@ def shared_outages(runs: Runs) -> Iterator[Line]:
     """Row 3."""
     for share in (0.01, 0.1, 0.5, 1.0):
         ended = [
-            _rolls_back(Simulation(np.random.default_rng([3, seed]), share), _outages, 3600, 1.0)
+            _rolls_back(Simulation(np.random.default_rng([3, seed]), share), _outages, 3600, 5.0)
             for seed in runs(40)
         ]
-        what = f"three outages of 60 s and 10 min of .3 in both arms, w = {share}, 1 h"
+        what = f"three outages of 60 s and 10 min of .3 in both arms, w = {share}, 1 h, ticks of 5 s"
         yield false_rollbacks("3", what, ended, 2 / 1000)
 
 
@@ -138,11 +138,11 @@ def sticky_failing_clients(runs: Runs) -> Iterator[Line]:
         simulation = Simulation(rng, clients.SHARE, unit=Unit.USER)
         verdicts = set()
         for _ in range(144):
-            for counts in clients.stretch(6000, 60):
-                simulation.take(counts, 10.0)
-                verdicts.add(simulation.look(10.0))
+            for counts in clients.stretch(6000, 20):
+                simulation.take(counts, 30.0)
+                verdicts.add(simulation.look(30.0))
         ended.append(Verdict.ROLL_BACK in verdicts)
-    what = ".3 % of 2000 sticky clients always fail, w = .1, unit user, 24 h, ticks of 10 s"
+    what = ".3 % of 2000 sticky clients always fail, w = .1, unit user, 24 h, ticks of 30 s"
     yield false_rollbacks("5", what, ended, 1 / 300)
 
 

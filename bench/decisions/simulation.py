@@ -14,7 +14,7 @@ import numpy as np
 
 from gateway.core.evidence.assessment import Assessment, Parameters, Verdict, assess
 from gateway.core.evidence.gathering import Limits, Look, fold
-from gateway.core.evidence.state import EvidenceState, begin, begin_trial, end_trial, expose
+from gateway.core.evidence.state import EvidenceState, Guardrail, begin, begin_trial, end_trial, expose
 from gateway.core.folding import Tick
 from gateway.core.reactions import TRIAL_CAP
 from gateway.model.safety import Unit
@@ -151,7 +151,10 @@ class Simulation:
             known.append(self._waiting.popleft()[1])
         at = round(self.now * 1000)
         look = Look(tuple(known), tuple(known), (), at, round(seconds * 1000))
-        self.state = fold(self.state, look, self.limits, self.unit)
+        before = self.state
+        self.state = fold(before, look, self.limits, self.unit)
+        if self.assessment is not None and self.state.trial is None and not _moved(before, self.state):
+            return self.assessment.verdict
         found = self.assessment = assess(self.state, self.limits, self.parameters, now=at)
         self.highest = max(self.highest, found.value)
         self.strongest = max(self.strongest, *[part.value or 0.0 for part in found.parts])
@@ -167,6 +170,18 @@ class Simulation:
         self.share = share
         self._version += 1
         self.state = expose(self.state, self._version, {ROUTE: share})
+
+
+def _moved(before: EvidenceState, after: EvidenceState) -> bool:
+    """False where no bet on treatment was made, so that no judgement of it is another one."""
+    pairs = zip(_guardrails(before), _guardrails(after), strict=True)
+    return any(
+        one.treatment is not other.treatment or one.relative is not other.relative for one, other in pairs
+    )
+
+
+def _guardrails(state: EvidenceState) -> tuple[Guardrail, ...]:
+    return state.errors, state.truncations, *state.slowness, state.client_errors, state.dissatisfaction
 
 
 def until_rollback(

@@ -354,9 +354,9 @@ class Windows:
     def _wall(self, at: int) -> int:
         return (at + self._anchor) // 1000
 
-    def standing(self) -> tuple[Tick, ...]:
-        """The ticks that are not settled, as they stand now, oldest first."""
-        return tuple(self._fold.standing())
+    def standing(self, since: int = 0) -> tuple[Tick, ...]:
+        """The ticks from `since` on that are not settled, as they stand now, oldest first."""
+        return tuple(self._fold.standing(since))
 
     @property
     def reported_to(self) -> int:

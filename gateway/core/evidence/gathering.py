@@ -164,10 +164,10 @@ def _take_latencies(
     state: EvidenceState, look: Look, selection: Selection, degradation: float | None
 ) -> EvidenceState:
     """Who was slow, tick by tick, as far as that is known of whole ticks; nobody without thresholds."""
-    settled = {tick.at: tick for tick in look.settled if tick.at >= state.timed_to}
     thresholds = state.reference.thresholds
     if degradation is None or not thresholds:
-        return replace(state, timed_to=max(settled) + 1) if settled else state
+        return replace(state, timed_to=max(state.timed_to, state.closed_to))
+    settled = {tick.at: tick for tick in look.settled if tick.at >= state.timed_to}
     standing = {tick.at: tick for tick in look.standing if tick.at >= state.timed_to}
     slowest = timing.milliseconds(timing.stretched(thresholds[-1], degradation))
     weighings = [Weighing(guardrail, None) for guardrail in state.slowness]
