@@ -18,12 +18,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway import logs
-from gateway.control.experiments.database import Batch, ExperimentsDatabase, Rating, Remembered
+from gateway.control.experiments.database import Batch, ExperimentsDatabase, Rating, Remembered, Row
 from gateway.control.experiments.file import ExperimentsFile
 from gateway.control.experiments.timeline import Timeline
 from gateway.control.store.api import StoreError
 from gateway.control.store.encoding import from_json, to_json
-from gateway.core.results.participants import REQUEST_METRICS, ParticipantTable, StoredRow
+from gateway.core.results.participants import REQUEST_METRICS, ParticipantTable
 from gateway.core.results.tally import Tally
 from gateway.link.api import ControlEnd
 from gateway.model.lifecycle import Experiment, Experiments, Status
@@ -110,13 +110,13 @@ class Participants:
         name, epoch = experiment.id, experiment.epochs[0]
         metrics = self._remembered.get(name, Remembered()).metrics or REQUEST_METRICS
         table = ParticipantTable(epoch.design.groups, metrics=metrics, epoch=epoch.number)
-        last: StoredRow | None = None
+        last: Row | None = None
         try:
             while True:
                 part = partial(
                     ExperimentsDatabase.participants, experiment=name, after=last, limit=ROWS_AT_ONCE
                 )
-                rows: list[StoredRow] = await self._file.read(part, [])
+                rows: list[Row] = await self._file.read(part, [])
                 if not rows:
                     return table
                 table.load(rows)
