@@ -57,6 +57,12 @@ class Gauges:
     alerts: Mapping[tuple[str, str], int]
     """Alerts that stand, by type and severity."""
     channels: Sequence[ChannelView]
+    holds: Mapping[str, bool]
+    """Why nothing advances, by kind of hold: whether it lasts."""
+    evidence: float | None
+    """How far the data speak against treatment; None before the first look."""
+    evidence_limit: float | None
+    """The evidence that rolls back."""
 
 
 class Metrics:
@@ -85,6 +91,7 @@ class _Scrape(Collector):
         yield from _workers(live)
         gauges = self._gauges()
         yield from _rollout(gauges)
+        yield from _judgement(gauges)
         yield from _alerting(gauges)
         yield from _control(gauges)
         yield from families(gauges.experiments)
@@ -181,6 +188,20 @@ def _rollout(gauges: Gauges) -> Iterable[Metric]:
             if finding.value is not None:
                 value.add_metric((gate.id, finding.metric), finding.value)
     return phase, transitions, rollbacks, status, value, threshold
+
+
+def _judgement(gauges: Gauges) -> Iterable[Metric]:
+    holds = GaugeMetricFamily(
+        "gateway_hold", "1 while nothing advances for this reason, however the gates stand", labels=("kind",)
+    )
+    for kind, lasts in gauges.holds.items():
+        holds.add_metric((kind,), lasts)
+    evidence = GaugeMetricFamily("gateway_rollback_evidence", "How far the data speak against treatment")
+    limit = GaugeMetricFamily("gateway_rollback_evidence_limit", "The evidence that rolls back")
+    for family, number in ((evidence, gauges.evidence), (limit, gauges.evidence_limit)):
+        if number is not None:
+            family.add_metric((), number)
+    return holds, evidence, limit
 
 
 def _alerting(gauges: Gauges) -> Iterable[Metric]:

@@ -51,6 +51,7 @@ from gateway.model.rollout import (
     BeginDrain,
     Emergency,
     Event,
+    HoldKind,
     Refusal,
     RefusalCode,
     Reject,
@@ -269,6 +270,8 @@ class Operations:
     def _gauges(self) -> Gauges:
         parts = self._parts
         desk = parts.desk
+        found = parts.monitor.assessment
+        holding = {hold.kind for hold in desk.state.holds}
         results: Mapping[str, int] = {result.value: count for result, count in parts.reloader.results.items()}
         return Gauges(
             phase=desk.state.phase,
@@ -289,6 +292,9 @@ class Operations:
             snapshot=parts.publisher.current.version,
             breakers=parts.upstreams.breaker_states(),
             experiments=parts.experiments.gauges(),
+            holds={kind.value: kind in holding for kind in HoldKind},
+            evidence=None if found is None else found.value,
+            evidence_limit=None if found is None else found.limit,
         )
 
 

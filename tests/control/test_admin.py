@@ -488,6 +488,8 @@ async def test_a_unix_socket_serves_any_host_name(tmp_path: Path) -> None:
     [
         ("0.0.0.0", "10.1.2.3:9900", 200),
         ("0.0.0.0", socket.gethostname(), 200),
+        ("0.0.0.0", f"{socket.gethostname()}.pipeline.default.svc:9900", 200),
+        ("0.0.0.0", f"{socket.gethostname()}evil.example", 403),
         ("0.0.0.0", "evil.example", 403),
         ("10.1.2.3", "10.1.2.3", 200),
         ("10.1.2.3", "10.9.9.9", 403),
@@ -495,7 +497,7 @@ async def test_a_unix_socket_serves_any_host_name(tmp_path: Path) -> None:
     ],
 )
 async def test_the_configured_address_is_ours(address: str, host: str, status: int) -> None:
-    """On a wildcard, addresses and the machine's own name; else the very address."""
+    """On a wildcard, addresses and the machine's own name, with any domain; else the very address."""
     listening = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listening.getsockname()[1]}/livez"
     server = AdminServer(Broken(), Access(TcpAddress(address, 9900), {}), listening)

@@ -69,6 +69,7 @@ async def test_every_metric_of_the_contract_is_there(gateway: Gateway) -> None:
     assert samples[key("gateway_build_info", version=__version__)] == 1
     assert samples[key("gateway_phase_info", phase="canary")] == 1
     assert samples[key("gateway_user_percentage")] == 1
+    assert samples[key("gateway_hold", kind="evidence")] == 0
     assert (
         samples[key("gateway_upstream_endpoint_healthy", upstream="dspy", endpoint="http://127.0.0.1:9002")]
         == 0

@@ -39,7 +39,8 @@ def check_host(request: web.BaseRequest, address: Address) -> None:
 
     A web page may point its own name at a loopback address and so have its visitor's browser talk to
     us; the Host header then still holds the page's name. Where we listen on every address, names
-    cannot be known beforehand: addresses are taken, as is the machine's own name.
+    cannot be known beforehand: addresses are taken, as is the machine's own name, alone or with a domain
+    (a pod is `pipeline-0` to itself, and `pipeline-0.pipeline.default.svc` to others).
     """
     if not isinstance(address, TcpAddress):
         return  # no browser reaches a unix socket
@@ -64,7 +65,8 @@ def _is_ours(host: str, address: TcpAddress) -> bool:
     try:
         literal = ipaddress.ip_address(host)
     except ValueError:
-        return _is_wildcard(address) and host == socket.gethostname().lower()
+        own = socket.gethostname().lower()
+        return _is_wildcard(address) and (host == own or host.startswith(f"{own}."))
     return literal.is_loopback or _is_wildcard(address)
 
 
