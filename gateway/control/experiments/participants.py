@@ -33,8 +33,8 @@ TAKE_INTERVAL = 0.25
 """Seconds between two looks at what the workers recorded."""
 FLUSH_INTERVAL = 2.0
 """Seconds between two writes: what a dying process may lose."""
-ROWS_AT_ONCE = 20_000
-"""Rows read from the file at a time: some ten milliseconds, between which the loop goes on."""
+ROWS_AT_ONCE = 2_000
+"""Rows read from the file at a time, between which the loop goes on; more leave holes in memory."""
 PRUNE_INTERVAL = 300.0
 _EMPTY = Tally((), ())
 

@@ -23,8 +23,8 @@ from gateway.model.scores import MOST_SCORE
 
 REQUEST_METRICS = (RESPONSE_TIME, ERROR_RATE)
 """The metrics that every table begins with, made from the requests and from nothing else."""
-PORTION = 20_000
-"""Rows loaded at a time: by slices, while the copies stay small."""
+PORTION = 2_000
+"""Rows loaded at a time: by slices, while the copies are small enough to leave no holes in memory."""
 
 _WRAP = 1 << 64
 
