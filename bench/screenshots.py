@@ -22,7 +22,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 DOCS = Path(__file__).parent.parent / "docs"
-DESK, PHONE = (1280, 1440), (390, 844)
+DESK, PHONE = (1280, 1160), (390, 844)
 _PATIENCE = 150.0
 _ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
@@ -86,7 +86,6 @@ def tour(browser: Browser, url: str, folder: Path) -> None:
     time.sleep(9)
     with window(browser, url, DESK, "light") as page:
         take(page, "light", folder)
-        page.locator("#experiments").scroll_into_view_if_needed()
         page.evaluate("window.scrollTo(0, document.querySelector('#evidence').offsetTop - 70)")
         take(page, "experiments", folder)
     with window(browser, url, PHONE, "dark") as page:

@@ -137,7 +137,7 @@ def _notices(deployment: Document, now: float) -> Markup | None:
             words(hold["kind"]),
             ": ",
             hold["reason"],
-            " ",
+            " since ",
             moment(hold["since"], now),
         ]
         for hold in deployment["holds"]

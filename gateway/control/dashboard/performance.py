@@ -221,8 +221,7 @@ def evidence(document: Document) -> Markup:
         legend(entries),
         element("div", element("figure", chart), class_="figures wide"),
         _parts(found.get("parts") or {}),
-        _limits(document["performance"]["limits"]),
-        _detection(found.get("detection_in_words") or ()),
+        _behind(document["performance"]["limits"], found.get("detection_in_words") or ()),
         note="how far the data speak against treatment; logarithmic",
     )
 
@@ -264,24 +263,15 @@ def _parts(parts: Document) -> Markup | None:
     return table("Parts of the evidence", _PART_HEADS, rows, "parts") if rows else None
 
 
-def _limits(limits: Document) -> Markup | None:
-    """The limits that evidence is gathered against, and where each comes from."""
-    told = [
+def _behind(limits: Document, detection: Sequence[str]) -> Markup | None:
+    """Where the limits come from, and how soon a failure would be found out by the traffic of now."""
+    lines: list[Content] = [
         [f"{words(metric)} {of_metric(metric, limit['value'])} ", element("small", limit["source"])]
         for metric, limit in limits.items()
     ]
-    return (
-        element(
-            "p", "limits: ", [[", ", one] if place else one for place, one in enumerate(told)], class_="note"
-        )
-        if told
-        else None
-    )
-
-
-def _detection(lines: Sequence[str]) -> Markup | None:
-    """How soon a failure of treatment would be found out, by the traffic of now."""
+    lines += detection
     if not lines:
         return None
     told = element("ul", [element("li", line) for line in lines])
-    return element("details", element("summary", "how soon it would be found"), told, data_key="detection")
+    summary = element("summary", "limits, and how soon it would be found")
+    return element("details", summary, told, data_key="behind")

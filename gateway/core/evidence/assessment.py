@@ -318,4 +318,4 @@ def _how(part: Part) -> str:
 
 
 def _numbers(value: float, needed: float) -> str:
-    return f"evidence {value:.3g}, {needed:.3g} convicts"
+    return f"evidence {value:.3g}, {needed:g} convicts"
