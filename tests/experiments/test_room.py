@@ -377,7 +377,8 @@ async def test_an_outcome_that_belongs_nowhere_does_not_harm_the_others(
         visit(gateway, plain(users(10)))
         await counted(client, 9)
         status, receipt = await report(client, rating(2), outcome)
-        assert (status, receipt["accepted"], len(receipt["refused"])) == (200, 1, 1)
+        assert status == 200, receipt
+        assert (receipt["accepted"], len(receipt["refused"])) == (1, 1)
         (refused,) = receipt["refused"]
         assert (refused["index"], refused["code"]) == (1, code)
         status, problem = await report(client, outcome)

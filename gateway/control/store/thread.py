@@ -24,15 +24,15 @@ class DiskThread:
     def __init__(self, path: Path) -> None:
         self.executor = ThreadPoolExecutor(1, thread_name_prefix=path.stem)
         self._path = path
-        self._stuck: asyncio.Future[Any] | None = None
+        self._newest: asyncio.Future[Any] | None = None
 
     def __repr__(self) -> str:
         return f"<DiskThread {self._path} stuck={self.is_stuck}>"
 
     @property
     def is_stuck(self) -> bool:
-        """True while work that nobody waits for any more still runs."""
-        return self._stuck is not None and not self._stuck.done()
+        """True while work runs; once its callers have given up, that is a disk that hangs."""
+        return self._newest is not None and not self._newest.done()
 
     async def run(self, work: Callable[[], T], patience: float) -> T:
         """The result of `work()`, or what it raises.
@@ -41,17 +41,17 @@ class DiskThread:
         DatabaseFault where that is not enough. The work may then still come to be done.
         """
         slow = DatabaseFault(FaultKind.SLOW, f"{self._path}: the disk has not answered yet")
-        if self._stuck is not None and not self._stuck.done():
-            await asyncio.wait([self._stuck], timeout=patience)
-            if not self._stuck.done():
+        before = self._newest  # kept here: others ask for the thread while this one waits
+        if before is not None and not before.done():
+            await asyncio.wait([before], timeout=patience)
+            if not before.done():
                 raise slow
         future = asyncio.get_running_loop().run_in_executor(self.executor, work)
-        self._stuck = future
+        self._newest = future
         await asyncio.wait([future], timeout=patience)
         if not future.done():
             future.add_done_callback(lambda done: done.cancelled() or done.exception())
             raise slow
-        self._stuck = None
         return future.result()
 
     def end(self, last: Callable[[], None]) -> None:
