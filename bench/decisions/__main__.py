@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 
-from bench.decisions import broken, exact, quiet
+from bench.decisions import broken, exact, plain, quiet
 from bench.decisions.quiet import Runs
 from bench.decisions.report import HEAD, Line
 
@@ -35,6 +35,7 @@ ROWS: Mapping[Callable[[Runs], Iterator[Line]], tuple[str, ...]] = {
     exact.split_over_workers: ("16",),
     exact.expectations: ("17",),
     exact.cost: ("18",),
+    plain.thresholds: ("T",),
 }
 """What computes which rows; lines of others that come along are printed as well."""
 
