@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.control.monitoring.dossier import DOCUMENT
@@ -36,8 +38,11 @@ async def test_a_restart_goes_on_with_the_same_numbers(stage: Stage, with_kept: 
 
 
 async def test_another_boot_moves_the_evidence_to_its_clock(stage: Stage) -> None:
-    """The monotonic clock begins anew; what was gathered does not."""
+    """The monotonic clock begins anew, and so do the snapshots' numbers; what was gathered does not."""
     async with stage.control() as watch:
+        stage.snapshots[-1] = replace(watch.snapshot, version=99)
+        watch.monitor.restart_evidence()
+        assert watch.monitor.dossier.state.version == 99
         await watch.seconds(30, WELL, CONTROL)
         await watch.seconds(3, FAILING, CONTROL)
         before = numbers(watch)
@@ -90,9 +95,11 @@ async def test_a_killed_process_decides_after_its_restart(stage: Stage) -> None:
 async def test_evidence_of_another_epoch_is_not_gone_on_with(stage: Stage) -> None:
     """The process died between the release and the next write."""
     async with stage.control() as watch:
+        await watch.seconds(2, FAILING, CONTROL)
+        watch.monitor.dossier.save()
+        old = stage.kept[-1]
         await watch.seconds(10, Served(bad=20), CONTROL)
         assert watch.latched
-        old = stage.kept[0]
         await watch.room.release()
     stage.kept.append(old)
     async with stage.control() as watch:
