@@ -219,6 +219,25 @@ async def test_messages_that_do_not_arrive_in_time_are_said_so(
     assert failed == ["notifications"]
 
 
+async def test_the_record_comes_after_its_line_however_slow_the_disk_is(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hooks do not wait for it."""
+    scene.text = hooks_text(python("open('ran', 'a').write('x')"))
+    async with scene.control() as room, finishing(room):
+        commit = room.store.commit
+
+        async def slow(*args: Any) -> bool:
+            await eventually((scene.directory / "ran").exists)
+            await asyncio.sleep(0.05)
+            return await commit(*args)
+
+        monkeypatch.setattr(room.store, "commit", slow)
+        await room.desk.apply(Rollback(operator=ANN))
+        await finished(room)
+        assert [event.type.value for event in room.history.recent(2)] == ["rollback", "rollback_steps"]
+
+
 async def test_a_second_fall_while_latched_runs_no_hooks(scene: Scene) -> None:
     """It is recorded, and that is all."""
     scene.text = hooks_text(python("open('ran', 'a').write('x')"))
@@ -261,11 +280,13 @@ async def test_hooks_that_were_cut_off_are_run_by_the_next_control_process(
     scene.now += hours * 3600
     ran = scene.directory / "ran"
     for _ in range(2):
-        async with scene.control() as room, finishing(room):
+        async with scene.control() as room:
             room.aftermath.resume(room.desk.loaded.config.deployment.rollback.hooks)
-            if runs:
-                shown = await finished(room)
-                assert shown["steps"][0]["step"] == "cut off"
+            assert ("waiting=1" in repr(room.aftermath)) is (runs == 1 and not ran.exists())
+            async with finishing(room):
+                if runs:
+                    shown = await finished(room)
+                    assert shown["steps"][0]["step"] == "cut off"
     assert (ran.read_text() if ran.exists() else "") == "x" * runs
 
 

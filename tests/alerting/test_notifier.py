@@ -249,6 +249,15 @@ async def test_a_refusal_for_good_is_not_tried_again(tmp_path: Path, said: list[
     assert any(line.startswith("notification dropped") and f"answered {status}" in line for line in said)
 
 
+async def test_a_redirect_is_not_followed(tmp_path: Path) -> None:
+    """It would carry the message, and the secret in its address, to somebody else."""
+    async with receiving() as other, one_channel(tmp_path, 307) as (notifier, receiver):
+        receiver.headers["Location"] = other.url
+        notifier.tell(raised(HIGH))
+        assert await notifier.drained(5.0)
+        assert (receiver.tries, other.tries, notifier.channels()[0].error) == (1, 0, "answered 307")
+
+
 async def test_it_is_given_up_after_so_many_tries(tmp_path: Path) -> None:
     """Five here."""
     async with one_channel(tmp_path, *[500] * 5) as (notifier, receiver):
