@@ -21,7 +21,7 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
-PATIENCE = 15_000
+PATIENCE = 40_000
 """Milliseconds that a page has to come to look as expected, on a busy machine."""
 DESK, PHONE, WALL = (1280, 900), (360, 740), (3840, 2160)
 SERIOUS = frozenset(("serious", "critical"))
