@@ -30,6 +30,7 @@ from gateway.control.alerting.notifier import Notifier
 from gateway.control.alerting.room import AlertRoom
 from gateway.control.alerting.watch import AlertWatch, levels_of
 from gateway.control.dashboard.view import DashboardView
+from gateway.control.experiments.database import Rating
 from gateway.control.experiments.desk import ExperimentDesk
 from gateway.control.experiments.room import ExperimentsRoom, Ground
 from gateway.control.health import HealthChecks
@@ -169,6 +170,7 @@ class Controller:
         parts.aftermath.resume(loaded.config.deployment.rollback.hooks)
         await parts.desk.start()
         await parts.experiments.desk.follow(loaded)
+        await parts.experiments.hand_on_ratings(after=parts.windows.rated_at)
         parts.publisher.publish_current()
         await self._admin.start()
         background = {
@@ -283,7 +285,7 @@ class Controller:
             snapshot=lambda: self._publisher.current,
             publish=lambda: self._publish(desk.loaded, desk.position),
             rollout=lambda: desk,
-            on_rating=lambda one: windows.add_outcome(one.arm, one.route, one.metric, one.value),
+            on_rating=lambda rating: _rate(windows, rating),
             now=self._now,
         )
         return await ExperimentsRoom.restore(ground)
@@ -431,6 +433,12 @@ def _check_replaceable(old: Config, loaded: Loaded, phase: str, experiments: Exp
         )
     if reasons:
         raise ReloadRefused("\n".join(reasons))
+
+
+def _rate(windows: Windows, rating: Rating) -> None:
+    """Add an outcome of the rollout to what gates and evidence are made of."""
+    windows.add_outcome(rating.arm, rating.route, rating.metric, rating.value)
+    windows.rated_at = rating.at
 
 
 def _access(config: Config) -> Access:

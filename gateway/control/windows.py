@@ -131,6 +131,8 @@ class Windows:
         self._rated: set[tuple[int, Stream]] = set()
         self.look_back = 300.0
         """Seconds that `recent` covers: `monitoring.window`."""
+        self.rated_at = 0.0
+        """Unix time of the newest outcome that was added, as its sender says; it is stored with the sums."""
         self.sample_ratio_ok: Callable[[], bool] = lambda: True
         """Asked at each look of a gate: False while the arms' sizes contradict their declared shares."""
 
@@ -174,6 +176,7 @@ class Windows:
             if kind == _PERIOD:
                 phase, epoch = rest
                 periods[number] = Period(number, phase, epoch, row.sums["begun"], 0, 0)
+                self.rated_at = max(self.rated_at, row.sums.get("rated_at", 0.0))
             elif kind == _TOTALS:
                 profile = self._totals.setdefault(number, {})[_stream(rest)] = Profile()
                 profile.load(row.sums)
@@ -243,7 +246,7 @@ class Windows:
         self._periods.append(Period(number, stands.phase, stands.epoch, now, snapshot.version, first_tick))
         self._strata.clear()
         self._forget_views()
-        self._store.add_ticks([_period_row(self._periods[-1], _day(int(now)))])
+        self._store.add_ticks([_period_row(self._periods[-1], _day(int(now)), 0.0)])
         self._hand_on()
 
     def _hand_on(self) -> None:
@@ -283,8 +286,8 @@ class Windows:
         """Count a score that did not come with its answer: a rating, mostly.
 
         It belongs to the present, whenever its request was: it counts for gates and views at once, and for
-        whoever gathers evidence with the next tick that closes, as a user's first. At most once: one that
-        was not stored yet is lost with the process.
+        whoever gathers evidence with the next tick that closes, as a user's first. One that was not stored
+        yet is lost with the process; `rated_at` says which.
         """
         period, score = self._periods[-1], {metric: Score.of(value)}
         stream = (route, arm, experiment, group)
@@ -339,7 +342,9 @@ class Windows:
             total = self._totals[number][stream]
             rows.append(Row(day, DAY, _key(_TOTALS, number, stream), total.stored()))
         numbers = {number for number, _ in touched}
-        rows += [_period_row(period, day) for period in self._periods if period.number in numbers]
+        rows += [
+            _period_row(period, day, self.rated_at) for period in self._periods if period.number in numbers
+        ]
         self._rows.clear()
         self._rated.clear()
         if rows:
@@ -486,9 +491,9 @@ def _day(at: int) -> int:
     return at - at % DAY
 
 
-def _period_row(period: Period, day: int) -> Row:
+def _period_row(period: Period, day: int, rated_at: float) -> Row:
     key = _key(_PERIOD, period.number, (period.phase, period.epoch))
-    return Row(day, DAY, key, {"begun": period.begun})
+    return Row(day, DAY, key, {"begun": period.begun, "rated_at": rated_at})
 
 
 def _key(kind: str, number: int, rest: Iterable[str | int]) -> str:

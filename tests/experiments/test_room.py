@@ -62,9 +62,14 @@ async def reload(gateway: Gateway, client: Client, text: str) -> str | None:
     return config["error"]  # type: ignore[no-any-return]
 
 
-def kill(gateway: Gateway) -> None:
-    """Forget what a process that was killed could not have handed on: nothing, for it writes as it goes."""
-    gateway.link.drain_records()
+def copy_of(gateway: Gateway, folder: Path) -> Gateway:
+    """The gateway as a kill at this moment would leave it: its files as they are under the process."""
+    copied = folder / "copy"
+    copied.mkdir()
+    for file in gateway.directory.iterdir():
+        if file.is_file():
+            (copied / file.name).write_bytes(file.read_bytes())
+    return Gateway(copied, gateway.config, gateway.keeper, gateway.link)
 
 
 # --- participants -------------------------------------------------------------------------------
@@ -145,12 +150,7 @@ async def test_a_kill_loses_no_more_than_what_was_not_flushed(tmp_path: Path) ->
         await report(client, *(rating(n) for n in range(50)))
         await client.ask("POST", f"{API}/experiments/exp/pause")
         before = await shown(client)
-        copied = tmp_path / "copy"
-        copied.mkdir()
-        for file in gateway.directory.iterdir():
-            if file.is_file():
-                (copied / file.name).write_bytes(file.read_bytes())
-    other = Gateway(copied, gateway.config, gateway.keeper, gateway.link)
+        other = copy_of(gateway, tmp_path)
     async with serving(other) as client:
         assert moving_apart(await shown(client)) == moving_apart(before)
         # What was acknowledged is known: the same ids again count nothing.
@@ -447,6 +447,28 @@ async def test_outcomes_of_the_rollout_go_to_the_windows(tmp_path: Path) -> None
         arms = [(await explained(client, user))["arm"] for user in users(40)]
     assert [(arm, route) for arm, route, *_ in seen] == [(arm, "default") for arm in arms]
     assert {of[2:] for of in seen} == {("user_satisfaction", 1.0)}
+
+
+async def test_outcomes_of_the_rollout_survive_a_kill(tmp_path: Path) -> None:
+    """Acknowledged and not yet in the windows' sums: the next process counts them, and those in them once."""
+    gateway = make_gateway(tmp_path, experiment_config(percentage=50))
+    first, second = (
+        [{"id": f"{part}{n}", "user_id": f"user-{n}", "metric": "accuracy", "value": 0.5} for n in range(20)]
+        for part in "ab"
+    )
+    async with serving(gateway) as client:
+        windows = client.controller._parts.windows
+        assert (await report(client, *first))[1]["accepted"] == 20
+        windows.flush()
+        await asyncio.sleep(0.3)
+        assert (await report(client, *second))[1]["accepted"] == 20
+        copied = copy_of(gateway, tmp_path)
+    async with serving(copied) as client:
+        windows = client.controller._parts.windows
+        (totals,) = [
+            windows._totals[period.number] for period in windows._periods if period.number in windows._totals
+        ]
+        assert sum(profile.scores["accuracy"].count for profile in totals.values()) == 40
 
 
 async def test_too_many_outcomes_are_refused_whole(tmp_path: Path) -> None:

@@ -142,10 +142,10 @@ class ExperimentsDatabase:
             return self.connection.execute("SELECT number, body FROM scenes ORDER BY number").fetchall()
 
     def ratings(self, since: float) -> list[Rating]:
-        """The ratings from Unix second `since` on, in the order in which they came."""
+        """The ratings after Unix second `since`, in the order in which they came."""
         with translated(self.path):
             rows = self.connection.execute(
-                "SELECT id, at, route, arm, metric, value FROM ratings WHERE at >= ? ORDER BY number",
+                "SELECT id, at, route, arm, metric, value FROM ratings WHERE at > ? ORDER BY number",
                 (since,),
             ).fetchall()
         return [Rating(*row) for row in rows]

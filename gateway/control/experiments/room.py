@@ -41,6 +41,10 @@ ACKNOWLEDGE_PATIENCE = 2.0
 HOLD_INTERVAL = 1.0
 """Seconds between two looks at whether the rollout is to be held."""
 
+RATINGS_HELD = 600.0
+"""Seconds after which an outcome is surely in the store's sums: they are written every ten."""
+NO_RATINGS: list[Rating] = []
+
 Document = dict[str, Any]
 
 
@@ -136,6 +140,20 @@ class ExperimentsRoom:
             # The latch may have engaged while no control process was there to see it.
             since = min(now, latched_since)
         self._timeline.note(scene_of(snapshot, epochs, since=since, latched=latched))
+
+    async def hand_on_ratings(self, after: float) -> None:
+        """Hand on the outcomes of the rollout that an earlier process took last and did not get to count.
+
+        Those that came after the Unix time `after`, and not so long ago that they surely were counted.
+        """
+        since = max(after, self._ground.now() - RATINGS_HELD)
+        try:
+            ratings = await self._file.read(lambda database: database.ratings(since), NO_RATINGS)
+        except StoreError as error:
+            logs.error("experiments", reason=f"late outcomes cannot be read: {error}")
+            return
+        for rating in ratings:
+            self._ground.on_rating(rating)
 
     def tasks(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
         """The background work, by name."""
