@@ -26,7 +26,7 @@ from gateway.latch import DurableLatch, LatchState
 from gateway.processes.directory import Role, StateDirectory
 
 T = TypeVar("T")
-PATIENCE = 15.0
+PATIENCE = 30.0
 ROOT = Path(__file__).parent.parent.parent
 
 
