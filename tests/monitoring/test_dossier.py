@@ -95,9 +95,10 @@ async def test_a_killed_process_decides_after_its_restart(stage: Stage) -> None:
 async def test_evidence_of_another_epoch_is_not_gone_on_with(stage: Stage) -> None:
     """The process died between the release and the next write."""
     async with stage.control() as watch:
-        await watch.seconds(2, FAILING, CONTROL)
+        await watch.second(FAILING, CONTROL)
         watch.monitor.dossier.save()
         old = stage.kept[-1]
+        assert numbers(watch)[1:] == (20, 4)
         await watch.seconds(10, Served(bad=20), CONTROL)
         assert watch.latched
         await watch.room.release()
