@@ -19,6 +19,9 @@ from gateway.proxy.upstream import UpstreamPool
 from gateway.wire.request import RequestReader
 
 _WORDS = re.compile("[A-Za-z0-9]+")
+_TREATMENT_MARK = 0xA5A5A
+"""Sets the marks of treatment's users apart from those of control's: who changes arms is new to the other
+one, and a phase or a trial that has just begun need not wait until its users' marks have expired."""
 
 
 class Assignment:
@@ -27,7 +30,8 @@ class Assignment:
     `request_fields` and `response_fields` are header lines for the upstream and for the client, each
     with its CRLF. `stand_in` is control in treatment's place, after a failed connect. `series` is where
     the comparison counts it, None where it stays out; `first_series` where it counts a user's first request
-    in a while, the same where these are not marked. `recorded` says that an experiment wants each request.
+    in a while, the same where these are not marked; `mark` is mixed into the hash that a user is marked by.
+    `recorded` says that an experiment wants each request.
     """
 
     __slots__ = (
@@ -38,6 +42,7 @@ class Assignment:
         "first_series",
         "idle_timeout",
         "latched",
+        "mark",
         "pool",
         "recorded",
         "request_fields",
@@ -56,6 +61,7 @@ class Assignment:
         self.cell = recorder.cell(decision.route.name, decision.assigned)
         self.series = recorder.ticks.series(decision, snapshot.version)
         self.first_series = self.series
+        self.mark = _TREATMENT_MARK if decision.assigned is Arm.TREATMENT else 0
         if snapshot.marks_users:
             self.first_series = recorder.ticks.series(decision, snapshot.version, first=True)
         experiment = decision.route.experiment

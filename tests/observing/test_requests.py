@@ -14,7 +14,7 @@ from xxhash import xxh3_64_intdigest
 from gateway.core.folding import Fold, add
 from gateway.latch import LatchKind
 from gateway.model.records import NO_OUTCOME, REQUEST, Record
-from gateway.model.snapshot import ConnectionLimits, Experiment
+from gateway.model.snapshot import FULL_SHARE, ConnectionLimits, Experiment
 from gateway.model.ticks import Counts, Series, log_latency
 from tests.support.dataplane import Rig
 from tests.support.raw import Exchange, Script, answering, echo, wait_until
@@ -86,6 +86,17 @@ def test_a_reload_marks_nobody_anew() -> None:
             client.send(get())
             client.response()
             rig.plane.publish(replace(rig.snapshot, version=version * 10))
+        assert (counted(rig, True).started, counted(rig, False).started) == (1, 1)
+
+
+def test_who_changes_arms_is_first_in_the_other_one_too() -> None:
+    """A phase that begins, or a trial, has its users' first requests at once and not ten minutes later."""
+    with Rig(percentage=0) as rig, rig.connect() as client:
+        for version, share in ((20, 0), (30, FULL_SHARE), (40, 0), (50, FULL_SHARE)):
+            enrolment = replace(rig.snapshot.enrolment, share=share)
+            rig.plane.publish(replace(rig.snapshot, version=version, enrolment=enrolment))
+            client.send(get())
+            client.response()
         assert (counted(rig, True).started, counted(rig, False).started) == (1, 1)
 
 
