@@ -84,8 +84,8 @@ class Series:
     snapshot's version says which phase and share it was drawn under.
 
     `first` is True for requests that are the first which their user starts in the arm in a wall-clock
-    stretch of FIRST_SECONDS: who counts users rather than requests looks at these alone. All requests are those that
-    are first and those that are not. Nothing is first for users without an id, nor under
+    stretch of FIRST_SECONDS: who counts users rather than requests looks at these alone. All requests are
+    those that are first and those that are not. Nothing is first for users without an id, nor under
     `rollback.unit: request`.
     """
 
