@@ -29,7 +29,7 @@ from gateway.control.rollout.views import Document
 from gateway.control.store.api import NotDurableError
 from gateway.control.windows import Windows
 from gateway.core.evidence.assessment import HOLD_FROM, Assessment, Parameters, Verdict, assess
-from gateway.core.evidence.gathering import Limits, Look, Ratings
+from gateway.core.evidence.gathering import Limits, Look
 from gateway.core.folding import Progress
 from gateway.core.limits import RollbackLimit, rollback_limits, watches_system_failure
 from gateway.core.reactions import Conclusion, reactions
@@ -73,7 +73,6 @@ class Monitor:
         self._monotonic = monotonic
         self._window = Window(self._deployment.monitoring.window)
         self._waiting: deque[Progress] = deque(maxlen=MOST_WAITING)
-        self._ratings: list[Ratings] = []
         self._came = asyncio.Event()
         self._looked_at = self._saved_at = monotonic()
 
@@ -86,10 +85,6 @@ class Monitor:
         """Ticks became known. Never waits and never fails."""
         self._waiting.append(progress)
         self._came.set()
-
-    def rate(self, ratings: Ratings) -> None:
-        """Ratings came apart from their requests; they count at the next look."""
-        self._ratings.append(ratings)
 
     def restart_evidence(self) -> None:
         """Another stay of treatment begins, with the newest snapshot: nothing is known of it."""
@@ -172,9 +167,7 @@ class Monitor:
             reported_to=windows.reported_to,
             interval=round(deployment.monitoring.interval * 1000),
             anchor=self._dossier.anchor,
-            ratings=tuple(self._ratings),
         )
-        self._ratings.clear()
         self._dossier.add(seen, self._limits(), deployment.rollback.unit)
         self.traffic.seconds = self._window.seconds = deployment.monitoring.window
         self.traffic.add(closed, deployment.rollback.unit)
