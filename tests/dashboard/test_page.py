@@ -292,7 +292,7 @@ def test_it_says_that_it_is_blind_and_comes_back_by_itself(
     gateway.start()
     with look(browser, f"http://127.0.0.1:{gateway.admin_port}/") as seen:
         seen.condition("healthy")
-        gateway.stop()
+        gateway.stop(40)
         assert "gateway emergency" in seen.see("#lost")
         assert seen.see("#link") == "no contact"
         gateway.start()
