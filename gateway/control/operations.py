@@ -9,42 +9,26 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from gateway.control import views
-from gateway.control.alerting.notifier import Notifier
-from gateway.control.alerting.watch import AlertWatch
 from gateway.control.alerting.watch import view as alert_view
-from gateway.control.experiments.room import ExperimentsRoom
-from gateway.control.health import HealthChecks
-from gateway.control.history import History
-from gateway.control.latching import LatchDesk, Operator
-from gateway.control.ledger import Ledger
+from gateway.control.latching import Operator
 from gateway.control.metrics import Gauges, Metrics
-from gateway.control.monitoring.monitor import Monitor
-from gateway.control.publishing import Publisher
-from gateway.control.reload import Reloader
-from gateway.control.rollout.aftermath import Aftermath
+from gateway.control.parts import Parts
 from gateway.control.rollout.aftermath import view as rollback_view
-from gateway.control.rollout.desk import Refused, RolloutDesk
-from gateway.control.rollout.pace import Pace
+from gateway.control.rollout.desk import Refused
 from gateway.control.rollout.views import number as plain_number
 from gateway.control.rollout.views import phases
 from gateway.control.rollout.views import standing as rollout_standing
-from gateway.control.store.api import Store
-from gateway.control.tasks import TaskKeeper
-from gateway.control.upstreams import Upstreams
-from gateway.control.windows import Windows
 from gateway.core import gates
 from gateway.core.explain import Question, explain
 from gateway.core.percentage import effective_percentage
-from gateway.link.api import ControlEnd
 from gateway.model.gates import GateType, Verdict
-from gateway.model.process import Keeper, WorkerStatus
 from gateway.model.rollout import (
     Advance,
     Approve,
@@ -61,36 +45,6 @@ from gateway.model.rollout import (
 
 ACKNOWLEDGE_PATIENCE = 2.0
 """Seconds that a write waits for the workers to serve by what it changed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """The parts of a running control process."""
-
-    link: ControlEnd
-    keeper: Keeper
-    workers: Callable[[], Sequence[WorkerStatus]]
-    publisher: Publisher
-    reloader: Reloader
-    health: HealthChecks
-    latch: LatchDesk
-    store: Store
-    history: History
-    desk: RolloutDesk
-    pace: Pace
-    windows: Windows
-    notifier: Notifier
-    aftermath: Aftermath
-    alerts: AlertWatch
-    ledger: Ledger
-    upstreams: Upstreams
-    monitor: Monitor
-    experiments: ExperimentsRoom
-    tasks: TaskKeeper
-
-    def live_pids(self) -> frozenset[int]:
-        """The process ids of the workers that run."""
-        return frozenset(worker.pid for worker in self.workers())
 
 
 class Operations:

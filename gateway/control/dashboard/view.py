@@ -25,7 +25,8 @@ from gateway.control.dashboard.document import (
 from gateway.control.dashboard.panels import render
 from gateway.control.dashboard.served import Sample, Served
 from gateway.control.dashboard.trail import FIRST_DISTANCE, Trail
-from gateway.control.operations import Operations, Parts
+from gateway.control.operations import Operations
+from gateway.control.parts import Parts
 from gateway.control.rollout.views import number, standing
 from gateway.control.traffic import ArmMetrics
 from gateway.control.traffic import Point as TrafficPoint

@@ -1,0 +1,202 @@
+"""Builds the parts of a control process around what earlier ones left, and connects them.
+
+Some parts know each other only through the controller: the rollout publishes, and what is published
+depends on the rollout. Those ways are functions of the `Site`, called once everything stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway import logs
+from gateway.control.alerting.lookout import Lookout
+from gateway.control.alerting.notifier import Notifier
+from gateway.control.alerting.watch import AlertWatch, levels_of
+from gateway.control.experiments.room import ExperimentsRoom, Ground
+from gateway.control.handover import KEPT_HEALTH, KEPT_LEDGER, KEPT_ROLLOUT, KEPT_WINDOWS, restored
+from gateway.control.health import HealthChecks
+from gateway.control.history import MEMORY_EVENTS, Event, History, read_back
+from gateway.control.latching import LatchDesk
+from gateway.control.ledger import Ledger
+from gateway.control.loading import Loaded
+from gateway.control.monitoring.beginnings import Beginnings
+from gateway.control.monitoring.dossier import DOCUMENT as EVIDENCE
+from gateway.control.monitoring.dossier import Dossier
+from gateway.control.monitoring.monitor import Monitor, Scene
+from gateway.control.parts import Parts
+from gateway.control.publishing import Publisher
+from gateway.control.reload import Reloader
+from gateway.control.rollout.aftermath import Aftermath
+from gateway.control.rollout.desk import RolloutDesk, Surroundings
+from gateway.control.rollout.pace import Pace
+from gateway.control.store.api import Store, StoreError
+from gateway.control.tasks import TaskKeeper
+from gateway.control.upstreams import Upstreams
+from gateway.control.windows import Standing, Windows
+from gateway.core.compile import Position
+from gateway.link.api import ControlEnd, EndpointHealth
+from gateway.link.channel import decode_health, encode_health
+from gateway.model.codec import decode
+from gateway.model.process import KEPT_SNAPSHOT, Keeper, WorkerStatus
+from gateway.model.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What the parts are built on: the process's surroundings, and the ways back to the controller."""
+
+    link: ControlEnd
+    keeper: Keeper
+    workers: Callable[[], Sequence[WorkerStatus]]
+    latch: LatchDesk
+    reloader: Reloader
+    tasks: TaskKeeper
+    store: Store
+    state_directory: Path
+    publish: Callable[[Loaded, Position], None]
+    treatment_healthy: Callable[[], bool]
+    faults: Callable[[], Mapping[str, str]]
+    now: Callable[[], float]
+
+
+async def assemble(site: Site, loaded: Loaded) -> Parts:
+    """Build and connect everything; nothing runs yet."""
+    keeper = site.keeper
+    windows = await Windows.restore(
+        site.store,
+        keeper.kept.get(KEPT_WINDOWS),
+        lambda kept: keeper.keep(KEPT_WINDOWS, kept),
+        retention=loaded.config.state.retention,
+        now=site.now,
+    )
+    history = History(site.store, await _newest(site.store))
+    notifier = Notifier(now=site.now)
+    aftermath = Aftermath(history, notifier, loaded.path.parent, now=site.now)
+    beginnings = Beginnings(windows)
+    around = Surroundings(
+        site.store,
+        history,
+        site.latch,
+        beginnings,
+        site.publish,
+        lambda state: keeper.keep(KEPT_ROLLOUT, state),
+        aftermath,
+    )
+    desk = RolloutDesk.resume(loaded, around, keeper.kept.get(KEPT_ROLLOUT), site.now)
+    experiments, publisher = await _published(site, history, desk, windows)
+    windows.resume(lambda: Standing(desk.state.phase, desk.state.epoch, publisher.current))
+    windows.sample_ratio_ok = lambda: experiments.findings.sample_ratio_ok
+    health = HealthChecks(_health_keeper(site), restored(keeper, KEPT_HEALTH, decode_health, dict))
+    ledger = restored(keeper, KEPT_LEDGER, Ledger.restore, Ledger)
+    upstreams = Upstreams(publisher, ledger, health)
+    monitor = await _monitor(site, desk, windows, publisher, upstreams)
+    beginnings.join(monitor.restart_evidence)
+    return Parts(
+        link=site.link,
+        keeper=keeper,
+        workers=site.workers,
+        publisher=publisher,
+        reloader=site.reloader,
+        health=health,
+        latch=site.latch,
+        store=site.store,
+        history=history,
+        desk=desk,
+        pace=_pace(site, desk, windows, loaded),
+        windows=windows,
+        notifier=notifier,
+        aftermath=aftermath,
+        alerts=_alert_watch(site, history, notifier, windows, desk, publisher),
+        ledger=ledger,
+        upstreams=upstreams,
+        monitor=monitor,
+        experiments=experiments,
+        tasks=site.tasks,
+    )
+
+
+async def _published(
+    site: Site, history: History, desk: RolloutDesk, windows: Windows
+) -> tuple[ExperimentsRoom, Publisher]:
+    """The experiments and the snapshot, each of which depends on the other."""
+    published: list[Publisher] = []
+    ground = Ground(
+        link=site.link,
+        store=site.store,
+        history=history,
+        directory=site.state_directory,
+        retention=desk.loaded.config.state.retention,
+        loaded=lambda: desk.loaded,
+        snapshot=lambda: published[0].current,
+        publish=lambda: site.publish(desk.loaded, desk.position),
+        rollout=lambda: desk,
+        on_rating=lambda one: windows.add_outcome(one.arm, one.route, one.metric, one.value),
+        now=site.now,
+    )
+    experiments = await ExperimentsRoom.restore(ground)
+    last = restored(site.keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
+    published.append(Publisher(site.link, last, desk.loaded, desk.position, experiments.under))
+    return experiments, published[0]
+
+
+async def _monitor(
+    site: Site, desk: RolloutDesk, windows: Windows, publisher: Publisher, upstreams: Upstreams
+) -> Monitor:
+    dossier = await Dossier.resume(
+        site.store,
+        site.keeper.kept.get(EVIDENCE),
+        lambda kept: site.keeper.keep(EVIDENCE, kept),
+        epoch=desk.state.epoch,
+        snapshot=publisher.current,
+        now=site.now,
+    )
+    return Monitor(Scene(desk, windows, lambda: publisher.current, upstreams), dossier)
+
+
+def _pace(site: Site, desk: RolloutDesk, windows: Windows, loaded: Loaded) -> Pace:
+    return Pace(
+        desk,
+        site.store,
+        windows,
+        treatment_healthy=site.treatment_healthy,
+        folder=loaded.path.parent,
+        now=site.now,
+    )
+
+
+def _alert_watch(
+    site: Site,
+    history: History,
+    notifier: Notifier,
+    windows: Windows,
+    desk: RolloutDesk,
+    publisher: Publisher,
+) -> AlertWatch:
+    return AlertWatch(
+        site.store,
+        history,
+        notifier,
+        Lookout(windows, desk, lambda: publisher.current, site.faults, site.now).look,
+        levels=lambda: levels_of(desk.loaded.config.deployment.monitoring.alerts),
+        digest=lambda: desk.loaded.digest,
+        now=site.now,
+    )
+
+
+def _health_keeper(site: Site) -> Callable[[EndpointHealth], None]:
+    def publish(health: EndpointHealth) -> None:
+        site.keeper.keep(KEPT_HEALTH, encode_health(health))
+        site.link.publish_health(health)
+
+    return publish
+
+
+async def _newest(store: Store) -> list[Event]:
+    """The newest events of the store; none where it does not answer."""
+    try:
+        return read_back(await store.newest(MEMORY_EVENTS))
+    except StoreError as error:
+        logs.error("the history cannot be read", reason=str(error))
+        return []

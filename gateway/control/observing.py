@@ -1,0 +1,77 @@
+"""Takes in what workers report, as it comes, and hands it to whoever judges by it.
+
+It also notes workers that had to be replaced, and leaves the counters of dead ones to the next control
+process. What the numbers amount to is said elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from gateway.control.handover import KEPT_LEDGER
+from gateway.control.history import Event, EventType
+from gateway.control.operations import Operations
+from gateway.control.parts import Parts
+from gateway.core.rollout import GATEWAY
+from gateway.model.observation import Observation
+
+OBSERVE_INTERVAL = 0.05
+"""Seconds between two looks for a newer report: what it may have to wait for its reader."""
+IDLE_INTERVAL = 1.0
+"""Seconds after which ticks are looked at although nobody reported: their time may have run out."""
+LEDGER_KEEP_INTERVAL = 5.0
+"""Seconds between two handovers of the ledger: what a dying control process may lose of dead workers."""
+
+
+class Observing:
+    """The way of observations from the seam to the parts."""
+
+    def __init__(self, parts: Parts, operations: Operations, now: Callable[[], float]) -> None:
+        self._parts = parts
+        self._operations = operations
+        self._now = now
+        self._worker_restarts = parts.keeper.standing.worker_restarts
+
+    def __repr__(self) -> str:
+        return f"<Observing {self._parts.ledger!r}>"
+
+    async def run(self) -> None:
+        """For ever: take in the workers' reports, note replaced workers, hand the ledger over."""
+        known: list[Observation] = []
+        taken_at = kept_at = time.monotonic()
+        while True:
+            self._operations.observe()
+            now, reports = time.monotonic(), list(self._parts.ledger.reports)
+            if list(map(id, reports)) != list(map(id, known)) or now - taken_at >= IDLE_INTERVAL:
+                known, taken_at = reports, now
+                self.take_in()
+                self._note_worker_restarts()
+            if now - kept_at >= LEDGER_KEEP_INTERVAL:
+                kept_at = now
+                self.keep_ledger()
+            await asyncio.sleep(OBSERVE_INTERVAL)
+
+    def take_in(self) -> None:
+        """Take in what is there now."""
+        self._operations.observe()
+        parts = self._parts
+        parts.monitor.take(parts.windows.take(parts.ledger.reports, parts.live_pids()))
+
+    def keep_ledger(self) -> None:
+        """Leave what workers counted to the next control process: of dead ones it is nowhere else."""
+        self._parts.keeper.keep(KEPT_LEDGER, self._parts.ledger.encoded())
+
+    def _note_worker_restarts(self) -> None:
+        restarts = self._parts.keeper.standing.worker_restarts
+        if restarts <= self._worker_restarts:
+            return
+        self.keep_ledger()
+        evidence = {"restarts": restarts - self._worker_restarts, "in_all": restarts}
+        digest = self._parts.reloader.applied.loaded.digest
+        reason = "a worker ended unplanned and was replaced"
+        self._parts.history.append(
+            Event(self._now(), EventType.WORKER, GATEWAY, reason, digest, evidence=evidence)
+        )
+        self._worker_restarts = restarts
