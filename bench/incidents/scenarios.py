@@ -125,18 +125,15 @@ def _until_latched(scene: Scene, began: float, most: float, must: str, patience:
     latched = until(lambda: scene.latched, patience)
     time.sleep(1.0)
     latch = scene.status()["latch"]
-    failed = [request.sent for request in incident.failed_since(began) if request.sent <= time.time()]
-    hung = [arrival for arrival in list(incident.dspy.arrivals) if arrival >= began]
-    if incident.dspy.fault is Fault.HANG:
-        failed = hung  # their users wait still
-    last = max(hung, default=began)
-    early = sum(sent < last - TICK - FIRST_BYTE for sent in failed)
+    last = incident.dspy.last
+    failed = incident.dspy.since(began)
+    early = failed - incident.dspy.since(last - TICK - FIRST_BYTE)
     cutover = last - datetime.fromisoformat(latch["since"]).timestamp() if latched else None
     users = len({request.user for request in incident.failed_since(began)})
     in_time = cutover is not None and cutover <= CUTOVER
     happened = "rolled back" if latched else "NOT rolled back"
     holds = in_time and early <= most
-    return Outcome(len(failed), early, last - began, users, cutover, happened, must, holds)
+    return Outcome(failed, max(0, early), last - began, users, cutover, happened, must, holds)
 
 
 _PROMPT = f"≤ {MOST_FAILURES} before the last tick"

@@ -94,7 +94,7 @@ def test_a_treatment_that_fails_is_off_at_once(scene: tuple[Incident, Gateway]) 
     assert until(lambda: latched(gateway), PATIENCE)
     decided = datetime.fromisoformat(seen(gateway)["latch"]["since"]).timestamp()
     assert until(lambda: len([one for one in incident.requests if one.sent > decided + 0.5]) > 50, PATIENCE)
-    assert incident.dspy.arrivals[-1] <= decided + 0.2
+    assert incident.dspy.last <= decided + 0.2
     assert incident.dspy.since(began) == len(incident.failed_since(began))
     *_, rollback = (event for event in gateway.events("rollback") if event["operator"] == "gateway")
     assert "treatment requests failed: over the limit and worse than control" in rollback["reason"]
@@ -110,4 +110,4 @@ def test_an_incident_is_decided_though_control_was_killed_in_it(scene: tuple[Inc
     decided = datetime.fromisoformat(seen(gateway)["latch"]["since"]).timestamp()
     assert decided > began
     assert until(lambda: len([one for one in incident.requests if one.sent > decided + 0.5]) > 50, PATIENCE)
-    assert incident.dspy.arrivals[-1] <= decided + 0.2
+    assert incident.dspy.last <= decided + 0.2

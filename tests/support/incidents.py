@@ -37,7 +37,10 @@ class Fault(enum.Enum):
 
 @dataclass
 class Arm:
-    """One upstream: what it does now, and the Unix times at which requests came."""
+    """One upstream: what it does now, and when the requests that came were sent, in Unix seconds.
+
+    By the clock of their users: how late this process got round to them on a busy machine is no matter.
+    """
 
     name: str
     fault: Fault = Fault.NONE
@@ -47,8 +50,13 @@ class Arm:
     connections: set[Connection] = field(default_factory=set)
 
     def since(self, at: float) -> int:
-        """How many requests came from then on."""
-        return sum(arrival >= at for arrival in self.arrivals)
+        """How many requests came of those that were sent from then on, a repetition being none."""
+        return len({sent for sent in list(self.arrivals) if sent >= at})
+
+    @property
+    def last(self) -> float:
+        """When the last of them was sent."""
+        return max(list(self.arrivals))
 
 
 class Connection(asyncio.Protocol):
@@ -73,7 +81,7 @@ class Connection(asyncio.Protocol):
             if head.startswith(b"GET /healthz"):
                 self._answer(200)
             else:
-                self._arm.arrivals.append(time.time())
+                self._arm.arrivals.append(_sent(head))
                 self._serve()
 
     def reset(self) -> None:
@@ -104,6 +112,12 @@ class Connection(asyncio.Protocol):
             body = self._arm.name.encode()
             head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode()
             self._transport.write(head + body)
+
+
+def _sent(head: bytes) -> float:
+    """When the user says that a request was sent; now, for one of nobody that counts the time."""
+    stamp = head.lower().partition(b"\r\nx-sent: ")[2].split(b"\r\n")[0]
+    return float(stamp) if stamp else time.time()
 
 
 @dataclass(frozen=True)
@@ -219,7 +233,8 @@ class Incident:
                 else:
                     reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 try:
-                    writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nX-User-Id: {user}\r\n\r\n".encode())
+                    fields = f"Host: x\r\nX-User-Id: {user}\r\nX-Sent: {sent!r}"
+                    writer.write(f"GET / HTTP/1.1\r\n{fields}\r\n\r\n".encode())
                     head = (await reader.readuntil(b"\r\n\r\n")).lower()
                     length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
                     await reader.readexactly(length)
