@@ -19,6 +19,8 @@ from gateway.control.store.api import Entry, Store
 from gateway.control.store.encoding import to_json
 from gateway.model.rollout import Record
 
+_OURS = frozenset(("cause", "failed", "followed_up", "hooks", "number", "repeated", "seconds"))
+"""Names in an event's evidence that the gateway itself goes by."""
 MEMORY_EVENTS = 500
 """Events that are held in memory, and read back at start: as many as the admin API shows."""
 
@@ -97,6 +99,16 @@ class History:
     def recent(self, limit: int) -> list[Event]:
         """The newest `limit` events, newest last."""
         return list(self._events)[-limit:] if limit > 0 else []
+
+
+def with_metadata(evidence: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The evidence with an operator's own words behind it.
+
+    They never take the place of ours: what would is kept as `metadata.NAME`.
+    """
+    ours = evidence.keys() | _OURS
+    theirs = {f"metadata.{name}" if name in ours else name: value for name, value in metadata.items()}
+    return {**evidence, **theirs}
 
 
 def entry(event: Event, record: Record | None = None) -> Entry:

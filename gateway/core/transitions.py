@@ -367,7 +367,11 @@ def approve(state: Rollout, event: Approve, at: float, rules: Rules) -> Outcome:
         pending = state.pending_rollback
         reason = f"{pending.reason} (approved: {event.reason})"
         rollback = Rollback(
-            operator=event.operator, reason=reason, cause=pending.cause, evidence=pending.evidence
+            operator=event.operator,
+            reason=reason,
+            metadata=event.metadata,
+            cause=pending.cause,
+            evidence=pending.evidence,
         )
         return Unrecorded(state, (EngageLatch(LatchKind.ROLLBACK, rollback),))
     gate = _approval_gate(event.gate, state, rules)

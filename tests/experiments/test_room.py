@@ -112,6 +112,17 @@ async def test_nothing_is_counted_while_it_is_paused(tmp_path: Path) -> None:
         assert [(await assigned(client, user))["group"] for user in users(20)] == before
 
 
+async def test_no_name_in_the_metadata_gets_in_the_way(tmp_path: Path) -> None:
+    """What an operator calls it is kept, beside what the gateway says itself."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    metadata = {"operator": "eve", "reason": "none", "event": "x", "status": "running", "ticket": 7}
+    async with serving(gateway) as client:
+        status, paused = await client.ask("POST", f"{API}/experiments/exp/pause", metadata=metadata)
+        assert (status, paused["status"]) == (200, "paused")
+        evidence = (await client.history())[-1]["evidence"]
+    assert (evidence["status"], evidence["metadata.status"], evidence["ticket"]) == ("paused", "running", 7)
+
+
 async def assigned(client: Client, user: str, name: str = "exp") -> dict[str, Any]:
     """The assignment of a user."""
     status, document = await client.ask("GET", f"{API}/experiments/{name}/assignments/{user}")
@@ -322,6 +333,50 @@ async def test_weights_of_a_paused_one_are_refused_and_of_a_concluded_one_are_no
         await client.ask("POST", f"{API}/experiments/exp/conclude", winner="treatment")
         assert await reload(gateway, client, edited + " ") is None
         assert (await explained(client, "user-1"))["group"] == "treatment"
+
+
+async def test_a_concluded_one_begins_anew_with_a_raised_revision(tmp_path: Path) -> None:
+    """Its participants, its time and its planned day are those of its new life, over restarts too."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves(duration="1ms")))
+    again = experiment_config(exp=halves(revision=2))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(30)))
+        await counted(client, 30)
+        ran = now(client)
+        client.controller._parts.experiments.findings.look()  # the planned day is over
+        await client.ask("POST", f"{API}/experiments/exp/conclude", winner="control")
+        await client.ask("POST", f"{API}/experiments/exp/conclude", winner="treatment")
+        assert (await shown(client))["verdict"] == "stop"
+        assert await reload(gateway, client, again) is None
+        document = await shown(client)
+        assert (document["epoch"], document["verdict"]) == (2, "continue")
+        assert document["groups"]["control"]["participants"] == 0
+        assert (document["winner"], document["running_seconds"] < 60) == (None, True)
+        visit(gateway, plain(users(20)))
+        assert (await counted(client, 20))["sample_ratio"]["ok"]
+        _, receipt = await report(client, rating(1, at=ran))
+        assert receipt["refused"][0]["reason"] == "exp was concluded since then, and began anew"
+        assert (await report(client, rating(1)))[1]["accepted"] == 1
+    async with serving(gateway) as client:
+        assert (await counted(client, 20))["status"] == "running"
+
+
+async def test_a_refused_reload_leaves_what_was_concluded(tmp_path: Path) -> None:
+    """The new life does not begin, and the results of the old one stand, over restarts too."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    again = json.loads(experiment_config(exp=halves(revision=2)))
+    again["deployment"] |= {"initial_phase": "beta", "ladder": ["beta"], "phases": {"beta": {}}}
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(30)))
+        await counted(client, 30)
+        await client.ask("POST", f"{API}/experiments/exp/conclude", winner="control")
+        assert "canary" in str(await reload(gateway, client, json.dumps(again)))
+        await client.ask("POST", f"{API}/experiments/exp/conclude", winner="treatment")
+        before = await shown(client)
+        assert sum(group["participants"] for group in before["groups"].values()) == 30
+    gateway.config.write_text(experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        assert await shown(client) == before
 
 
 # --- outcomes -----------------------------------------------------------------------------------

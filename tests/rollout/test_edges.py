@@ -504,11 +504,12 @@ def test_an_automatic_rollback_waits_for_approval_where_that_is_required(cause: 
     version = drive.state.version
     drive.apply(trigger)
     assert drive.state.version == version
-    drive.apply(Approve(operator=BEN, gate=ROLLBACK_GATE, reason="yes"))
+    drive.apply(Approve(operator=BEN, gate=ROLLBACK_GATE, reason="yes", metadata={"ticket": 7}))
     assert (drive.state.phase, drive.state.mode) == ("staging", Mode.LATCHED)
     event = drive.records[-1].event
     assert isinstance(event, Rollback)
     assert (event.operator, event.cause, event.evidence) == (BEN, cause, {"value": 1200})
+    assert event.metadata == {"ticket": 7}
 
 
 def test_a_rejected_rollback_goes_on_with_fresh_evidence() -> None:

@@ -273,6 +273,21 @@ async def test_free_metadata_is_kept_with_the_event(gateway: Gateway) -> None:
     ]
 
 
+async def test_metadata_never_stands_in_for_what_the_gateway_says(gateway: Gateway) -> None:
+    """Whatever an operator calls it: history and metrics tell what happened, and keep the words too."""
+    forged = {"cause": "evidence", "version": "v7", "repeated": True, "number": 0, "failed": "no", "hooks": 9}
+    async with gateway.control() as client:
+        assert (await client.ask("POST", ROLLBACK, metadata=forged))[0] == 200
+        (event,) = [event for event in await client.history() if event["type"] == "rollback"]
+        metrics = await client.metrics()
+        status = await client.status()
+    kept = {name: event["evidence"][f"metadata.{name}"] for name in forged}
+    assert kept == forged
+    assert event["evidence"]["cause"] == "operator"
+    assert event["evidence"]["version"] == status["version"]
+    assert 'gateway_rollbacks_total{reason="operator"} 1.0' in metrics
+
+
 async def test_the_metrics_of_phases_and_gates(gated: Gateway) -> None:
     """Names, labels and codes of the contract."""
     async with gated.control() as client:

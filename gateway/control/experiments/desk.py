@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from gateway import logs
-from gateway.control.history import Event, EventType, History, entry
+from gateway.control.history import Event, EventType, History, entry, with_metadata
 from gateway.control.latching import Operator
 from gateway.control.loading import Loaded
 from gateway.control.rollout.desk import Outdated
@@ -159,7 +159,9 @@ class ExperimentDesk:
         )
         for event in events:
             self._history.note(event)
-            logs.audit("experiment", operator=event.operator, reason=event.reason, **event.evidence)
+            logs.audit(
+                "experiment", operator=event.operator, reason=event.reason, evidence=dict(event.evidence)
+            )
 
     def _event(self, change: Change, by: Operator, loaded: Loaded) -> Event:
         evidence = {"experiment": change.id, "status": change.after.value}
@@ -173,7 +175,7 @@ class ExperimentDesk:
             by.name,
             by.reason,
             loaded.digest,
-            evidence={**evidence, **by.metadata},
+            evidence=with_metadata(evidence, by.metadata),
         )
 
 

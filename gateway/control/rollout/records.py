@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gateway.control.history import Event, EventType
+from gateway.control.history import Event, EventType, with_metadata
 from gateway.control.rollout.views import Document, gate, number
 from gateway.model.gates import Judgement, TestResult
 from gateway.model.rollout import (
@@ -57,12 +57,10 @@ def describe(record: Record, digests: Digests, *, repeated: bool = False) -> Eve
         digests.after,
         origin=digests.before if reloads else record.source,
         target=digests.after if reloads else record.target,
-        evidence={
-            "version": record.version,
-            "user_percentage": number(record.percentage),
-            **evidence,
-            **record.event.metadata,
-        },
+        evidence=with_metadata(
+            {"version": record.version, "user_percentage": number(record.percentage), **evidence},
+            record.event.metadata,
+        ),
     )
 
 
