@@ -149,7 +149,10 @@ _ORDER_KEYS = {
         "maxLength": 1000,
         "description": "Where tokens are configured, the token's name stands in place of it",
     },
-    "metadata": {"type": ["object", "null"], "description": "Free; kept in the history, as `metadata.NAME` where a name is taken"},
+    "metadata": {
+        "type": ["object", "null"],
+        "description": "Free; kept in the history, as `metadata.NAME` where a name is taken",
+    },
 }
 _NUMBER_KEY = {
     "type": ["integer", "null"],
