@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.processes import end_at_once, eventually, free_port
-
-NAMES = ("prometheus-alertmanager", "alertmanager")
-"""What Debian calls the program, and what everybody else does."""
+from tests.support.programs import need
 
 
 @dataclass
@@ -50,18 +45,22 @@ class Alertmanager:
 @contextlib.contextmanager
 def alertmanager(folder: Path, webhook: str = "http://127.0.0.1:1/") -> Iterator[Alertmanager]:
     """An Alertmanager that tells `webhook` of everything, at once, and again every second."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    if program is None:
-        pytest.skip("no Alertmanager on this machine (Debian: apt-get install prometheus-alertmanager)")
     waits = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "1s"}
-    config = folder / "alertmanager.json"
     receiver = {"name": "gateway", "webhook_configs": [{"url": webhook, "send_resolved": True}]}
-    config.write_text(json.dumps({"route": {"receiver": "gateway", **waits}, "receivers": [receiver]}))
+    with configured(folder, {"route": {"receiver": "gateway", **waits}, "receivers": [receiver]}) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def configured(folder: Path, document: Mapping[str, Any]) -> Iterator[Alertmanager]:
+    """An Alertmanager with this config; skips the test where there is none."""
+    config = folder / "alertmanager.json"
+    config.write_text(json.dumps(document))
     port = free_port()
     with (folder / "alertmanager.log").open("wb") as log:
         process = subprocess.Popen(
             [
-                program,
+                need("prometheus-alertmanager"),
                 f"--config.file={config}",
                 f"--storage.path={folder / 'alertmanager'}",
                 f"--web.listen-address=127.0.0.1:{port}",
