@@ -59,10 +59,12 @@ def evaluate(state: Rollout, rules: Rules, at: float) -> tuple[GateResult, ...]:
     if target is None:
         return ()
     transition = Transition(state.phase, target.name)
-    return tuple(
-        GateResult(gate.id, transition, gate.type, _findings(gate, state, at))
-        for gate in gates_ahead(state, rules)
-    )
+    results: list[GateResult] = []
+    for gate in gates_ahead(state, rules):
+        before = next((result.id for result in results if result.verdict is not Verdict.PASS), None)
+        findings = _findings(gate, state, at, before)
+        results.append(GateResult(gate.id, transition, gate.type, findings))
+    return tuple(results)
 
 
 def pending_rollback(state: Rollout, rules: Rules) -> GateResult | None:
@@ -83,14 +85,15 @@ def overall(results: tuple[GateResult, ...]) -> Verdict:
     return max((result.verdict for result in results), default=Verdict.PASS)
 
 
-def _findings(gate: Gate, state: Rollout, at: float) -> tuple[Finding, ...]:
+def _findings(gate: Gate, state: Rollout, at: float, before: str | None) -> tuple[Finding, ...]:
+    """What a gate says; `before` is the first before it that has not passed."""
     match gate:
         case ManualApproval():
             return (_approval(gate, state, at),)
         case TimeBased():
             return (_time(gate, state),)
         case AutomatedTest():
-            return (_test(gate, state),)
+            return (_test(gate, state, before),)
         case MetricsThreshold():
             return _metrics(gate, state)
 
@@ -109,11 +112,14 @@ def _approval(gate: ManualApproval, state: Rollout, at: float) -> Finding:
     approvers = sorted({vote.operator for vote in votes if vote.stance is Stance.APPROVED})
     rejection = next((vote for vote in votes if vote.stance is Stance.REJECTED), None)
     if rejection is not None:
-        verdict, reason = Verdict.FAIL, f"rejected by {rejection.operator}: {rejection.reason}"
+        why = f": {rejection.reason}" if rejection.reason else ""
+        verdict, reason = Verdict.FAIL, f"rejected by {rejection.operator}{why}"
     elif len(approvers) >= gate.approvals:
         verdict, reason = Verdict.PASS, f"approved by {', '.join(approvers)}"
     else:
-        verdict, reason = Verdict.PENDING, f"{len(approvers)} of {gate.approvals} approvals"
+        lapsed = sorted({vote.operator for vote in state.votes if vote.gate == gate.id} - set(approvers))
+        expired = f"; expired: {', '.join(lapsed)}" if lapsed else ""
+        verdict, reason = Verdict.PENDING, f"{len(approvers)} of {gate.approvals} approvals{expired}"
     return Finding("approvals", verdict, float(len(approvers)), _at_least(gate.approvals), reason)
 
 
@@ -131,12 +137,13 @@ def _time(gate: TimeBased, state: Rollout) -> Finding:
     return Finding("service_seconds", verdict, served, _at_least(gate.minimum), reason)
 
 
-def _test(gate: AutomatedTest, state: Rollout) -> Finding:
+def _test(gate: AutomatedTest, state: Rollout, before: str | None) -> Finding:
     result = next(
         (test for test in state.tests if test.gate == gate.id and test.subject == gate.subject), None
     )
     if result is None:
-        return Finding("success", Verdict.PENDING, None, _at_least(1), f"has not ended: {gate.subject}")
+        waits = "has not ended" if before is None else f"begins once {before} has passed"
+        return Finding("success", Verdict.PENDING, None, _at_least(1), f"{waits}: {gate.subject}")
     verdict = Verdict.PASS if result.succeeded else Verdict.FAIL
     return Finding("success", verdict, float(result.succeeded), _at_least(1), result.detail)
 
@@ -250,14 +257,16 @@ def _latest(begin: float | None, times: Iterable[float | None]) -> float | None:
 
 
 def resolve(name: str, state: Rollout, rules: Rules, at: float) -> str | None:
-    """The id of the gate that an operator means: an id, or a type that one unpassed gate has."""
+    """The id of the gate that an operator means: an id, or a type that one unpassed gate has.
+
+    Where all of a type have passed it means the only one: an approval may be taken back.
+    """
     results = evaluate(state, rules, at)
     waiting = pending_rollback(state, rules)
     if waiting is not None:
         results += (waiting,)
     if any(result.id == name for result in results):
         return name
-    open_ones = [
-        result.id for result in results if result.type == name and result.verdict is not Verdict.PASS
-    ]
-    return open_ones[0] if len(open_ones) == 1 else None
+    of_type = [result for result in results if result.type == name]
+    meant = [result for result in of_type if result.verdict is not Verdict.PASS] or of_type
+    return meant[0].id if len(meant) == 1 else None

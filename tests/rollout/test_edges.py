@@ -405,6 +405,8 @@ def test_an_approval_expires() -> None:
     assert verdicts(drive)[1] is Verdict.PASS
     drive.now = NOW + 3600.0
     assert verdicts(drive)[1] is Verdict.PENDING
+    (_, approval) = gates.evaluate(drive.state, drive.rules, drive.now)
+    assert approval.worst.reason == f"0 of 1 approvals; expired: {ANN}"
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,10 @@ def test_a_test_runs_once_the_gates_before_it_have_passed() -> None:
     """In order, and not while paused; a result ends it until it is asked for again."""
     drive = Drive(make_rules(gates={"staging": (APPROVAL, TEST)})).go_to("staging")
     assert gates.due_tests(drive.state, drive.rules, drive.now) == ()
+    waiting = gates.evaluate(drive.state, drive.rules, drive.now)[1].worst.reason
+    assert waiting == f"begins once {APPROVAL.id} has passed: {TEST.subject}"
     drive.apply(Approve(operator=ANN, gate=APPROVAL.id))
+    assert gates.evaluate(drive.state, drive.rules, drive.now)[1].worst.reason.startswith("has not ended")
     assert gates.due_tests(drive.state, drive.rules, drive.now) == (TEST,)
     paused = replace(drive.state, paused=True)
     assert gates.due_tests(paused, drive.rules, drive.now) == ()
@@ -181,3 +184,12 @@ def test_a_gate_goes_by_its_id_or_by_its_type_where_one_is_open(name: str, found
     assert gates.resolve("manual_approval", drive.state, drive.rules, NOW) is None
     drive.apply(Approve(operator=ANN, gate=APPROVAL.id))
     assert gates.resolve("manual_approval", drive.state, drive.rules, NOW) == second.id
+    drive.apply(Approve(operator=ANN, gate=second.id))
+    assert gates.resolve("manual_approval", drive.state, drive.rules, NOW) is None
+
+
+def test_an_approval_is_taken_back_by_the_gate_s_type() -> None:
+    """Passed or not, the only gate of its type is the one that is meant."""
+    drive = Drive(make_rules(gates={"staging": (APPROVAL,)})).go_to("staging")
+    drive.apply(Approve(operator=ANN, gate=APPROVAL.id))
+    assert gates.resolve("manual_approval", drive.state, drive.rules, NOW) == APPROVAL.id
