@@ -1,8 +1,9 @@
 """What traffic was like lately: finely over the window that alerts look back on, and as a course of time.
 
-A memory of settled ticks and nothing else: ten-second sums by route and arm for at most an hour, outlines
-of both arms for an hour, and coarser ones for two days. Of what went before a restart only what the store
-has is left: counts, and no quantiles. Times are Unix seconds.
+A memory of counts and nothing else: ten-second sums by route and arm for at most an hour, outlines of both
+arms for an hour, and coarser ones for two days. It is told what ticks got, as they get it, so that no
+question costs more for the requests that are open. Of what went before a restart only what the store has
+is left: counts, and no quantiles. Times are Unix seconds.
 
 It does not know which ticks are settled, nor what phase they belong to; see `control.windows`.
 """
@@ -10,12 +11,12 @@ It does not know which ticks are settled, nor what phase they belong to; see `co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from gateway.core.folding import Profile, Sums, mean_of, quantile_of
 from gateway.core.judging import slowdown
+from gateway.core.sums import Profile, Sums, mean_of, quantiles_of
 from gateway.model.gates import Contrast, Stratum
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm
@@ -102,11 +103,13 @@ Row: TypeAlias = dict[tuple[str, str], Profile]
 
 
 class Traffic:
-    """See the module. What is not settled yet is handed in at each question, as it stands."""
+    """See the module."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Row] = {}
-        self._complete: tuple[frozenset[int], Row] = (frozenset(), {})
+        self._newest = self._oldest = 0
+        self._summed: frozenset[int] = frozenset()
+        self._sum: Row = {}
         self._fine = _Course(ROW_SECONDS, MOST_RECENT)
         self._coarse = _Course(COARSE_SECONDS, LONGEST)
 
@@ -114,15 +117,17 @@ class Traffic:
         return f"<Traffic rows={len(self._rows)}>"
 
     def remember(self, moment: Moment, look_back: float) -> None:
-        """Keep a settled tick, and as many sums as `recent` may ask for."""
+        """Keep what a tick got, and as many sums as `recent` may ask for."""
         at, counts = moment
         row_at = at - at % ROW_SECONDS
-        if row_at not in self._rows:
-            oldest = row_at - min(look_back, MOST_RECENT) - ROW_SECONDS
-            self._rows = {at: row for at, row in self._rows.items() if at >= oldest}
-        _add_moment(self._rows.setdefault(row_at, {}), counts)
-        if row_at in self._complete[0]:
-            self._complete = frozenset(), {}
+        if row_at > self._newest:
+            self._newest = row_at
+            self._oldest = row_at - int(min(look_back, MOST_RECENT)) - ROW_SECONDS
+            self._rows = {at: row for at, row in self._rows.items() if at >= self._oldest}
+        if row_at >= self._oldest:
+            _add_moment(self._rows.setdefault(row_at, {}), counts)
+        if row_at in self._summed:
+            _add_moment(self._sum, counts)
         self._fine.remember(moment)
         self._coarse.remember(moment)
 
@@ -130,42 +135,37 @@ class Traffic:
         """Take in sums that the store has."""
         self._coarse.restore(at, arm, numbers)
 
-    def recent(self, since: float, standing: Iterable[Moment]) -> Row:
-        """Sums from `since` on, to ten seconds."""
-        wanted = {at for at in self._rows if at + ROW_SECONDS > since}
-        # All but the newest row hardly ever change: their sum is made once in ten seconds.
-        complete = frozenset(wanted - {max(wanted, default=0)})
-        if self._complete[0] != complete:
-            self._complete = complete, _merged(self._rows[at] for at in complete)
-        rest = (self._rows[at] for at in wanted - complete)
-        return _merged((self._complete[1], *rest, *(row for _, row in _open_rows(since, standing))))
+    def recent(self, since: float) -> Mapping[tuple[str, str], Profile]:
+        """Sums from `since` on, to ten seconds: those that go on being added to, for this moment's use."""
+        wanted = frozenset(at for at in self._rows if at + ROW_SECONDS > since)
+        if not self._summed <= wanted:
+            # Once in ten seconds; there is no taking away, for scores are no whole numbers.
+            self._summed, self._sum = frozenset(), {}
+        for at in wanted - self._summed:
+            _add_row(self._sum, self._rows[at])
+        self._summed = wanted
+        return self._sum
 
-    def contrast(self, since: float, standing: Iterable[Moment]) -> Contrast:
+    def contrast(self, since: float) -> Contrast:
         """Both arms' latencies from `since` on, by route and ten minutes."""
         strata = Strata()
-        for at, row in self._since(since, standing):
-            for (route, arm), profile in row.items():
-                strata.of(at, route, arm).load(profile.numbers())
+        for at, row in self._rows.items():
+            if at + ROW_SECONDS > since:
+                for (route, arm), profile in row.items():
+                    strata.of(at, route, arm).add_sums(profile)
         return strata.contrast()
 
-    def points(self, since: float, step: int, standing: Iterable[Moment]) -> tuple[Point, ...]:
+    def points(self, since: float, step: int) -> tuple[Point, ...]:
         """The course from `since` on in steps of so many seconds, at least ten.
 
         Where only ten minutes together are known any more, a point is of ten minutes, and says so.
         """
-        moments = tuple(standing)
-        rough = self._coarse.bins(since, moments)
+        rough = self._coarse.bins(since)
         fine: Bins = {}
         if step < COARSE_SECONDS:
-            rough, fine = _refined(rough, self._fine.bins(since - COARSE_SECONDS, moments), since)
+            rough, fine = _refined(rough, self._fine.bins(since - COARSE_SECONDS), since)
         points = _points(rough, max(step, COARSE_SECONDS)) + _points(fine, step)
         return tuple(sorted(points, key=lambda point: point.at))
-
-    def _since(self, since: float, standing: Iterable[Moment]) -> Iterable[tuple[int, Row]]:
-        for row_at, row in self._rows.items():
-            if row_at + ROW_SECONDS > since:
-                yield row_at, row
-        yield from _open_rows(since, standing)
 
 
 class _Course:
@@ -185,18 +185,9 @@ class _Course:
         sums.load(numbers)
         self._bin(at).setdefault(arm, Profile()).load(sums.numbers())
 
-    def bins(self, since: float, standing: Iterable[Moment]) -> Bins:
-        """The bins from `since` on, with what is open."""
-        found = {at: arms for at, arms in self._bins.items() if at + self._step > since}
-        copied: set[int] = set()
-        for at, counts in standing:
-            begin = at - at % self._step
-            if begin + self._step > since:
-                if begin not in copied:
-                    copied.add(begin)
-                    found[begin] = _copied(found.get(begin, {}))
-                _outline(found[begin], counts)
-        return found
+    def bins(self, since: float) -> Bins:
+        """The bins from `since` on."""
+        return {at: arms for at, arms in self._bins.items() if at + self._step > since}
 
     def _bin(self, at: int) -> dict[str, Profile]:
         begin = at - at % self._step
@@ -261,20 +252,9 @@ def _started(*bins: Mapping[str, Profile]) -> int:
     return sum(profile.started for arms in bins for profile in arms.values())
 
 
-def _open_rows(since: float, standing: Iterable[Moment]) -> Iterable[tuple[int, Row]]:
-    for at, counts in standing:
-        if at >= int(since):
-            row: Row = {}
-            _add_moment(row, counts)
-            yield at, row
-
-
-def _merged(rows: Iterable[Row]) -> Row:
-    merged: Row = {}
-    for row in rows:
-        for key, profile in row.items():
-            merged.setdefault(key, Profile()).add(profile)
-    return merged
+def _add_row(sums: Row, row: Row) -> None:
+    for key, profile in row.items():
+        sums.setdefault(key, Profile()).add(profile)
 
 
 def _add_moment(row: Row, counts: Mapping[Series, Counts]) -> None:
@@ -290,18 +270,9 @@ def _outline(arms: dict[str, Profile], counts: Mapping[Series, Counts]) -> None:
         arms.setdefault(series.arm, Profile()).count(replace(count, latencies=rough))
 
 
-def _copied(arms: Mapping[str, Profile]) -> dict[str, Profile]:
-    copies = {arm: Profile() for arm in arms}
-    for arm, profile in arms.items():
-        copies[arm].add(profile)
-    return copies
-
-
 def view_of(since: float, until: float, row: Mapping[tuple[str, str], Profile], contrast: Contrast) -> View:
     """Sums by (route, arm) as people read them."""
-    arms = {arm.label: Profile() for arm in Arm}
-    for (_, arm), profile in row.items():
-        arms[arm].add(profile)
+    arms = arm_sums(row)
     shift = slowdown(contrast)
     return View(
         since,
@@ -310,6 +281,14 @@ def view_of(since: float, until: float, row: Mapping[tuple[str, str], Profile], 
         {arm: arm_metrics(profile) for arm, profile in arms.items()},
         None if shift is None else math.expm1(shift[0]),
     )
+
+
+def arm_sums(row: Mapping[tuple[str, str], Profile]) -> dict[str, Profile]:
+    """Both arms over all routes, by the arm's name."""
+    arms = {arm.label: Profile() for arm in Arm}
+    for (_, arm), profile in row.items():
+        arms[arm].add(profile)
+    return arms
 
 
 def arm_metrics(sums: Profile) -> ArmMetrics:
@@ -332,7 +311,7 @@ def arm_metrics(sums: Profile) -> ArmMetrics:
 
 
 def _times(buckets: Mapping[int, int]) -> Times:
-    return Times(mean_of(buckets), *(quantile_of(buckets, share) for share in (0.5, 0.9, 0.99)))
+    return Times(mean_of(buckets), *quantiles_of(buckets, (0.5, 0.9, 0.99)))
 
 
 def contrast(treatment: Sums, control: Sums) -> Stratum:

@@ -8,8 +8,8 @@ the snapshot was published; `evidence(gate)` is what `core.judging.judge` wants 
 last.
 
 Traffic between two such beginnings is a *period*. Sums of settled ticks go to the store every ten
-seconds in one transaction with the period's totals, so whatever the process dies of, what the store
-holds is whole; the workers, and the ledger for dead ones, still have all that is not in it.
+seconds (`control.archive`); the workers, and the ledger for dead ones, still have all that is not in it.
+What people and alerts look at is kept in step with ticks that are still open, by what they get.
 
 It does not decide when to look, nor what a number is worth; see `core.gates` and `core.judging`.
 """
@@ -21,25 +21,14 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import TypeAlias
 
 from gateway import logs
+from gateway.control.archive import Archive, Period, StoredSums
+from gateway.control.stays import PhaseMetrics, Stays
 from gateway.control.store.api import Store, StoreError
-from gateway.control.store.api import Tick as Row
-from gateway.control.traffic import (
-    LONGEST,
-    MOST_RECENT,
-    ROW_SECONDS,
-    ArmMetrics,
-    Moment,
-    Point,
-    Strata,
-    Traffic,
-    View,
-    arm_metrics,
-    view_of,
-)
-from gateway.core.folding import Fold, Profile, Progress, Sums, Tick, add
+from gateway.control.traffic import LONGEST, MOST_RECENT, ROW_SECONDS, Point, Strata, Traffic, View, view_of
+from gateway.core.folding import Fold, Progress, Tick, add
+from gateway.core.sums import Profile
 from gateway.model.gates import Contrast, Evidence, Exceedance, Mean, MetricsThreshold, Proportion, Sample
 from gateway.model.metrics import Metric
 from gateway.model.observation import Observation
@@ -47,16 +36,10 @@ from gateway.model.scores import Score
 from gateway.model.snapshot import Arm, Snapshot
 from gateway.model.ticks import Counts, Series, head_limit, settle_limit
 
-DAY = 86_400
-"""A period's totals are stored anew each day, so that a long one outlives the store's retention."""
-_CONTROL, _TREATMENT = Arm.CONTROL.label, Arm.TREATMENT.label
+_TREATMENT = Arm.TREATMENT.label
 _RESPONSE_TIME_SHARE = 0.1  # response_time is the 90th percentile
-_SUMS, _TOTALS, _PERIOD = "sums", "totals", "period"
 _COUNTED_SCORES = frozenset(metric for metric in Metric if metric.is_share)
 """Scores that are judged as shares; the others are means."""
-
-Stream: TypeAlias = tuple[str, str, str, str]
-"""Route, arm, experiment, group: a series over all snapshots of a period."""
 
 
 class Span(enum.Enum):
@@ -64,31 +47,6 @@ class Span(enum.Enum):
 
     WINDOW = "window"
     PHASE = "phase"
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Traffic that may be added up: one phase, one epoch of it, one share.
-
-    `begun` is Unix seconds. Requests belong to it from snapshot `version` and tick `first_tick` on.
-    """
-
-    number: int
-    phase: str
-    epoch: int
-    begun: float
-    version: int
-    first_tick: int
-
-
-@dataclass(frozen=True, slots=True)
-class PhaseMetrics:
-    """Both arms over one stay in a phase, by the arm's name; `since` is Unix seconds."""
-
-    phase: str
-    epoch: int
-    since: float
-    arms: Mapping[str, ArmMetrics]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +71,19 @@ class Windows:
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._store = store
         self._keep = keep
         self._now = now
         self._monotonic = monotonic
         self._anchor = round((now() - monotonic()) * 1000)
         self._fold = Fold(round(monotonic() * 1000) - MOST_RECENT * 1000)
+        self._archive = Archive(store)
+        self._stays = Stays()
         self._periods: list[Period] = []
-        self._totals: dict[int, dict[Stream, Profile]] = {}
         self._strata = Strata()
         self._traffic = Traffic()
         self._late: dict[Series, Counts] = {}
-        self._recent: Mapping[tuple[str, str], Profile] | None = None
         self._views: dict[Span, View] = {}
-        self._row_at = self._settled_to = 0
-        self._rows: dict[tuple[int, Stream], Sums] = {}
-        self._rated: set[tuple[int, Stream]] = set()
+        self._settled_to = 0
         self.look_back = 300.0
         """Seconds that `recent` covers: `monitoring.window`."""
         self.rated_at = 0.0
@@ -159,55 +114,36 @@ class Windows:
         A store that cannot be read, or holds foreign rows, is logged, and the windows begin afresh.
         """
         windows = cls(store, keep, now=now, monotonic=monotonic)
-        end = int(now()) + DAY
         try:
-            days = range(end - int(retention) - 2 * DAY, end, DAY)  # no read that the store would give up
-            rows = [row for day in days for row in await store.ticks(day, day + DAY)]
-            windows._load(rows, kept)
+            await windows._load(retention, kept)
         except (StoreError, ValueError, TypeError, KeyError, IndexError) as error:
             logs.error("stored counts are not usable", error=repr(error), consequence="windows begin afresh")
             return cls(store, keep, now=now, monotonic=monotonic)
         return windows
 
-    def _load(self, rows: Iterable[Row], kept: bytes | None) -> None:
-        keys = [(json.loads(row.key), row) for row in rows]
-        periods = {}
-        for (kind, number, *rest), row in keys:
-            if kind == _PERIOD:
-                phase, epoch = rest
-                periods[number] = Period(number, phase, epoch, row.sums["begun"], 0, 0)
-                self.rated_at = max(self.rated_at, row.sums.get("rated_at", 0.0))
-            elif kind == _TOTALS:
-                profile = self._totals.setdefault(number, {})[_stream(rest)] = Profile()
-                profile.load(row.sums)
-        self._periods = [periods[number] for number in sorted(periods)]
-        for (kind, number, *rest), row in keys:
-            if kind == _SUMS:
-                self._load_sums(number, _stream(rest), row)
+    async def _load(self, retention: float, kept: bytes | None) -> None:
+        self._periods, self.rated_at, stored = await self._archive.load(self._now(), retention)
+        for sums in stored:
+            if sums.number == self._periods[-1].number:
+                self._strata.of(sums.at, sums.stream[0], sums.stream[1]).load(sums.numbers)
+            if sums.at > self._now() - LONGEST:
+                self._traffic.restore(sums.at, sums.stream[1], sums.numbers)
         if kept is not None:
-            self._continue(kept, [row for (kind, *_), row in keys if kind == _SUMS])
+            self._continue(kept, stored)
+        for period in self._periods:
+            self._stays.begin(period)
+            for stream, total in self._archive.totals.get(period.number, {}).items():
+                self._stays.add(period, stream, total)
 
-    def _load_sums(self, number: int, stream: Stream, row: Row) -> None:
-        if number == self._periods[-1].number:
-            self._strata.of(row.at, stream[0], stream[1]).load(row.sums)
-        if row.at > self._now() - LONGEST:
-            self._traffic.restore(row.at, stream[1], row.sums)
-        if row.at > self._row_at:
-            self._row_at = row.at
-            self._rows.clear()
-        if row.at == self._row_at and row.span == ROW_SECONDS:
-            # The newest row may go on: what comes is added to it.
-            self._rows.setdefault((number, stream), Sums()).load(row.sums)
-
-    def _continue(self, kept: bytes, rows: Iterable[Row]) -> None:
+    def _continue(self, kept: bytes, stored: Iterable[StoredSums]) -> None:
         state = json.loads(kept)
         self._anchor = state["anchor"]
         periods = {period.number: period for period in self._periods}
         periods |= {period["number"]: Period(**period) for period in state["periods"]}
         self._periods = [periods[number] for number in sorted(periods)]
-        stored = [row.sums["settled_to"] for row in rows if row.sums["anchor"] == self._anchor]
-        if stored:
-            self._settled_to = int(max(stored))
+        reached = [sums.settled_to for sums in stored if sums.anchor == self._anchor]
+        if reached:
+            self._settled_to = max(reached)
             self._fold = Fold(self._settled_to)
 
     # --- periods ----------------------------------------------------------------------------
@@ -245,8 +181,9 @@ class Windows:
         number = self._periods[-1].number + 1 if self._periods else 1
         self._periods.append(Period(number, stands.phase, stands.epoch, now, snapshot.version, first_tick))
         self._strata.clear()
-        self._forget_views()
-        self._store.add_ticks([_period_row(self._periods[-1], _day(int(now)), 0.0)])
+        self._views.clear()
+        self._stays.begin(self._periods[-1])
+        self._archive.begin(self._periods[-1], now)
         self._hand_on()
 
     def _hand_on(self) -> None:
@@ -273,10 +210,12 @@ class Windows:
         settled = round((settle_limit(snapshot) + tick) * 1000)
         self._fold.take(reports, live)
         progress = self._fold.advance(now, min(settled, round((head_limit(snapshot) + tick) * 1000)), settled)
+        for grown in progress.grown:
+            self._see(grown)
         for done in progress.settled:
             self._settle(done)
-        self._forget_views()
-        if self._wall(self._fold.settled_to) >= self._row_at + ROW_SECONDS:
+        self._views.clear()
+        if self._wall(self._fold.settled_to) >= self._archive.row_at + ROW_SECONDS:
             self.flush()
         return self._with_late(progress)
 
@@ -291,17 +230,12 @@ class Windows:
         """
         period, score = self._periods[-1], {metric: Score.of(value)}
         stream = (route, arm, experiment, group)
-        self._rated.add((period.number, stream))
-        self._totals.setdefault(period.number, {}).setdefault(stream, Profile()).rate(score)
+        self._archive.rate(period.number, stream, score)
+        self._stays.rate(period, stream, score)
         version = self._standing().snapshot.version
         late = {Series(version, route, arm, experiment, group, first=True): Counts(scores=score)}
         self._traffic.remember((int(self._now()), late), self.look_back)
         self._late = _both(self._late, late)
-        self._forget_views()
-
-    def _forget_views(self) -> None:
-        """Several look at the same numbers each second: they are put together once."""
-        self._recent = None
         self._views.clear()
 
     def _with_late(self, progress: Progress) -> Progress:
@@ -312,43 +246,34 @@ class Windows:
         newest, self._late = Tick(newest.at, _both(newest.counts, self._late)), {}
         return Progress((*before, newest), progress.settled)
 
+    def _see(self, grown: Tick) -> None:
+        """A tick got more: everything but gates looks at traffic as it stands."""
+        self._traffic.remember((self._wall(grown.at), grown.counts), self.look_back)
+        for series, counts in grown.counts.items():
+            if (period := self._period_of(series, grown.at)) is not None:
+                self._stays.count(period, series, counts)
+
     def _settle(self, tick: Tick) -> None:
         at = self._wall(tick.at)
         row_at = at - at % ROW_SECONDS
-        if row_at != self._row_at:
+        if row_at != self._archive.row_at:
             self.flush()
-            self._row_at = row_at
+            self._archive.row_at = row_at
         for series, counts in tick.counts.items():
             period = self._period_of(series, tick.at)
             if period is None:
                 continue
             stream = (series.route, series.arm, series.experiment, series.group)
-            self._rows.setdefault((period.number, stream), Sums()).count(counts)
-            self._totals.setdefault(period.number, {}).setdefault(stream, Profile()).count(counts)
+            self._archive.count(period.number, stream, counts)
             if period is self._periods[-1]:
                 self._strata.of(at, series.route, series.arm).count(counts)
         self._settled_to = tick.at + 1
-        self._traffic.remember((at, tick.counts), self.look_back)
 
     def flush(self) -> None:
         """Store what is settled and not yet stored."""
-        rows, day = [], _day(self._row_at or int(self._now()))
-        # Monotonic time says where to go on, for as long as it is the same clock.
-        reached = {"anchor": self._anchor, "settled_to": self._settled_to}
-        for (number, stream), sums in self._rows.items():
-            rows.append(Row(self._row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers() | reached))
-        touched = self._rows.keys() | self._rated
-        for number, stream in touched:
-            total = self._totals[number][stream]
-            rows.append(Row(day, DAY, _key(_TOTALS, number, stream), total.stored()))
-        numbers = {number for number, _ in touched}
-        rows += [
-            _period_row(period, day, self.rated_at) for period in self._periods if period.number in numbers
-        ]
-        self._rows.clear()
-        self._rated.clear()
-        if rows:
-            self._store.add_ticks(rows)
+        self._archive.flush(
+            self._periods, self._now(), self.rated_at, anchor=self._anchor, settled_to=self._settled_to
+        )
 
     def close(self) -> None:
         """The process ends: what is open counts as it stands. Then store everything."""
@@ -388,7 +313,7 @@ class Windows:
     def _settled_treatment(self) -> Profile:
         profile = Profile()
         if self._periods:
-            for stream, part in self._totals.get(self._periods[-1].number, {}).items():
+            for stream, part in self._archive.totals.get(self._periods[-1].number, {}).items():
                 if stream[1] == _TREATMENT:
                     profile.add(part)
         return profile
@@ -396,15 +321,13 @@ class Windows:
     def recent(self) -> Mapping[tuple[str, str], Profile]:
         """Traffic by (route, arm) over the last `look_back` seconds, what is open as it stands.
 
-        Of any period; at most an hour, and to ten seconds.
+        Of any period; at most an hour, and to ten seconds. For use at once: it is added to later.
         """
-        if self._recent is None:
-            self._recent = self._traffic.recent(self._since, self._moments())
-        return self._recent
+        return self._traffic.recent(self._since)
 
     def recent_contrast(self) -> Contrast:
         """The latencies behind `performance_degradation` over the same traffic as `recent`."""
-        return self._traffic.contrast(self._since, self._moments())
+        return self._traffic.contrast(self._since)
 
     def view(self, span: Span) -> View:
         """Traffic as people read it; what is open as it stands."""
@@ -417,57 +340,26 @@ class Windows:
         now = self._now()
         if span is Span.WINDOW:
             return view_of(now - self.look_back, now, self.recent(), self.recent_contrast())
-        row: dict[tuple[str, str], Profile] = {}
-        stay = self._stay()
-        for period in stay:
-            for (route, arm, *_), profile in self._totals.get(period.number, {}).items():
-                row.setdefault((route, arm), Profile()).add(profile)
-        for tick in self._fold.standing():
-            for series, counts in tick.counts.items():
-                if self._period_of(series, tick.at) in stay:
-                    row.setdefault((series.route, series.arm), Profile()).count(counts)
-        return view_of(stay[0].begun if stay else now, now, row, self._strata.contrast())
-
-    def _stay(self) -> list[Period]:
-        """The periods of the present stay in a phase."""
         if not self._periods:
-            return []
-        now = self._periods[-1]
-        return [one for one in self._periods if (one.phase, one.epoch) == (now.phase, now.epoch)]
+            return view_of(now, now, {}, self._strata.contrast())
+        stay = self._stays.of(self._periods[-1])
+        return view_of(stay.since, now, stay.row, self._strata.contrast())
 
     def series(self, since: float, step: int) -> tuple[Point, ...]:
         """The course of both arms from Unix second `since` on, in steps of so many seconds.
 
         Ten seconds at least. At most LONGEST back; see `control.traffic` for what of it is fine and known.
         """
-        return self._traffic.points(since, max(step, ROW_SECONDS), self._moments())
+        return self._traffic.points(since, max(step, ROW_SECONDS))
 
     @property
     def _since(self) -> float:
         """Where the window that is looked back on begins, in Unix seconds."""
         return self._wall(round(self._monotonic() * 1000)) - min(self.look_back, MOST_RECENT)
 
-    def _moments(self) -> Iterable[Moment]:
-        return ((self._wall(tick.at), tick.counts) for tick in self._fold.standing())
-
     def phases(self) -> tuple[PhaseMetrics, ...]:
         """Every stay in a phase that the store still knows, oldest first, with what is open as it stands."""
-        stays: dict[tuple[str, int], dict[str, Profile]] = {}
-        since: dict[tuple[str, int], float] = {}
-        for period in self._periods:
-            stay = period.phase, period.epoch
-            since.setdefault(stay, period.begun)
-            arms = stays.setdefault(stay, {_CONTROL: Profile(), _TREATMENT: Profile()})
-            for stream, sums in self._totals.get(period.number, {}).items():
-                arms[stream[1]].add(sums)
-        for tick in self._fold.standing():
-            for series, counts in tick.counts.items():
-                if (owner := self._period_of(series, tick.at)) is not None:
-                    stays[owner.phase, owner.epoch][series.arm].count(counts)
-        return tuple(
-            PhaseMetrics(*stay, since[stay], {arm: arm_metrics(sums) for arm, sums in arms.items()})
-            for stay, arms in stays.items()
-        )
+        return self._stays.metrics()
 
 
 MOST_KEPT_PERIODS = 64
@@ -485,21 +377,3 @@ def _both(one: Mapping[Series, Counts], other: Mapping[Series, Counts]) -> dict[
     for series, counts in other.items():
         both[series] = add(both[series], counts) if series in both else counts
     return both
-
-
-def _day(at: int) -> int:
-    return at - at % DAY
-
-
-def _period_row(period: Period, day: int, rated_at: float) -> Row:
-    key = _key(_PERIOD, period.number, (period.phase, period.epoch))
-    return Row(day, DAY, key, {"begun": period.begun, "rated_at": rated_at})
-
-
-def _key(kind: str, number: int, rest: Iterable[str | int]) -> str:
-    return json.dumps([kind, number, *rest], separators=(",", ":"))
-
-
-def _stream(rest: list[str]) -> Stream:
-    route, arm, experiment, group = rest
-    return route, arm, experiment, group

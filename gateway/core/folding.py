@@ -9,18 +9,17 @@ Times are monotonic milliseconds and come from outside. It does not know what th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 from gateway.model.observation import Observation, TickReports
 from gateway.model.scores import Score
-from gateway.model.ticks import Counts, Series, log_latency, unpack
+from gateway.model.ticks import Counts, Series, unpack
 
+MOST_SETTLED = 30
+"""Ticks that settle at a time at most: each costs a millisecond, and hundreds may wait for the oldest."""
 GRACE = 2000
 """Milliseconds that a tick waits for what a worker said before it died: nobody else says it."""
-_COARSE = 4
-"""Neighbouring buckets that are stored as one: known to one percent then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +32,15 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The ticks that closed, and those that settled, since the last look; oldest first."""
+    """The ticks that closed, and those that settled, since the last look; oldest first.
+
+    `grown` is what ticks of any kind got since then: all that was ever in it adds up to the ticks as they
+    settled, and those that stand as they stand.
+    """
 
     closed: tuple[Tick, ...] = ()
     settled: tuple[Tick, ...] = ()
+    grown: tuple[Tick, ...] = ()
 
 
 class _Worker:
@@ -47,15 +51,23 @@ class _Worker:
         self.newest: TickReports | None = None
         self.ticks: dict[int, tuple[str, Mapping[Series, Counts]]] = {}
 
-    def take(self, reports: TickReports, settled_to: int) -> None:
+    def take(self, reports: TickReports, settled_to: int) -> set[int]:
+        """Take a newer report in; the ticks that it changed."""
+        changed: set[int] = set()
         if reports is self.newest:
-            return
+            return changed
         series = {report.number: report.series for report in reports.series}
         for tick in reports.ticks:
             held = self.ticks.get(tick.at)
             if tick.at >= settled_to and (held is None or held[0] != tick.counts):
                 self.ticks[tick.at] = tick.counts, _parsed(tick.counts, series)
+                changed.add(tick.at)
         self.newest = reports
+        return changed
+
+    @property
+    def reported_at(self) -> int:
+        return 0 if self.newest is None else self.newest.at
 
     @property
     def through(self) -> int:
@@ -75,35 +87,47 @@ class Fold:
         self.closed_to = self.settled_to = settled_to
         self._workers: dict[str, _Worker] = {}
         self._live: frozenset[int] = frozenset()
+        self._merged: dict[int, Tick] = {}
+        self._changed: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<Fold workers={len(self._workers)} closed_to={self.closed_to} settled_to={self.settled_to}>"
 
     def take(self, observations: Iterable[Observation], live: Collection[int]) -> None:
         """Take newer reports in. `live` are the process ids that still run: the others say no more."""
+        ended = self._live.symmetric_difference(live)
         self._live = frozenset(live)
         for report in observations:
             worker = self._workers.setdefault(report.incarnation, _Worker(report.pid))
-            worker.take(report.ticks, self.settled_to)
+            self._changed |= worker.take(report.ticks, self.settled_to)
+        for worker in self._workers.values():
+            if worker.pid in ended:
+                self._changed |= worker.ticks.keys()  # what it had open is withdrawn
 
     def advance(self, now: int, head_limit: int, settle_limit: int) -> Progress:
-        """Close and settle what can be; the limits count from a tick's beginning."""
+        """Close and settle what can be; the limits count from a tick's beginning.
+
+        At most MOST_SETTLED ticks settle at a time: the rest does at the next look.
+        """
+        grown = self._grow()
         closed, self.closed_to = self._next(
             self.closed_to, now, head_limit, lambda counts: counts.heads_known
         )
         settled, self.settled_to = self._next(self.settled_to, now, settle_limit, lambda counts: counts.over)
+        if len(settled) > MOST_SETTLED:
+            self.settled_to = settled[MOST_SETTLED].at
         self._forget()
-        return Progress(closed, settled)
+        return Progress(closed, settled[:MOST_SETTLED], grown)
 
     def standing(self, since: int = 0) -> Iterable[Tick]:
         """Every tick that is not settled, from `since` on, as it stands now."""
-        return map(self._merged, self._beginnings(max(since, self.settled_to)))
+        return map(self._tick, self._beginnings(max(since, self.settled_to)))
 
     @property
     def reported_to(self) -> int:
         """What standing ticks say of open requests is no older than this; 0 while nobody reported."""
         return min(
-            (worker.through for worker in self._workers.values() if worker.pid in self._live), default=0
+            (worker.reported_at for worker in self._workers.values() if worker.pid in self._live), default=0
         )
 
     def _next(
@@ -123,13 +147,31 @@ class Fold:
                 break
             if at >= now - limit and not all(done(counts) for worker in live for counts in _of(worker, at)):
                 return tuple(ready), at
-            ready.append(self._merged(at))
+            ready.append(self._tick(at))
         return tuple(ready), known_to
 
     def _beginnings(self, begin: int) -> list[int]:
         return sorted({at for worker in self._workers.values() for at in worker.ticks if at >= begin})
 
-    def _merged(self, at: int) -> Tick:
+    def _grow(self) -> tuple[Tick, ...]:
+        """Merge those anew that changed; what they got by it."""
+        grown = []
+        for at in sorted(self._changed):
+            before, after = self._merged.get(at, Tick(at, {})).counts, self._merge(at)
+            self._merged[at] = after
+            got = {
+                series: growth(before.get(series, _NOTHING), counts)
+                for series, counts in after.counts.items()
+                if counts is not before.get(series)
+            }
+            grown.append(Tick(at, got))
+        self._changed.clear()
+        return tuple(grown)
+
+    def _tick(self, at: int) -> Tick:
+        return self._merge(at) if at in self._changed else self._merged[at]
+
+    def _merge(self, at: int) -> Tick:
         merged: dict[Series, Counts] = {}
         for worker in self._workers.values():
             dead = worker.pid not in self._live
@@ -142,6 +184,8 @@ class Fold:
         for worker in self._workers.values():
             for at in [at for at in worker.ticks if at < self.settled_to]:
                 del worker.ticks[at]
+        for at in [at for at in self._merged if at < self.settled_to]:
+            del self._merged[at]
         self._workers = {
             incarnation: worker
             for incarnation, worker in self._workers.items()
@@ -164,6 +208,7 @@ def abandoned(counts: Counts) -> Counts:
 
 
 _NO_SCORE = Score()
+_NOTHING = Counts()
 
 
 def add(one: Counts, other: Counts) -> Counts:
@@ -189,154 +234,33 @@ def add(one: Counts, other: Counts) -> Counts:
 
 def _add_buckets(one: Mapping[int, int], other: Mapping[int, int]) -> Mapping[int, int]:
     both = dict(one)
-    _add_to(both, other)
+    for bucket, count in other.items():
+        both[bucket] = both.get(bucket, 0) + count
     return both
 
 
-_COUNTED = ("started", "answered", "errors", "client_errors", "truncated", "left")
-_MOMENTS = ("successes", "total", "squares")
-_FIRST_BYTE = "first_byte:"
+def growth(before: Counts, after: Counts) -> Counts:
+    """What has to be added to the one to come to the other; only what differs is in it."""
+    return Counts(
+        after.started - before.started,
+        after.answered - before.answered,
+        after.errors - before.errors,
+        after.client_errors - before.client_errors,
+        after.truncated - before.truncated,
+        after.withdrawn - before.withdrawn,
+        after.ended - before.ended,
+        _grown_buckets(before.latencies, after.latencies),
+        _grown_buckets(before.left, after.left),
+        _grown_buckets(before.first_bytes, after.first_bytes),
+        {
+            name: score - before.scores.get(name, _NO_SCORE)
+            for name, score in after.scores.items()
+            if score != before.scores.get(name)
+        },
+        after.failed_over - before.failed_over,
+    )
 
 
-class Sums:
-    """Counts added up; whole numbers, but for scores, so that no order of adding matters.
-
-    `left` are clients that left. `successes`, `total` and `squares` are number, sum and sum of squares of
-    the buckets of latency. `scores` are by metric.
-    """
-
-    __slots__ = (*_COUNTED, *_MOMENTS, "scores")
-
-    def __init__(self) -> None:
-        self.started = self.answered = self.errors = self.client_errors = self.truncated = self.left = 0
-        self.successes = self.total = self.squares = 0
-        self.scores: dict[str, Score] = {}
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.numbers()}>"
-
-    def count(self, counts: Counts) -> None:
-        """Add what one tick has."""
-        self.started += counts.started
-        self.answered += counts.answered
-        self.errors += counts.errors
-        self.client_errors += counts.client_errors
-        self.truncated += counts.truncated
-        self.left += sum(counts.left.values())
-        for bucket, count in counts.latencies.items():
-            self.successes += count
-            self.total += bucket * count
-            self.squares += bucket * bucket * count
-        self.rate(counts.scores)
-
-    def rate(self, scores: Mapping[str, Score]) -> None:
-        """Add scores alone: some come long after their request."""
-        for metric, score in scores.items():
-            self.scores[metric] = self.scores.get(metric, _NO_SCORE) + score
-
-    def numbers(self) -> dict[str, float]:
-        """The sums by name; of a score by `METRIC:count` and so on."""
-        numbers: dict[str, float] = {name: getattr(self, name) for name in (*_COUNTED, *_MOMENTS)}
-        for metric, score in self.scores.items():
-            numbers |= {f"{metric}:{name}": value for name, value in asdict(score).items()}
-        return numbers
-
-    def load(self, stored: Mapping[str, float]) -> None:
-        """Add what `numbers` gave. Raises KeyError where a name is missing."""
-        for name in (*_COUNTED, *_MOMENTS):
-            setattr(self, name, getattr(self, name) + int(stored[name]))
-        for metric in [name.removesuffix(":squares") for name in stored if name.endswith(":squares")]:
-            count, total = stored[f"{metric}:count"], stored[f"{metric}:total"]
-            self.rate({metric: Score(int(count), total, stored[f"{metric}:squares"])})
-
-    @property
-    def failures(self) -> int:
-        """Requests with a bad head, or cut short after a good one."""
-        return self.errors + self.truncated
-
-    @property
-    def error_rate(self) -> float | None:
-        """Share of the answers that failed, at their head or after it; None without any."""
-        return self.failures / self.answered if self.answered else None
-
-
-class Profile(Sums):
-    """Sums, and the times of the successes one by one.
-
-    `latencies` are known to a quarter of a percent, `first_bytes` to four percent.
-    """
-
-    __slots__ = ("first_bytes", "latencies")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.latencies: dict[int, int] = {}
-        self.first_bytes: dict[int, int] = {}
-
-    def count(self, counts: Counts) -> None:
-        """See Sums."""
-        super().count(counts)
-        _add_to(self.latencies, counts.latencies)
-        _add_to(self.first_bytes, counts.first_bytes)
-
-    def add(self, other: Profile) -> None:
-        """Add what another profile has."""
-        super().load(other.numbers())
-        _add_to(self.latencies, other.latencies)
-        _add_to(self.first_bytes, other.first_bytes)
-
-    def stored(self) -> dict[str, float]:
-        """Everything by name, some neighbouring buckets taken together."""
-        rough: dict[str, float] = {}
-        for bucket, count in self.latencies.items():
-            name = str(bucket - bucket % _COARSE + _COARSE // 2)
-            rough[name] = rough.get(name, 0) + count
-        first_bytes = {f"{_FIRST_BYTE}{bucket}": count for bucket, count in self.first_bytes.items()}
-        return self.numbers() | rough | first_bytes
-
-    def load(self, stored: Mapping[str, float]) -> None:
-        """Add what `stored` gave. Raises KeyError or ValueError on foreign names."""
-        super().load(stored)
-        times = {
-            name: int(count)
-            for name, count in stored.items()
-            if name not in _COUNTED + _MOMENTS and not name.endswith((":count", ":total", ":squares"))
-        }
-        first = {name for name in times if name.startswith(_FIRST_BYTE)}
-        _add_to(self.latencies, {int(name): count for name, count in times.items() if name not in first})
-        _add_to(self.first_bytes, {int(name.removeprefix(_FIRST_BYTE)): times[name] for name in first})
-
-    @property
-    def mean(self) -> float | None:
-        """Mean latency of the successes in seconds; None without any."""
-        return mean_of(self.latencies)
-
-    def quantile(self, share: float) -> float | None:
-        """The latency in seconds that `share` of the successes kept; None without any."""
-        return quantile_of(self.latencies, share)
-
-    def beyond(self, seconds: float) -> int:
-        """How many successes took longer than so many seconds."""
-        limit = math.log(seconds)
-        return sum(count for bucket, count in self.latencies.items() if log_latency(bucket) > limit)
-
-
-def mean_of(buckets: Mapping[int, int]) -> float | None:
-    """The mean of times by bucket, in seconds; None without any."""
-    total = sum(count * math.exp(log_latency(bucket)) for bucket, count in buckets.items())
-    return total / sum(buckets.values()) if buckets else None
-
-
-def quantile_of(buckets: Mapping[int, int], share: float) -> float | None:
-    """The seconds that `share` of times by bucket kept; None without any."""
-    rank, below = share * sum(buckets.values()), 0
-    for bucket, count in sorted(buckets.items()):
-        below += count
-        if below >= rank:
-            return math.exp(log_latency(bucket))
-    return None
-
-
-def _add_to(buckets: dict[int, int], more: Mapping[int, int]) -> None:
-    for bucket, count in more.items():
-        buckets[bucket] = buckets.get(bucket, 0) + count
+def _grown_buckets(before: Mapping[int, int], after: Mapping[int, int]) -> Mapping[int, int]:
+    # Counts never go back, so nothing is in `before` alone. Most buckets are as they were.
+    return {bucket: count - before.get(bucket, 0) for bucket, count in after.items() - before.items()}

@@ -38,6 +38,10 @@ class Score:
         """The values of both."""
         return Score(self.count + other.count, self.total + other.total, self.squares + other.squares)
 
+    def __sub__(self, other: Score) -> Score:
+        """The values without those of the other."""
+        return Score(self.count - other.count, self.total - other.total, self.squares - other.squares)
+
     @classmethod
     def of(cls, value: float) -> Score:
         """A single value."""

@@ -15,8 +15,8 @@ from gateway.control.alerting.notices import Notice, NoticeKind
 from gateway.control.alerting.watch import CHECKPOINT_INTERVAL, DOCUMENT, AlertWatch, levels_of, resolved_view
 from gateway.control.windows import Windows
 from gateway.core.alerts import Condition, Look, Reading
-from gateway.core.folding import Profile
 from gateway.core.percentage import effective_percentage
+from gateway.core.sums import Profile
 from gateway.model.gates import Contrast, Stratum
 from gateway.model.metrics import Metric
 from gateway.model.rollout import BeginHold, EndHold, HoldKind, Rollback, Severity

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from gateway.core.folding import Fold, Profile
+from gateway.core.folding import Fold
+from gateway.core.sums import Profile
 from gateway.latch import LatchKind
 from gateway.model.observation import Observation
 from gateway.model.snapshot import ConnectionLimits, Overrides, Timeouts

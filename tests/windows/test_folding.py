@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.core.folding import Fold, Profile, Progress, Tick
+from gateway.core.folding import Fold, Progress, Tick
+from gateway.core.sums import Profile
 from gateway.model.codec import decode, encode
 from gateway.model.observation import Observation, Outcome, TickReports
 from gateway.model.scores import Score
@@ -175,7 +176,8 @@ def test_a_tick_waits_for_the_head_of_every_request_that_started_in_it() -> None
     scene = Scene()
     scene.worker.serve(TREATMENT, 3, status=500)
     slow = scene.worker.start(TREATMENT)
-    assert scene.after(10) == Progress()
+    progress = scene.after(10)
+    assert (progress.closed, progress.settled) == ((), ())
     slow.answer(response(), False)
     progress = scene.after(1)
     assert sums(progress.closed) == (4, 4, 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.core.folding import GRACE, Fold
 from gateway.model.snapshot import Arm
+from gateway.proxy.ticks import OPEN_FOR
 from tests.support.counting import Clock, CountingWorker, response
 
 HEAD_LIMIT = SETTLE_LIMIT = 60_000
@@ -36,6 +37,31 @@ def test_a_tick_without_requests_is_news() -> None:
     worker.ticks.news()
     clock.at += 1.0
     assert worker.ticks.news()
+
+
+def test_what_stays_open_is_told_once_in_a_tick() -> None:
+    """A little after the turn, when most heads have come: hangs are judged by how old they are."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1)
+    worker.ticks.news()
+    worker.start(Arm.TREATMENT)
+    clock.at += 1.0
+    assert not worker.ticks.news()
+    clock.at += OPEN_FOR / 1000
+    assert worker.ticks.news()
+    assert not worker.ticks.news()
+
+
+def test_open_requests_are_known_as_of_the_report_and_not_as_of_its_tick() -> None:
+    """Of all workers the oldest report counts."""
+    clock = Clock()
+    fold, one, other = Fold(), CountingWorker(clock, 1), CountingWorker(clock, 2)
+    fold.take([other.report()], [1, 2])
+    clock.at += 0.4
+    fold.take([one.report()], [1, 2])
+    assert fold.reported_to == round((clock.at - 0.4) * 1000)
+    fold.take([other.report()], [1, 2])
+    assert fold.reported_to == round(clock.at * 1000)
 
 
 def test_a_tick_closes_with_the_report_that_completes_it() -> None:

@@ -262,6 +262,6 @@ def test_what_settles_late_is_in_the_window_though_it_was_looked_at() -> None:
 
     def settle(at: int) -> int:
         traffic.remember((at, {series: Counts(started=1, answered=1)}), 300.0)
-        return traffic.recent(0.0, ())["default", "treatment"].answered
+        return traffic.recent(0.0)["default", "treatment"].answered
 
     assert [settle(at) for at in (1000, 1100, 1005, 1200, 1105, 1300)] == [1, 2, 3, 4, 5, 6]

@@ -13,9 +13,9 @@ from fractions import Fraction
 from gateway.control.rollout.desk import RolloutDesk
 from gateway.control.windows import Windows
 from gateway.core.alerts import Condition, Look, Reading, missing_traffic
-from gateway.core.folding import Profile
 from gateway.core.judging import slowdown
 from gateway.core.percentage import effective_percentage
+from gateway.core.sums import Profile
 from gateway.model.gates import Contrast
 from gateway.model.metrics import Metric
 from gateway.model.rollout import Hold, HoldKind, Severity

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from gateway.control.traffic import STRATUM_SECONDS, contrast
-from gateway.core.folding import Progress, Sums, Tick
+from gateway.core.folding import Progress, Tick
 from gateway.core.judging import slowdown
 from gateway.core.limits import RollbackLimit
+from gateway.core.sums import Sums
 from gateway.model.gates import Contrast
 from gateway.model.metrics import Metric
 from gateway.model.scores import Score
@@ -98,7 +99,7 @@ class Window:
         for one in self._slices:
             for (route, arm), sums in one.arms.items():
                 stratum = strata.setdefault((one.at // (STRATUM_SECONDS * 1000), route), {})
-                stratum.setdefault(arm, Sums()).load(sums.numbers())
+                stratum.setdefault(arm, Sums()).add_sums(sums)
         both = [
             (arms[_TREATMENT], arms[_CONTROL])
             for arms in strata.values()

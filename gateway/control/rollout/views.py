@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from gateway.control.windows import PhaseMetrics
+from gateway.control.stays import PhaseMetrics
 from gateway.core.gates import evaluate, pending_rollback, schedule
 from gateway.core.percentage import effective_percentage, percentage_after_release
 from gateway.model.gates import Finding, GateResult
