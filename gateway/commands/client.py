@@ -56,6 +56,11 @@ class Refused(Exception):
         return Exit.GATE_NOT_PASSED if self.status == http.HTTPStatus.CONFLICT else Exit.FAILED
 
 
+def printable(text: str) -> str:
+    """The text on one line, without anything that a terminal obeys: others wrote it."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def audit_fields(args: argparse.Namespace) -> dict[str, Any]:
     """`operator` and `reason` of a write's body, from `options.audit_options`."""
     return {"operator": args.operator, "reason": args.reason}
@@ -74,6 +79,12 @@ def run(args: argparse.Namespace, action: Callable[[AdminClient], int]) -> int:
     except Refused as refusal:
         _print_refusal(refusal, args.output)
         return refusal.exit
+    except (LookupError, TypeError, AttributeError) as error:
+        # What answers speaks JSON and not ours: another service, or the gateway's own port for traffic.
+        print(
+            f"gateway: what answers at {args.admin} is no admin API that I know ({error!r})", file=sys.stderr
+        )
+        return Exit.UNREACHABLE
 
 
 def _print_refusal(refusal: Refused, output: str) -> None:
@@ -81,9 +92,9 @@ def _print_refusal(refusal: Refused, output: str) -> None:
     if output == "json":
         print(json.dumps(refusal.document))
         return
-    print(f"gateway: {refusal.detail}", file=sys.stderr)
+    print(f"gateway: {printable(refusal.detail)}", file=sys.stderr)
     for reason in refusal.reasons:
-        print(f"  {reason}", file=sys.stderr)
+        print(f"  {printable(reason)}", file=sys.stderr)
 
 
 class AdminClient:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from gateway.commands import client, options
 from gateway.exits import Exit
 
+MOST = 500
+"""How many events a gateway shows at once."""
 _DIGEST_SHOWN = 12
+_MARGIN = " " * 26
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -20,8 +24,20 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         parents=[options.client_options()],
         description="What happened, by whom and why; newest last.",
     )
-    parser.add_argument("--limit", metavar="N", type=int, default=50, help="how many of the newest events")
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=_limit,
+        default=50,
+        help=f"how many of the newest events, at most {MOST} (default: %(default)s)",
+    )
     parser.set_defaults(execute=execute)
+
+
+def _limit(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MOST}")
+    return int(text)
 
 
 def execute(args: argparse.Namespace) -> int:
@@ -45,8 +61,27 @@ def describe(event: dict[str, Any]) -> str:
         change = f" {_short(event['from'])} -> {_short(event['to'])}"
     reason = f": {event['reason']}" if event["reason"] else ""
     line = f"{event['at']}  {event['type']:<16}{change} by {event['operator']}{reason}"
-    evidence = ", ".join(f"{name} {value}" for name, value in event["evidence"].items())
-    return f"{line}\n{'':26}{evidence}" if evidence else line
+    return "\n".join(client.printable(each) for each in (line, *_evidence(event["evidence"])))
+
+
+def _evidence(evidence: dict[str, Any]) -> Iterator[str]:
+    """What is said of an event: the short facts on a line, then a line for each gate and each finding."""
+    facts: list[str] = []
+    below: list[str] = []
+    for name, value in evidence.items():
+        match value:
+            case None:
+                pass  # nothing to say
+            case [{"id": _, "verdict": _, "reason": _}, *_]:
+                below += [f"{gate['verdict']:<12} {gate['id']}: {gate['reason']}" for gate in value]
+            case dict():
+                below.append(f"{name}: " + ", ".join(f"{key} {each}" for key, each in value.items()))
+            case str() if "\n" in value:
+                below += [f"{name}:", *(f"  {each}" for each in value.rstrip().splitlines())]
+            case _:
+                facts.append(f"{name} {value}")
+    lines = [", ".join(facts), *below] if facts else below
+    return (f"{_MARGIN}{each}" for each in lines)
 
 
 def _short(name: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from typing import Any
 
@@ -29,10 +30,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 
 def _percentage(text: str) -> float:
-    value = float(text.removesuffix("%"))
-    if not 0 <= value <= 100:
-        raise ValueError
-    return value
+    with contextlib.suppress(ValueError):
+        value = float(text.removesuffix("%"))
+        if 0 <= value <= 100:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
 
 
 def execute(args: argparse.Namespace) -> int:

@@ -89,6 +89,7 @@ def _look(gateway: client.AdminClient) -> RenderableType:
 
 def render(document: Document, now: float) -> RenderableType:
     """The status for people; `now` is Unix time in seconds."""
+    document = _printable(document)
     return Group(
         *_headline(document, now),
         *_gates(document, now),
@@ -101,6 +102,19 @@ def render(document: Document, now: float) -> RenderableType:
         Text(),
         *_advice(document),
     )
+
+
+def _printable(value: Any) -> Any:
+    """The document with nothing in it that a terminal obeys; what has many lines stays indented."""
+    match value:
+        case str():
+            return "\n    ".join(client.printable(line) for line in value.split("\n"))
+        case dict():
+            return {name: _printable(each) for name, each in value.items()}
+        case list():
+            return [_printable(each) for each in value]
+        case _:
+            return value
 
 
 def _headline(document: Document, now: float) -> Iterator[RenderableType]:
@@ -200,7 +214,7 @@ def _ahead(at: str | None, now: float) -> str:
 
 def _arms(arms: Document) -> Table:
     table = Table(box=None, pad_edge=False, padding=_INDENT, header_style="bold")
-    table.add_column("")
+    table.add_column(Text("since the start", style="dim"))
     for name in arms:
         table.add_column(name, justify="right")
     rows: dict[str, Callable[[Document], str]] = {

@@ -165,6 +165,33 @@ async def test_another_server_at_the_address_is_no_gateway() -> None:
         assert await command("status", "--admin", f"127.0.0.1:{port}") == Exit.UNREACHABLE
 
 
+@pytest.mark.parametrize("name", ["status", "history", "release"])
+async def test_a_server_that_speaks_another_json_is_no_gateway(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a pipeline behind the gateway's own port for traffic: exit 4, no traceback."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"answer": 1}')
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await command(name, "--admin", f"127.0.0.1:{port}") == Exit.UNREACHABLE
+    assert capsys.readouterr().err.startswith(f"gateway: what answers at 127.0.0.1:{port} is no admin API")
+
+
+@pytest.mark.parametrize("limit", ["0", "-3", "501", "x", "1.5"])
+def test_a_limit_that_makes_no_sense_is_exit_2(limit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anybody is asked, and with what would do."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["history", "--limit", limit])
+    assert ended.value.code == Exit.INVALID
+    assert "from 1 to 500" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "admin", ["ftp://x", "http://", "http://h:port", "http://h:1/path", "http://[", "https://h"]
 )

@@ -113,6 +113,36 @@ async def test_rollback_release_and_on(gateway: Gateway, capsys: pytest.CaptureF
     assert types == ["reload", "rollback", "release", "release", "phase_transition"]
 
 
+async def test_history_tells_the_gates_of_an_advance_a_line_each(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For people: no braces, and nothing of what there is nothing to say of."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        await shell("advance", "--force", "--operator", "ann")
+        await shell("rollback")
+        await shell("history")
+    lines = shell.out.splitlines()
+    assert f"{'':26}pending      {APPROVAL}: 0 of 1 approvals" in lines
+    assert re.search(r"^ {26}seconds: latch [\d.e-]+, phase", shell.out, re.MULTILINE)
+    assert not re.search(r"[{}\[\]]|None", shell.out)
+
+
+async def test_what_others_wrote_does_not_steer_the_terminal(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it make lines of its own that look like history."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        reason = "gone\x1b[2J\r\n2026-01-01T00:00:00.000Z  release          by ann"
+        await shell("rollback", "--operator", "eve\x1b[8m", "--reason", reason)
+        for command in ("status", "history", "advance"):
+            await shell(command)
+            assert not re.search(r"[\x00-\x09\x0b-\x1f]", shell.out + shell.err)
+            assert not re.search("^2026-01-01", shell.out + shell.err, re.MULTILINE)
+            assert r"gone\x1b[2J" in shell.out + shell.err
+
+
 async def test_a_gate_that_is_rejected_and_one_that_is_not_there(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,11 +166,12 @@ async def test_json_is_where_the_rollout_stands(gateway: Gateway, capsys: pytest
 
 
 @pytest.mark.parametrize("percentage", ["-1", "101", "x", "nan"])
-def test_a_share_that_makes_no_sense_is_exit_2(percentage: str) -> None:
-    """Before anybody is asked."""
+def test_a_share_that_makes_no_sense_is_exit_2(percentage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anybody is asked, and with what would do."""
     with pytest.raises(SystemExit) as ended:
         cli.main(["release", "--percentage", percentage])
     assert ended.value.code == Exit.INVALID
+    assert f"{percentage!r} is no percentage from 0 to 100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["advance"], ["rollback"], ["pause"], ["resume"], ["approve", "x"]])
