@@ -30,8 +30,12 @@ MOST_PIPELINED = 65_536
 WRITE_HIGH_WATER = 65_536
 LINGER_SECONDS = 5.0
 """How long a client that is still sending may take to notice an early answer (RFC 9112 section 9.6)."""
-FIRST_REQUEST_SECONDS = 1.0
-"""How long a drain waits for the first request of a new connection."""
+LAST_REQUEST_SECONDS = 1.0
+"""How long a drain waits for one more request on an idle connection, to say in its answer that it ends.
+
+One that were closed at once would cost a busy client the request that is on its way just then; HAProxy
+has `idle-close-on-response` for it.
+"""
 MOST_PATIENCE_SECONDS = 60.0
 """How long a client may take nothing of the end of its last answer, as nginx's send_timeout."""
 MOST_LINGERED = 64 * 1024 * 1024
@@ -66,7 +70,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         "_discarded",
         "_exchange",
         "_inbox",
-        "_kept",
         "_limits",
         "_reading",
         "_sent_all",
@@ -86,7 +89,6 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._limits: ClientLimits = context.plan.snapshot.limits
         self._reading = _HEAD
         self._inbox = bytearray()
-        self._kept = False
         self._exchange: Exchange | None = None
         self._tunnel: Tunnel | None = None
         self._decoder: ChunkedDecoder | None = None
@@ -129,7 +131,7 @@ class ClientConnection(asyncio.BufferedProtocol):
         self, fault: Fault, detail: str, request_id: bytes, fields: bytes, *, body: bool, complete: bool
     ) -> None:
         """Answer with an error of the gateway's own and end the exchange."""
-        if not complete:
+        if not complete or self._context.draining:
             self.keep_alive = False
         snapshot = self._context.plan.snapshot
         if snapshot.response_headers.request_id:
@@ -142,13 +144,14 @@ class ClientConnection(asyncio.BufferedProtocol):
         self._exchange = None
         if self.closed:
             return
-        if not self.keep_alive or self._context.draining or (self._sent_all and not self._inbox):
+        if not self.keep_alive or (self._sent_all and not self._inbox):
             # Closing over unread bytes would reset the connection, and the reset may eat the answer.
             self._say_goodbye(request_complete and not self._inbox)
             return
         self._reading = _HEAD
-        self._kept = True
         self.deadline = now + self._limits.keepalive_timeout
+        if self._context.draining:
+            self.drain()  # the answer began before that, and did not say that it is the last
         if self.congested:
             self.pause_reading()  # no next request before the client has taken this answer
         elif self._inbox:
@@ -205,14 +208,9 @@ class ClientConnection(asyncio.BufferedProtocol):
         return self._exchange is not None and self._exchange.end_treatment()
 
     def drain(self) -> None:
-        """Finish what runs, then end: no next request on this connection."""
-        self.keep_alive = False
+        """Finish what runs, then end: an idle connection may bring one request more."""
         if self._exchange is None and self._reading is _HEAD and not self._inbox:
-            if self._kept:
-                self.close()
-            else:
-                # It has only just come: what it came for is on its way.
-                self.deadline = min(self.deadline, monotonic() + FIRST_REQUEST_SECONDS)
+            self.deadline = min(self.deadline, monotonic() + LAST_REQUEST_SECONDS)
 
     def abort_now(self) -> None:
         """The worker ends: so does everything."""
