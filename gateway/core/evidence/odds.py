@@ -15,7 +15,8 @@ LONGEST_SUM = 5000
 """Terms beyond which the sum over all tables is replaced by a bound of it."""
 LEAST_LIMIT = 1e-6
 """A limit of zero is read as one in a million: no data ever is impossible, merely damning."""
-_PRECISION = 1e-16
+_PRECISION = 1e-13
+"""Of a sum; the likelihood ratios are good to about 1e-11 then."""
 _LOG_GRID = tuple(map(math.log, GRID))
 _NOTHING = (0.0,) * len(GRID)
 

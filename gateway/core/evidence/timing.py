@@ -80,11 +80,12 @@ def outcomes(cells: Iterable[Cell], threshold: int, degradation: float, age: flo
     for cell in cells:
         limit = stretched(threshold, degradation) if cell.treatment else threshold
         counts = cell.counts
-        slow = _beyond(counts.latencies, limit) + _beyond(counts.left, limit)
-        fast = sum(count for bucket, count in counts.latencies.items() if bucket <= limit)
+        slow_ones = _beyond(counts.latencies, limit)
+        fast_ones = sum(counts.latencies.values()) - slow_ones
+        slow = slow_ones + _beyond(counts.left, limit)
         if age >= milliseconds(limit):
             slow += counts.started - counts.ended
-        found.append(Outcomes(cell.treatment, cell.share, slow + fast, slow))
+        found.append(Outcomes(cell.treatment, cell.share, slow + fast_ones, slow))
     return found
 
 
