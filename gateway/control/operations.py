@@ -103,6 +103,7 @@ class Operations:
                 worker_restarts=standing.worker_restarts,
                 control_restarts=standing.control_restarts,
                 task_restarts=parts.tasks.restarts,
+                failing_tasks=parts.tasks.failing,
                 started_at=standing.started_at,
                 pid=standing.pid,
             )

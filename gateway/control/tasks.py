@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -23,19 +24,31 @@ V = TypeVar("V")
 
 RESTART_DELAY = 0.5
 """Seconds until a failed task runs again: under a second, and no spin where it fails at once."""
+FAILING_FOR = 30.0
+"""Seconds after a failure for which a task still counts as failing: what it does may be out of date."""
 
 
 class TaskKeeper:
     """Keeps named background tasks running until `stop`."""
 
-    def __init__(self, restart_delay: float = RESTART_DELAY) -> None:
+    def __init__(
+        self, restart_delay: float = RESTART_DELAY, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self.restarts: Counter[str] = Counter()
         """How often each task had to be started again; every task ever started has an entry."""
         self._restart_delay = restart_delay
+        self._monotonic = monotonic
+        self._failed_at: dict[str, float] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
         return f"<TaskKeeper running={sorted(self._tasks)} restarts={self.restarts.total()}>"
+
+    @property
+    def failing(self) -> list[str]:
+        """Names of the tasks that failed lately, in order."""
+        since = self._monotonic() - FAILING_FOR
+        return sorted(name for name, at in self._failed_at.items() if at > since)
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run `run` for ever under `name`; call it again when it ends for any reason but `stop`."""
@@ -63,6 +76,7 @@ class TaskKeeper:
                     trace=traceback.format_exc(),
                 )
             self.restarts[name] += 1
+            self._failed_at[name] = self._monotonic()
             await asyncio.sleep(self._restart_delay)
 
 

@@ -65,6 +65,8 @@ class StatusView:
     worker_restarts: int
     control_restarts: int
     task_restarts: Mapping[str, int]
+    failing_tasks: Sequence[str]
+    """Background tasks that failed a moment ago: what they do is not done, or out of date."""
     started_at: float
     pid: int
 
@@ -89,6 +91,7 @@ def status(view: StatusView) -> Document:
             "worker_restarts": view.worker_restarts,
             "control_restarts": view.control_restarts,
             "task_restarts": {name: count for name, count in view.task_restarts.items() if count},
+            "failing_tasks": list(view.failing_tasks),
         },
     }
 

@@ -75,6 +75,7 @@ async def test_every_background_task_survives_a_fault(
             while not (restarts := (await ask_status(client)).get("task_restarts")):
                 await asyncio.sleep(0.01)
         assert restarts == {task: 1}
+        assert (await ask_status(client))["failing_tasks"] == [task]
         assert f'gateway_control_task_restarts_total{{task="{task}"}} 1.0' in await client.metrics()
 
 

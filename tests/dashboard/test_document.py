@@ -149,6 +149,7 @@ _HOLD = {"kind": "shared_outage", "reason": "both arms fail", "since": AT}
 _DRAIN = {"step": 1, "steps": 5, "operator": "ann", "reason": "slow"}
 _TRIAL = {"cap": 50, "reason": "nobody to compare with", "since": AT}
 _ALERT = {"type": "error_rate", "severity": "high", "message": "2 %", "arm": "treatment"}
+_FAILING = {**status()["gateway"], "task_restarts": {"observe": 7}, "failing_tasks": ["observe"]}
 _FAULT = {"type": "state_not_durable", "severity": "critical", "message": "disk full"}
 
 
@@ -161,6 +162,8 @@ _FAULT = {"type": "state_not_durable", "severity": "critical", "message": "disk 
         (status(alerts=[_ALERT], paused=True), Condition.ALERTING),
         (status(alerts=[_FAULT]), Condition.FAULTY),
         (status(alerts=[_FAULT, _ALERT]), Condition.ALERTING),
+        (status(gateway=_FAILING, alerts=[_ALERT]), Condition.FAULTY),
+        (status(gateway=_FAILING, holds=[_HOLD]), Condition.HOLDING),
         (status(holds=[_HOLD], alerts=[_ALERT]), Condition.HOLDING),
         (status(trial=_TRIAL, holds=[_HOLD]), Condition.TRIAL),
         (status(drain=_DRAIN, holds=[_HOLD]), Condition.DRAINING),

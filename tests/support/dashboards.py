@@ -109,6 +109,7 @@ def status(**changes: Any) -> dict[str, Any]:
             "worker_restarts": 0,
             "control_restarts": 0,
             "task_restarts": {},
+            "failing_tasks": [],
         },
         "phases": [],
         "upstreams": UPSTREAMS,

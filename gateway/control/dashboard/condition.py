@@ -98,7 +98,7 @@ def see(status: Mapping[str, Any]) -> Seen:
         return Seen(condition, meaning, latch["reason"] or "", latch["operator"] or "", latch["since"])
     if not status["workers"]:
         return Seen(Condition.NOT_SERVING, "No worker is running: requests are not answered.")
-    return _of_rollout(status) or _of_alerts(status) or _calm(status)
+    return _of_rollout(status) or _of_tasks(status) or _of_alerts(status) or _calm(status)
 
 
 def _of_rollout(status: Mapping[str, Any]) -> Seen | None:
@@ -113,6 +113,17 @@ def _of_rollout(status: Mapping[str, Any]) -> Seen | None:
         reason = "; ".join(hold["reason"] or words(hold["kind"]) for hold in holds)
         return Seen(Condition.HOLDING, meaning, reason, since=holds[0]["since"])
     return None
+
+
+def _of_tasks(status: Mapping[str, Any]) -> Seen | None:
+    """Work of the control process that fails again and again: what depends on it must not look healthy."""
+    failing = status["gateway"]["failing_tasks"]
+    if not failing:
+        return None
+    restarts = status["gateway"]["task_restarts"]
+    told = ", ".join(f"{words(name)} ({restarts.get(name, 0)} times)" for name in failing)
+    meaning = "Requests are served, but figures, evidence and decisions may be out of date."
+    return Seen(Condition.FAULTY, meaning, f"the gateway's own work fails: {told}; the log says why")
 
 
 def _of_alerts(status: Mapping[str, Any]) -> Seen | None:
