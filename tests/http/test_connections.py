@@ -456,3 +456,44 @@ def test_the_last_of_a_pipeline_before_a_fin_is_answered(half_close: HalfClose) 
             transcript = client.transcript()
         assert transcript.statuses == ([200, 200] if half_close is HalfClose.ANSWER else [])
         rig.check_alive()
+
+
+def test_a_drain_lets_a_kept_connection_bring_one_request_more() -> None:
+    """It was on its way when the worker was told to end: it is answered, and told that it was the last."""
+    with Rig(script=echo) as rig, rig.connect() as client:
+        client.send(get())
+        assert client.response().value(b"connection") is None
+        rig.plane.call(rig.plane.worker.drain)
+        client.send(get())
+        last = client.response()
+        assert (last.status, last.value(b"connection")) == (200, b"close")
+        assert client.read_raw() == b""
+
+
+def test_an_answer_that_began_before_a_drain_is_not_the_last() -> None:
+    """Its head did not say so: the next request is answered too."""
+    release = threading.Event()
+
+    def in_two_pieces(exchange: Exchange) -> None:
+        exchange.body()
+        exchange.send(OK[:-1])
+        release.wait(PATIENCE)
+        exchange.send(OK[-1:])
+
+    with Rig(script=in_two_pieces) as rig, rig.connect() as client:
+        client.send(get())
+        first = client.head()
+        rig.plane.call(rig.plane.worker.drain)
+        release.set()
+        client.finish(first)
+        client.send(get())
+        assert client.response().value(b"connection") == b"close"
+
+
+def test_a_drain_ends_an_idle_connection_soon() -> None:
+    """A client that asks for nothing more holds nothing up."""
+    with Rig(script=echo) as rig, rig.connect() as client:
+        client.send(get())
+        client.response()
+        rig.plane.call(rig.plane.worker.drain)
+        assert client.read_raw() == b""
