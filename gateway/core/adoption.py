@@ -101,7 +101,7 @@ class _Adoption:
                 defined = stopped(defined, Status.PAUSED, self._at)
                 self._note(defined, known.status, "enabled: false in the config")
         elif known.status is Status.CONCLUDED and not over:
-            defined = replace(defined, status=Status.DRAFT, enabled=False)
+            defined = _anew(defined)
         self._put(defined)
 
     def _begin(self, name: str, enabled: bool) -> None:
@@ -136,6 +136,19 @@ class _Adoption:
 
     def _put(self, experiment: Experiment) -> None:
         self._members[experiment.id] = experiment
+
+
+def _anew(experiment: Experiment) -> Experiment:
+    """One that was concluded, as a draft of its next life: but for epochs' numbers, nothing is left."""
+    return replace(
+        experiment,
+        status=Status.DRAFT,
+        enabled=False,
+        started_at=None,
+        ran=0.0,
+        concluded_at=None,
+        winner=None,
+    )
 
 
 def begin(config: Config) -> Experiments:

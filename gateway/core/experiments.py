@@ -228,13 +228,17 @@ def started(experiment: Experiment, at: float) -> Experiment:
 
 
 def in_epoch(experiment: Experiment, at: float) -> Experiment:
-    """The experiment in an epoch of its present design: a new one where the newest has another."""
+    """The experiment in an epoch of its present design: a new one where the newest has another.
+
+    A draft that has epochs was concluded and begins anew: none of them belongs to what comes.
+    """
     epoch, definition = experiment.epoch, experiment.definition
-    if epoch is not None and (epoch.design, epoch.revision) == (definition.design, definition.revision):
+    earlier = () if experiment.status is Status.DRAFT else experiment.epochs
+    if earlier and (earlier[-1].design, earlier[-1].revision) == (definition.design, definition.revision):
         return experiment
     number = 1 if epoch is None else epoch.number + 1
     begun = Epoch(number, at, definition.revision, definition.design)
-    return replace(experiment, epochs=(*experiment.epochs, begun))
+    return replace(experiment, epochs=(*earlier, begun))
 
 
 def stopped(experiment: Experiment, status: Status, at: float) -> Experiment:

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.control.experiments.database import ExperimentsDatabase
 from gateway.control.experiments.file import FILE
+from gateway.control.loading import load
 from gateway.control.store.api import FaultKind
 from gateway.control.store.database import DatabaseFault
 from gateway.model.records import FAILED
@@ -361,20 +362,21 @@ async def test_a_concluded_one_begins_anew_with_a_raised_revision(tmp_path: Path
         assert (await counted(client, 20))["status"] == "running"
 
 
-async def test_a_refused_reload_leaves_what_was_concluded(tmp_path: Path) -> None:
-    """The new life does not begin, and the results of the old one stand, over restarts too."""
+async def test_a_new_life_that_comes_to_nothing_leaves_what_was_concluded(tmp_path: Path) -> None:
+    """A config was prepared for and never put in force: the results stand, over restarts too."""
     gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
-    again = json.loads(experiment_config(exp=halves(revision=2)))
-    again["deployment"] |= {"initial_phase": "beta", "ladder": ["beta"], "phases": {"beta": {}}}
+    refused = tmp_path / "refused.yaml"
+    refused.write_text(experiment_config(exp=halves(revision=2)))
     async with serving(gateway) as client:
         visit(gateway, plain(users(30)))
         await counted(client, 30)
         await client.ask("POST", f"{API}/experiments/exp/conclude", winner="control")
-        assert "canary" in str(await reload(gateway, client, json.dumps(again)))
+        room = client.controller._parts.experiments
+        await room.desk.prepare(load(refused, {}))
+        await room._participants.flush()
         await client.ask("POST", f"{API}/experiments/exp/conclude", winner="treatment")
         before = await shown(client)
         assert sum(group["participants"] for group in before["groups"].values()) == 30
-    gateway.config.write_text(experiment_config(exp=halves()))
     async with serving(gateway) as client:
         assert await shown(client) == before
 

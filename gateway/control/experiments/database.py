@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -76,7 +76,8 @@ class Remembered:
 class Batch:
     """What one transaction writes; to write it twice does no harm.
 
-    `rows` are participants by experiment; `ids` are hashes of outcomes' ids with Unix seconds.
+    `rows` are participants by experiment; `ids` are hashes of outcomes' ids with Unix seconds. Experiments
+    that begin anew are `forgotten` first: the participants of their last lives go.
     """
 
     rows: Mapping[str, Sequence[StoredRow]] = field(default_factory=dict)
@@ -86,9 +87,10 @@ class Batch:
     scenes: Mapping[int, str] = field(default_factory=dict)
     durable: bool = False
     """True where the disk must have it before the write counts as done."""
+    forgotten: Collection[str] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.remembered or self.ids or self.ratings or self.scenes)
+        return bool(self.rows or self.remembered or self.ids or self.ratings or self.scenes or self.forgotten)
 
 
 class ExperimentsDatabase:
@@ -190,6 +192,7 @@ class ExperimentsDatabase:
 
     def _put(self, batch: Batch) -> None:
         many = self.connection.executemany
+        many("DELETE FROM participants WHERE experiment = ?", ((name,) for name in batch.forgotten))
         for experiment, rows in batch.rows.items():
             many(
                 "INSERT OR REPLACE INTO participants VALUES (?, ?, ?, ?, ?)",

@@ -73,6 +73,10 @@ class Participants:
         self._remembered: dict[str, Remembered] = {}
         self._unremembered: set[str] = set()
         """Experiments of which something else than rows is to be written."""
+        self._anew: set[str] = set()
+        """Experiments that were concluded and are to begin anew, once that stands."""
+        self._forgotten: set[str] = set()
+        """Those that did, and whose participants of before are to leave the file."""
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._waiting: deque[_Waiting] = deque()
         self._turn = asyncio.Lock()
@@ -94,20 +98,26 @@ class Participants:
     async def follow(self, experiments: Experiments) -> None:
         """Have a table for every experiment that counts, in its newest epoch; comes before publishing."""
         async with self._opening:
+            self._begin_anew()
             for experiment in experiments.all:
                 epoch = experiment.epoch
                 if epoch is None or not experiment.status.assigns:
+                    if experiment.id in self._anew:  # what was to come has been refused
+                        self._anew.discard(experiment.id)
+                        self._tables.pop(experiment.id, None)
                     continue
                 if experiment.id not in self._tables:
                     self._tables[experiment.id] = await self._opened(experiment)
                 table = self._tables[experiment.id]
                 table.set_caps(_caps(experiment))
                 table.begin_epoch(epoch.number, epoch.design.groups)
-                self._forget_final(experiment.id)
 
     async def _opened(self, experiment: Experiment) -> ParticipantTable:
-        """The table of an experiment with what the file has of it."""
+        """The table of an experiment with what the file has of it; an empty one where it begins anew."""
         name, epoch = experiment.id, experiment.epochs[0]
+        if self._is_final(name):
+            self._anew.add(name)
+            return ParticipantTable(epoch.design.groups, epoch=epoch.number)
         metrics = self._remembered.get(name, Remembered()).metrics or REQUEST_METRICS
         table = ParticipantTable(epoch.design.groups, metrics=metrics, epoch=epoch.number)
         last: Row | None = None
@@ -127,6 +137,8 @@ class Participants:
 
     async def conclude(self, experiment: Experiment) -> None:
         """Keep what it has come to, and let its table go. Raises StoreError where that is not written."""
+        if self._is_final(experiment.id):
+            return  # concluded before: the winner is corrected, and nothing has been counted since
         async with self._opening:
             if experiment.id not in self._tables and experiment.epochs:
                 self._tables[experiment.id] = await self._opened(experiment)
@@ -141,10 +153,18 @@ class Participants:
         self._tables.pop(experiment.id, None)
         await self.flush(durable=True)
 
-    def _forget_final(self, name: str) -> None:
-        """It runs anew."""
-        if self._remembered.get(name, Remembered()).final is not None:
-            self._remember(name, final=None, planned_day=None)
+    def _is_final(self, name: str) -> bool:
+        """Whether it was concluded, and has not begun anew."""
+        return self._remembered.get(name, Remembered()).final is not None
+
+    def _begin_anew(self) -> None:
+        """Forget what experiments came to that were concluded and are dealing again."""
+        for name in sorted(self._anew):
+            experiment = self._experiments().find(name)
+            if experiment is not None and experiment.status.assigns:
+                self._anew.discard(name)
+                self._forgotten.add(name)
+                self._remember(name, final=None, planned_day=None)
 
     def _remember(self, name: str, **changes: str | tuple[str, ...] | None) -> None:
         self._remembered[name] = replace(self._remembered.get(name, Remembered()), **changes)  # type: ignore[arg-type]
@@ -186,14 +206,15 @@ class Participants:
 
     def tally(self, experiment: Experiment) -> Tally:
         """What its participants come to."""
-        table = self._tables.get(experiment.id)
-        if table is not None:
-            return table.tally()
         kept = self._kept(experiment.id, "final") if experiment.status is Status.CONCLUDED else None
-        return kept or _EMPTY
+        if kept is not None:
+            return kept
+        table = self._tables.get(experiment.id)
+        return _EMPTY if table is None else table.tally()
 
     def planned_day(self, name: str) -> Tally | None:
         """The tally at the planned end, once that was reached."""
+        self._begin_anew()
         return self._kept(name, "planned_day")
 
     def keep_planned_day(self, name: str, tally: Tally) -> None:
@@ -248,14 +269,19 @@ class Participants:
 
     def _collect(self, ids: Sequence[tuple[bytes, float]], ratings: Sequence[Rating], durable: bool) -> Batch:
         rows = {}
+        self._begin_anew()
         for name, table in self._tables.items():
+            if name in self._anew:
+                continue
             if changed := table.take_changed():
                 rows[name] = changed
             if self._remembered.get(name, Remembered()).metrics != table.metrics:
                 self._remember(name, metrics=table.metrics)
         remembered = {name: self._remembered[name] for name in self._unremembered}
+        forgotten = tuple(sorted(self._forgotten))
         self._unremembered.clear()
-        return Batch(rows, remembered, ids, ratings, self._timeline.unwritten(), durable)
+        self._forgotten.clear()
+        return Batch(rows, remembered, ids, ratings, self._timeline.unwritten(), durable, forgotten)
 
     async def run(self) -> None:
         """For ever: take in, write, forget what is too old."""
