@@ -198,6 +198,7 @@ def advice(document: Document) -> Iterator[tuple[str, str]]:
         if gate["type"] == "manual_approval":
             yield f"To approve ({gate['reason']})", f"gateway approve {gate['id']}"
         elif gate["type"] == "automated_test" and gate["verdict"] == "fail":
+            yield "To read what the test said", "gateway history"
             yield "To run the test again", "gateway advance"
     if document["next_phase"] is not None and not (open_gates or document["paused"] or document["holds"]):
         yield f"To go on to {document['next_phase']}", "gateway advance"

@@ -415,7 +415,7 @@ def _voted(state: Rollout, vote: Vote) -> Rollout:
 
 
 def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
-    """A judgement stands until the next look; a worse one voids the approvals."""
+    """A judgement stands until the next look; a worse one voids the approvals, as does a failed first."""
     new = event.judgement
     old = next((item for item in state.judgements if item.gate == new.gate), None)
     ahead = any(gate.id == new.gate for gate in gates.gates_ahead(state, rules))
@@ -424,7 +424,7 @@ def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
         return Refusal(RefusalCode.STALE, f"the judgement of {new.gate} is not of this window")
     others = tuple(item for item in state.judgements if item.gate != new.gate)
     judged = replace(state, judgements=(*others, new))
-    if old is not None and new.verdict > old.verdict:
+    if new.verdict > (Verdict.INCONCLUSIVE if old is None else old.verdict):
         judged = replace(judged, votes=_rejections(state))
     return Change(judged)
 

@@ -444,6 +444,17 @@ def test_an_approval_is_void_when_a_metrics_verdict_worsens(
     assert verdicts(drive) == [after, Verdict.PASS if stands else Verdict.PENDING]
 
 
+@pytest.mark.parametrize(("found", "stands"), [(Verdict.FAIL, False), (Verdict.INCONCLUSIVE, True)])
+def test_an_approval_from_before_the_first_look_is_void_when_that_fails(found: Verdict, stands: bool) -> None:
+    """Nobody had seen the failure; too little data is what was known."""
+    approval = ManualApproval("canary.limited_production.manual_approval", 1, None)
+    drive = Drive(make_rules(gates={"canary": (METRICS, approval)})).go_to("canary")
+    drive.apply(Approve(operator=ANN, gate=approval.id))
+    drive.serve(3600)
+    drive.apply(judgement(found, 1, drive))
+    assert verdicts(drive) == [found, Verdict.PASS if stands else Verdict.PENDING]
+
+
 @pytest.mark.parametrize("kind", [HoldKind.EVIDENCE, HoldKind.SAMPLE_RATIO, HoldKind.SHARED_OUTAGE])
 def test_an_approval_is_void_when_a_hold_begins(kind: HoldKind) -> None:
     """And the hold's end does not bring it back."""
