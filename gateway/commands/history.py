@@ -70,7 +70,7 @@ def _evidence(evidence: dict[str, Any]) -> Iterator[str]:
     below: list[str] = []
     for name, value in evidence.items():
         match value:
-            case None:
+            case None | []:
                 pass  # nothing to say
             case [{"id": _, "verdict": _, "reason": _}, *_]:
                 below += [f"{gate['verdict']:<12} {gate['id']}: {gate['reason']}" for gate in value]

@@ -120,6 +120,7 @@ async def test_history_tells_the_gates_of_an_advance_a_line_each(
     async with gateway.control() as control:
         shell = Shell(control.url, capsys)
         await shell("advance", "--force", "--operator", "ann")
+        await shell("advance")  # without a gate
         await shell("rollback")
         await shell("history")
     lines = shell.out.splitlines()
