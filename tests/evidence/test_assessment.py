@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -72,6 +73,24 @@ def test_the_limit_is_one_over_the_probability_of_a_false_rollback() -> None:
     assert early < late
     assert strict.judge().limit == pytest.approx(1e9)
     assert strict.judge().value >= 1e9
+
+
+@pytest.mark.parametrize("requests", [10, 30, 100, 1000])
+@pytest.mark.parametrize("failed", [0, 1, 3, 10])
+def test_the_evidence_is_told_without_exponents(requests: int, failed: int) -> None:
+    """`1.8e+15` says nothing to whoever is woken by it; thousands are set apart."""
+    gathering = Gathering()
+    gathering.many(3, counts(requests, failed), HEALTHY)
+    reason = gathering.judge().reason
+    assert reason.endswith(", 1,000 convicts)")
+    assert not re.search(r"[0-9]e[-+]?[0-9]", reason)
+
+
+def test_far_over_the_line_is_not_counted() -> None:
+    """It is not more convincing for being a quadrillion."""
+    gathering = Gathering()
+    gathering.many(3, counts(10, 10), HEALTHY)
+    assert "(evidence over 1,000,000, 1,000 convicts)" in gathering.judge().reason
 
 
 def test_worse_than_control_within_the_limit_is_no_conviction() -> None:

@@ -61,9 +61,9 @@ def test_a_better_primary_metric_ships() -> None:
     results = judged({"accuracy": (5000, 0.80, 0.16)}, {"accuracy": (5000, 0.85, 0.13)})
     assert (results.conclusion.verdict, results.conclusion.winner) == (Verdict.SHIP, "treatment")
     assert results.conclusion.explanation.startswith(
-        "treatment is better than control: accuracy 0.85 against 0.8 in control (+6.25 %, between +"
+        "treatment is better than control: accuracy 85 % against 80 % in control (+6.25 %, between +"
     )
-    assert results.conclusion.explanation.endswith("however often one looks")
+    assert results.conclusion.explanation.endswith("; p < 0.0001, however often one looks")
     assert results.days_to_go is None
 
 
@@ -84,7 +84,7 @@ def test_another_success_metric_vetoes() -> None:
     conclusion = judged(control, treatment).conclusion
     assert (conclusion.verdict, conclusion.winner) == (Verdict.STOP, None)
     assert conclusion.explanation.startswith(
-        "treatment is worse than control, though better in accuracy: response_time 1.3 against 1 in control"
+        "treatment is worse than control, though better in accuracy: response_time 1.3 s against 1 s in control"
     )
 
 
@@ -155,7 +155,7 @@ def test_the_planned_day_stays_what_it_was() -> None:
     later = judged(*CLOSE, day=31, planned_day=nothing)
     assert later.conclusion.verdict is Verdict.STOP
     assert later.conclusion.explanation.startswith(
-        "the planned time is over and no difference was shown: treatment: accuracy 0.8125"
+        "the planned time is over and no difference was shown: treatment: accuracy 81.25 %"
     )
 
 
@@ -221,7 +221,7 @@ def test_without_a_mean_of_control_there_is_no_lift() -> None:
     """Relative to nothing says nothing; the sentence has the difference instead."""
     results = judged({"accuracy": (5000, 0.0, 0.0)}, {"accuracy": (5000, 0.1, 0.09)})
     assert results.metrics[0].comparisons[0].lift is results.metrics[0].comparisons[0].lift_interval is None
-    assert "accuracy 0.1 against 0 in control (+0.1, between +0.0" in results.conclusion.explanation
+    assert "accuracy 10 % against 0 % in control (+10 points, between +" in results.conclusion.explanation
 
 
 def test_the_forecast_is_the_nearer_of_the_planned_end_and_the_difference_seen() -> None:

@@ -41,6 +41,8 @@ LEAST_CONTROL = 50
 """Control requests, of the last ten minutes or in a trial, below which there is nothing to compare with."""
 TRIAL_MILLISECONDS = 60_000
 """A trial that did not convict by then blames both arms."""
+_LEAST_TOLD = 0.001
+_MOST_TOLD = 1000.0  # times what is needed; sentences do not count further
 
 
 class Verdict(enum.IntEnum):
@@ -318,4 +320,12 @@ def _how(part: Part) -> str:
 
 
 def _numbers(value: float, needed: float) -> str:
-    return f"evidence {value:.3g}, {needed:g} convicts"
+    """What was found and what it takes, without exponents: nobody asks how far over the line it is."""
+    most = _MOST_TOLD * needed
+    if value > most:
+        told = f"over {most:,.0f}"
+    elif 0.0 < value < _LEAST_TOLD:
+        told = f"under {_LEAST_TOLD:g}"
+    else:
+        told = f"{value:,.0f}" if value >= 1000.0 else f"{value:.3g}"
+    return f"evidence {told}, {needed:,.0f} convicts"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from gateway.core.results.comparison import Comparison
 from gateway.core.results.sequence import ANYTIME_ERROR
+from gateway.core.results.wording import chance, reading
 from gateway.model.experiment import Direction
 
 PLANNED_DAY_ERROR = 0.04
@@ -136,7 +137,7 @@ def _side(comparison: Comparison, direction: Direction) -> Standing:
 def _judge(finding: Finding, case: Case) -> _Judged:
     shared = len(case.primary)
     vetoes = tuple(
-        _reading(other.comparison, other.metric, case.control)
+        reading(other.comparison, other.metric, case.control)
         for other in case.others
         if other.group == finding.group
         and other.comparison is not None
@@ -146,20 +147,20 @@ def _judge(finding: Finding, case: Case) -> _Judged:
     comparison, basis = finding.comparison, ""
     if standing in (Standing.BETTER, Standing.WORSE) and comparison is not None:
         basis = (
-            f"{_reading(comparison, finding.metric, case.control)}; "
-            f"p = {comparison.p_value:.2g}, however often one looks"
+            f"{reading(comparison, finding.metric, case.control)}; "
+            f"{chance(comparison.p_value)}, however often one looks"
         )
-    elif finding.fixed is not None and _shows(finding.fixed_p_value, PLANNED_DAY_ERROR / shared):
+    elif (
+        finding.fixed is not None
+        and finding.fixed_p_value is not None
+        and finding.fixed_p_value <= PLANNED_DAY_ERROR / shared
+    ):
         standing = _side(finding.fixed, finding.direction)
         basis = (
-            f"{_reading(finding.fixed, finding.metric, case.control)}; "
-            f"p = {finding.fixed_p_value:.2g} on the planned day"
+            f"{reading(finding.fixed, finding.metric, case.control)}; "
+            f"{chance(finding.fixed_p_value)} on the planned day"
         )
     return _Judged(finding, standing, basis, vetoes)
-
-
-def _shows(p_value: float | None, error: float) -> bool:
-    return p_value is not None and p_value <= error
 
 
 def _gain(judged: _Judged) -> float:
@@ -213,21 +214,7 @@ def _continue(judged: Sequence[_Judged], case: Case) -> Conclusion:
 def _open_reading(judged: _Judged, case: Case) -> str:
     comparison = judged.finding.comparison
     assert comparison is not None, "an open group has a comparison"
-    return f"{judged.finding.group}: {_reading(comparison, judged.finding.metric, case.control)}"
-
-
-def _reading(comparison: Comparison, metric: str, control: str) -> str:
-    """`accuracy 0.931 against 0.902 in control (+3.2 %, between +1.1 % and +5.3 %)`."""
-    means = f"{metric} {comparison.group_mean:.4g} against {comparison.control_mean:.4g} in {control}"
-    if comparison.lift is None or comparison.lift_interval is None:
-        low, high = comparison.interval
-        return f"{means} ({comparison.difference:+.3g}, between {low:+.3g} and {high:+.3g})"
-    low, high = comparison.lift_interval
-    return f"{means} ({_percent(comparison.lift)}, between {_percent(low)} and {_percent(high)})"
-
-
-def _percent(share: float) -> str:
-    return f"{100.0 * share:+.3g} %"
+    return f"{judged.finding.group}: {reading(comparison, judged.finding.metric, case.control)}"
 
 
 def _days(days: float) -> str:
