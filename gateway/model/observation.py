@@ -144,6 +144,7 @@ class TickReports:
 
     No request starts any more in a tick before `through`, where the current one begins. Where `whole` is
     False, only those ticks are there that changed since the report before; `series` always has all.
+    `at` is when it was made; all three times are monotonic milliseconds.
     """
 
     through: int
@@ -151,6 +152,7 @@ class TickReports:
     ticks: tuple[TickReport, ...]
     oldest: int = 0
     whole: bool = True
+    at: int = 0
 
     def after(self, before: TickReports) -> TickReports:
         """The whole report that this one makes together with the whole one before."""
@@ -158,7 +160,7 @@ class TickReports:
             return self
         ticks = {tick.at: tick for tick in before.ticks if tick.at >= self.oldest}
         ticks |= {tick.at: tick for tick in self.ticks}
-        return TickReports(self.through, self.series, tuple(ticks.values()), self.oldest)
+        return TickReports(self.through, self.series, tuple(ticks.values()), self.oldest, at=self.at)
 
 
 NO_TICKS = TickReports(0, (), ())

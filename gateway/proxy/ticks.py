@@ -24,6 +24,8 @@ from gateway.wire.response import Response
 
 SLACK = 40.0
 """Seconds that a settled tick is still reported: a control process may be away for that long."""
+OPEN_FOR = 150
+"""Milliseconds after a tick's end at which what is open of it is told: most heads have come by then."""
 _FAILED = re.compile(rb"[ \t]*success[ \t]*=[ \t]*0(\.0*)?[ \t]*")
 _OK = Outcome.OK
 _HEADLESS_FAILURES = frozenset((Outcome.CONNECT_ERROR, Outcome.RESET, Outcome.TIMEOUT))
@@ -217,7 +219,7 @@ class Ticks:
         self._series: dict[Series, SeriesTicks] = {}
         self._numbers = 0
         self._through = 0
-        self._known_to = 0
+        self._known_to = self._looked_at = 0
         self._told: dict[int, str] | None = None
         self._telling: dict[int, str] = {}
         self._open: dict[int, list[Tally]] = {}
@@ -264,9 +266,14 @@ class Ticks:
     def news(self) -> bool:
         """True once after each time that more ticks have become complete, with all their heads known.
 
-        What they say is worth a report of its own: control may be waiting for the last of them.
+        What they say is worth a report of its own: control may be waiting for the last of them. And so
+        is, once in a tick, what is still open of those before it: hangs are judged by their age.
         """
-        current = tick_of(self._clock(), self._interval)
+        now = self._clock()
+        current = tick_of(now, self._interval)
+        if current > self._looked_at and now * 1000 >= current + OPEN_FOR:
+            self._looked_at = current
+            return True
         waiting = [
             at
             for at, tallies in self._open.items()
@@ -298,6 +305,7 @@ class Ticks:
             tuple(one.report for at, one in held.items() if told.get(at) != one.report.counts),
             oldest,
             whole=self._told is None,
+            at=int(now * 1000),
         )
 
     def sent(self) -> None:
