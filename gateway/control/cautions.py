@@ -22,6 +22,7 @@ def cautions(config: Config, written: Written) -> Iterator[Finding]:
     """What is allowed and still worth a word."""
     yield from _descents(config)
     yield from _idle_definitions(config)
+    yield from _lonely_groups(config)
     yield from _sideless_groups(config, written)
     yield from _shadowed_routes(config)
     yield from _absent_people(config)
@@ -57,6 +58,13 @@ def _idle_definitions(config: Config) -> Iterator[Finding]:
         if name not in running:
             path = ("deployment", "experiments", name)
             yield Finding(path, "no route names this experiment: nobody takes part in it", "", Spot.KEY)
+
+
+def _lonely_groups(config: Config) -> Iterator[Finding]:
+    for name, experiment in config.deployment.experiments.items():
+        if sum(group.weight > 0 for group in experiment.groups.values()) == 1:
+            path: KeyPath = ("deployment", "experiments", name, "groups")
+            yield Finding(path, "only one group has users: there is nothing to compare", "", Spot.KEY)
 
 
 def _sideless_groups(config: Config, written: Written) -> Iterator[Finding]:

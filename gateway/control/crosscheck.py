@@ -17,7 +17,7 @@ from gateway.model.deployment import misspelt_phase
 from gateway.model.experiment import Experiment
 from gateway.model.metrics import nearest
 from gateway.model.phases import DEFAULT_PHASES, MetricsThreshold
-from gateway.model.snapshot import HashKind
+from gateway.model.snapshot import HashKind, configuration_header
 from gateway.model.units import Address, TcpAddress, format_duration, format_number, shorten
 
 Written = Mapping[str, Any]
@@ -144,8 +144,25 @@ def _experiments(config: Config, _: Written) -> Iterator[Finding]:
 def experiment_faults(path: KeyPath, experiment: Experiment) -> Iterator[Finding]:
     """What is wrong with an experiment by itself, beyond single values."""
     yield from _weights((*path, "groups"), experiment)
+    for name, group in experiment.groups.items():
+        keys = group.configuration.model_dump(exclude_none=True)
+        yield from _headers((*path, "groups", name, "configuration"), keys)
     metrics = [metric.name for metric in experiment.success_metrics]
     yield from _repeated((*path, "success_metrics"), metrics, "metric")
+
+
+def _headers(path: KeyPath, keys: Iterable[str]) -> Iterator[Finding]:
+    """The keys of a configuration that pipelines would not see, or not tell from others."""
+    owners: dict[str, str] = {}
+    for key in keys:
+        header = configuration_header(key)
+        owner = owners.setdefault(header, key)
+        if not header:
+            wrong = f"no header can be named after {shorten(key)!r}"
+            yield Finding((*path, key), wrong, "expected a letter or a digit in the key", Spot.KEY)
+        elif owner != key:
+            wrong = f"the header {header} is that of {shorten(owner)} too"
+            yield Finding((*path, key), wrong, "expected a header for each key", Spot.KEY)
 
 
 def _weights(path: KeyPath, experiment: Experiment) -> Iterator[Finding]:

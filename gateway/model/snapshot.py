@@ -8,6 +8,7 @@ gates, no statistics. Durations are seconds, shares are integers out of 2**64.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 
 FULL_SHARE = 2**64
@@ -110,6 +111,18 @@ class Upstream:
     limits: ConnectionLimits
     outlier_detection: OutlierDetection | None
     health_check: HealthCheck | None
+
+
+_WORDS = re.compile("[A-Za-z0-9]+")
+
+
+def configuration_header(key: str) -> str:
+    """The header that carries a key to the pipelines; "" for a key without a letter or digit of ASCII.
+
+    Whatever no header's name may hold becomes a hyphen.
+    """
+    words = _WORDS.findall(key)
+    return "X-Gateway-Config-" + "-".join(words).title() if words else ""
 
 
 @dataclass(frozen=True, slots=True)

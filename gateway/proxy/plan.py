@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping
 
 from gateway.core.split import Decision, Reason, Table
-from gateway.model.snapshot import Arm, FailoverCause, Snapshot, Upstream
+from gateway.model.snapshot import Arm, FailoverCause, Snapshot, Upstream, configuration_header
 from gateway.proxy.identity import compile_identity, noted_fields
 from gateway.proxy.recorder import Recorder
 from gateway.proxy.upstream import UpstreamPool
 from gateway.wire.request import RequestReader
 
-_WORDS = re.compile("[A-Za-z0-9]+")
 _TREATMENT_MARK = 0xA5A5A
 """Sets the marks of treatment's users apart from those of control's: who changes arms is new to the other
 one, and a phase or a trial that has just begun need not wait until its users' marks have expired."""
@@ -166,11 +164,11 @@ def _configuration_fields(decision: Decision) -> list[tuple[str, str]]:
     (group,) = (group for group in experiment.groups if group.name == decision.group)
     return [
         (
-            "X-Gateway-Config-" + "-".join(_WORDS.findall(key)).title(),
+            header,
             value if value.isascii() and value.isprintable() else json.dumps(value),
         )
         for key, value in group.configuration
-        if _WORDS.search(key)
+        if (header := configuration_header(key))
     ]
 
 

@@ -363,6 +363,10 @@ deployment:
             "the group a says neither dspy_enabled nor upstream: control serves it",
         ),
         (
+            "deployment: {experiments: {x: {groups: {a: {weight: 1}, b: {weight: 0}}}}}",
+            "1:32: deployment.experiments.x.groups: only one group has users: there is nothing to compare",
+        ),
+        (
             "routes:\n"
             "  - {name: all, control: traditional, treatment: dspy}\n"
             "  - {name: api, match: {path_prefix: /api}, control: traditional, treatment: dspy}",
