@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from gateway.control.dashboard import figures
 from gateway.control.dashboard.charts import Limit, Line, linear_scale, log_scale, time_chart
-from gateway.control.dashboard.document import ArmFigures, document
+from gateway.control.dashboard.document import ArmFigures, EvidencePoint, document
 from gateway.control.dashboard.markup import Markup, element, join
 from gateway.control.dashboard.page import POLICY, page
 from gateway.control.dashboard.panels import render
-from tests.support.dashboards import AT, CONTROL, event, experiment, facts, latched, points, status
+from tests.support.dashboards import AT, CONTROL, NOW, event, experiment, facts, latched, points, status
 
 VOID = frozenset(("br", "hr", "img", "input", "link", "meta"))
 HARM = "<script>alert('x')</script> & \"so on\""
@@ -96,12 +96,18 @@ def test_elements_nest_without_escaping_twice() -> None:
         (figures.seconds, 0.0421, "42.1 ms"),
         (figures.seconds, 12.0, "12 s"),
         (figures.count, 0, "0"),
-        (figures.count, 9999, "9999"),
+        (figures.count, 999, "999"),
+        (figures.count, 9999, "9 999"),
         (figures.count, 123_456, "123 k"),
         (figures.count, 2_500_000, "2.5 M"),
         (figures.plain, 1000.0, "1 000"),
         (figures.plain, 0.0000012, "1.2·10⁻⁶"),
+        (figures.plain, 10_000_000.0, "10⁷"),
         (figures.plain, 0.25, "0.25"),
+        (figures.difference("error_rate"), 0.0599, "+5.99 points"),
+        (figures.difference("response_time"), -0.31, "−310 ms"),
+        (figures.chance, 1.9e-25, "p < 0.0001"),
+        (figures.chance, 0.0123, "p = 0.012"),
         (figures.duration, 90_061, "1 d 1 h"),
         (figures.duration, 59, "59 s"),
         (figures.duration, 3600, "1 h"),
@@ -244,6 +250,45 @@ def test_an_interval_s_colour_follows_the_metric_s_direction() -> None:
     assert "open" in drawn("up", -0.1, 0.2)
     assert "open" in drawn(None, 0.1, 0.2)
     assert drawn("down", 0.1, 0.2) >= {"worse"}
+
+
+def test_more_failures_are_worse_whatever_the_experiment_is_about() -> None:
+    """The error rate is no success metric of most experiments; it still has one good direction."""
+    failing = {
+        "direction": None,
+        "success_metric": False,
+        "groups": {"control": {"n": 400, "mean": 0.0}, "treatment": {"n": 390, "mean": 0.326}},
+        "comparisons": [
+            {
+                "group": "treatment",
+                "difference": 0.326,
+                "lift": None,
+                "interval": [0.236, 0.417],
+                "lift_interval": None,
+                "p_value": 1e-9,
+            }
+        ],
+    }
+    html = render(document(facts(experiments=[experiment(metrics={"error_rate": failing})])))
+    assert "+32.6 points (+23.6 points to +41.7 points)" in html
+    assert 'class="tone-word worse">worse' in html.partition('id="experiments"')[2]
+
+
+def test_an_alert_that_stands_is_not_followed_by_nothing_was_raised() -> None:
+    """It may have been raised before the last day, or not be among the events yet."""
+    alert = {"type": "error_rate", "severity": "critical", "message": "4 %", "since": AT}
+    assert "Nothing was raised" not in render(document(facts(status=status(alerts=[alert]))))
+    assert "Nothing was raised" in render(document(facts()))
+
+
+def test_far_over_the_line_the_line_stays_in_sight() -> None:
+    """Evidence of a quadrillion is at the upper edge, not the line at the lower one."""
+    found = {**status()["evidence"], "value": 0.0}
+    points_ = [EvidencePoint(NOW - 10, 0.2), EvidencePoint(NOW - 5, 1e15), EvidencePoint(NOW, 0.0)]
+    html = render(document(facts(status=status(evidence=found), evidence=points_)))
+    axis = re.findall(r'class="axis-y">(.*?)</div>', html.partition('id="evidence"')[2])[0]
+    assert "10⁷" in axis
+    assert "10¹" not in axis
 
 
 def test_boards_select_sections() -> None:

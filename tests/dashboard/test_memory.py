@@ -84,3 +84,17 @@ def test_a_course_shows_what_was_served_though_nothing_was_judged() -> None:
     made = course([], fill(120), Reach.QUARTER, NOW)
     assert len(made) == 12
     assert made[5].served == pytest.approx((100, 10))
+
+
+def test_a_trail_holds_what_must_be_seen() -> None:
+    """A conviction lasts for one look: it stands between the others, once, however near they are."""
+    trail = Trail()
+    for second in range(0, 60, 5):
+        trail.add(EvidencePoint(NOW + second, 0.5))
+    for _ in range(3):
+        trail.mark(EvidencePoint(NOW + 32.3, 1e15))
+    trail.mark(EvidencePoint(NOW - 900, 1e9))
+    assert [point.value for point in trail.points].count(1e15) == 1
+    assert len(trail.points) == 13
+    times = [point.at for point in trail.points]
+    assert times == sorted(times)

@@ -18,12 +18,12 @@ _THIN = "\u202f"  # narrow no-break space
 
 
 def count(value: float | None) -> str:
-    """A whole number; large ones to three digits with a letter."""
+    """A whole number, thousands set apart; large ones to three digits with a letter."""
     if value is None:
         return NOTHING
     if value >= 999_950:
         return f"{value / 1e6:.3g}{_THIN}M"
-    return f"{value / 1e3:.3g}{_THIN}k" if value >= 9_999.5 else f"{value:.0f}"
+    return f"{value / 1e3:.3g}{_THIN}k" if value >= 9_999.5 else _apart(value)
 
 
 def share(value: float | None) -> str:
@@ -47,6 +47,19 @@ def change(value: float | None) -> str:
     return f"{sign}{_short(abs(value) * 100)}{_THIN}%"
 
 
+def points(value: float | None) -> str:
+    """A difference of two shares, in percentage points and always with its sign."""
+    if value is None:
+        return NOTHING
+    sign = "+" if value > 0 else "−" if value < 0 else "±"
+    return f"{sign}{_short(abs(value) * 100)} points"
+
+
+def chance(p_value: float) -> str:
+    """A p-value; nobody believes more in one that is smaller still."""
+    return f"p = {p_value:.2g}" if p_value >= 0.0001 else "p < 0.0001"
+
+
 def seconds(value: float | None) -> str:
     """A latency, in the unit that fits."""
     if value is None:
@@ -61,10 +74,11 @@ def plain(value: float | None) -> str:
     if value is None:
         return NOTHING
     if 999.5 <= abs(value) < 1e6:
-        return f"{value:,.0f}".replace(",", _THIN)
+        return _apart(value)
     if value and (abs(value) >= 1e6 or abs(value) < 1e-3):
         mantissa, _, exponent = f"{value:.1e}".partition("e")
-        return f"{mantissa}·10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+        times = "" if mantissa == "1.0" else f"{mantissa}·"
+        return f"{times}10{str(int(exponent)).translate(_SUPERSCRIPT)}"
     return f"{value:.3g}"
 
 
@@ -113,6 +127,7 @@ def ago(at: float | None, now: float) -> str:
     return NOTHING
 
 
+_SHARES = frozenset(("error_rate", "user_satisfaction", "accuracy"))
 _BY_METRIC: dict[str, Format] = {
     "error_rate": share,
     "performance_degradation": share,
@@ -129,9 +144,18 @@ def of_metric(metric: str, value: float | None) -> str:
     return _BY_METRIC.get(metric, plain)(value)
 
 
+def difference(metric: str) -> Format:
+    """How a difference of a metric is written: shares differ by points, the rest in its unit."""
+    return points if metric in _SHARES else lambda value: of_metric(metric, value).replace("-", "−")
+
+
 def words(name: str) -> str:
     """A name of the API as words: `error_rate` is "error rate"."""
     return name.replace("_", " ")
+
+
+def _apart(number: float) -> str:
+    return f"{number:,.0f}".replace(",", _THIN)
 
 
 def _short(number: float) -> str:

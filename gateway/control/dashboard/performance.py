@@ -195,6 +195,10 @@ def _figure(title: str, chart: Content, note: str | None = None) -> Markup:
 # --- evidence -----------------------------------------------------------------------------------
 
 
+_MOST_DRAWN = 1000.0
+"""Times the line: evidence beyond is drawn at the upper edge, so that the line stays in sight."""
+
+
 def evidence(document: Document) -> Markup:
     """The evidence against treatment, by the logarithm, and the line at which it rolls back."""
     found = document["performance"]["evidence"]
@@ -204,7 +208,8 @@ def evidence(document: Document) -> Markup:
         return panel("evidence", "Evidence", empty(f"No evidence so far: {text}."))
     times = [unix(point["at"]) or 0.0 for point in points]
     values = [point["value"] for point in points]
-    scale = log_scale([*(value for value in values if value is not None), limit], least=0.1)
+    seen = [min(value, limit * _MOST_DRAWN) for value in values if value is not None]
+    scale = log_scale([*seen, limit], least=0.1)
     chart = time_chart(
         "Evidence against treatment",
         times,

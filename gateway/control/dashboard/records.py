@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.control.dashboard.charts import bars
@@ -42,8 +42,13 @@ def alerts(document: Document) -> Markup:
         "alerts",
         "Alerts",
         element("ul", lines, class_="lines") if lines else empty("No alert is active."),
-        _trend(trends) if trends["last_day"] else empty("Nothing was raised in the last day."),
+        _trend(trends) if trends["last_day"] else _quiet(active),
     )
+
+
+def _quiet(active: Sequence[Document]) -> Markup | None:
+    """What stands was raised before, or a moment ago and is not among the events yet."""
+    return None if active else empty("Nothing was raised in the last day.")
 
 
 def _trend(trends: Document) -> Markup:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gateway.control.dashboard.charts import interval
-from gateway.control.dashboard.figures import Format, change, count, of_metric, plain, share, words
+from gateway.control.dashboard.figures import (
+    Format,
+    chance,
+    change,
+    count,
+    difference,
+    of_metric,
+    share,
+    words,
+)
 from gateway.control.dashboard.markup import Content, Markup, element
 from gateway.control.dashboard.parts import Document, badge, empty, panel, table, when
 
@@ -45,14 +54,14 @@ def _summary(experiment: Document) -> list[Content]:
         told.append([" · planned until ", when(end)])
     if significance is not None:
         sure = "significant" if significance["significant"] else "not significant"
-        told.append(f" · {words(significance['metric'])} p = {plain(significance['p_value'])}, {sure}")
+        told.append(f" · {words(significance['metric'])} {chance(significance['p_value'])}, {sure}")
     return told
 
 
 def _ratio(ratio: Document) -> Markup | None:
     if ratio["ok"]:
         return None
-    text = f" the groups' sizes contradict their weights (p = {plain(ratio['p_value'])}): no result counts"
+    text = f" the groups' sizes contradict their weights ({chance(ratio['p_value'])}): no result counts"
     return element("p", badge("invalid", "critical"), text, class_="invalid")
 
 
@@ -89,13 +98,13 @@ def _metric(name: str, found: Document) -> Markup | None:
     if not any(group["n"] for group in groups.values()):
         return None
     means = ", ".join(f"{group} {of_metric(name, mean['mean'])}" for group, mean in groups.items())
-    effects = [_effect(one) for one in found["comparisons"]]
+    effects = [_effect(name, one) for one in found["comparisons"]]
     drawn = [effect for effect in effects if effect is not None]
     reach = max((abs(bound) for effect in drawn for bound in (effect.low, effect.high)), default=0.0) * 1.15
     return element(
         "div",
         element("h4", words(name), " ", element("small", means)),
-        [_drawn(effect, reach, found["direction"]) for effect in drawn],
+        [_drawn(effect, reach, _direction(name, found)) for effect in drawn],
         None if drawn else element("p", "too few participants to say anything", class_="empty"),
         class_="effect",
     )
@@ -112,11 +121,11 @@ class _Effect:
     show: Format
 
 
-def _effect(one: Document) -> _Effect | None:
+def _effect(metric: str, one: Document) -> _Effect | None:
     """What can be drawn of a comparison: an interval with two ends."""
     for middle, interval_, show in (
         (one["lift"], one["lift_interval"], change),
-        (one["difference"], one["interval"], plain),
+        (one["difference"], one["interval"], difference(metric)),
     ):
         if middle is not None and interval_ and None not in interval_:
             return _Effect(one["group"], interval_[0], middle, interval_[1], show)
@@ -134,6 +143,12 @@ def _drawn(effect: _Effect, reach: float, direction: str | None) -> Markup:
         element("span", said, " ", element("span", tone, class_=f"tone-word {tone}"), class_="said"),
         class_="comparison",
     )
+
+
+def _direction(metric: str, found: Document) -> str | None:
+    """Which way is better: as the experiment has it; fewer failures are better whoever asks."""
+    direction: str | None = found["direction"]
+    return "down" if direction is None and metric == "error_rate" else direction
 
 
 def _tone(effect: _Effect, direction: str | None) -> str:

@@ -22,6 +22,7 @@ from gateway.control.dashboard.document import (
     Rung,
     document,
 )
+from gateway.control.dashboard.figures import unix
 from gateway.control.dashboard.panels import render
 from gateway.control.dashboard.served import Sample, Served
 from gateway.control.dashboard.trail import FIRST_DISTANCE, Trail
@@ -140,6 +141,17 @@ class DashboardView:
         evidence = status.get("evidence") or {}
         if evidence.get("limit") is not None:
             self._trail.add(EvidencePoint(self._now(), evidence["value"]))
+        if (convicted := _convicted(status.get("rollback"))) is not None:
+            self._trail.mark(convicted)
+
+
+def _convicted(rollback: Mapping[str, Any] | None) -> EvidencePoint | None:
+    """The evidence that the last rollback was for: it is over the line for one look only."""
+    evidence = (rollback or {}).get("evidence") or {}
+    at, value = unix((rollback or {}).get("at")), evidence.get("value")
+    if at is None or value is None or evidence.get("cause") != "evidence":
+        return None
+    return EvidencePoint(at, value)
 
 
 def _ladder(rules: Rules) -> list[Rung]:
