@@ -15,7 +15,7 @@ from gateway.control.document import DocumentError, parse
 from gateway.control.loading import ConfigError, load, load_sources
 from tests.support.configs import complete, load_text, problems_of
 
-EXAMPLES = sorted(Path("config").rglob("*.yaml"))
+EXAMPLES = sorted([*Path("config").glob("*.yaml"), *Path("config/examples").glob("*.yaml")])
 WHOLE = [path for path in EXAMPLES if path.name != "production_deployment.yaml"]
 STRATEGY = Path("tests/config/production_deployment.yaml")
 
