@@ -138,6 +138,15 @@ class Standing:
     calm_since: float | None = None
     calm_severity: Severity | None = None
 
+    @property
+    def as_told(self) -> Alert:
+        """The alert; where its value is better than its severity, with words on why it stands still."""
+        if self.calm_since is None:
+            return self.alert
+        then = "over" if self.calm_severity is None else f"{self.calm_severity} only"
+        words = f"{self.alert.message}; better now, and {then} once {WINDOWS} windows in a row are"
+        return replace(self.alert, message=words)
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -172,7 +181,7 @@ class AlertState:
     @property
     def active(self) -> tuple[Alert, ...]:
         """The alerts that stand, gravest first, then oldest first."""
-        alerts = [standing.alert for standing in self.standing]
+        alerts = [standing.as_told for standing in self.standing]
         return tuple(sorted(alerts, key=lambda alert: (-GRAVITY[alert.severity], alert.since)))
 
 
@@ -181,7 +190,7 @@ class Look:
     """What is measured at one moment (`at`, Unix seconds), over the last `window` seconds.
 
     `unserved` are the arms that nobody is sent to on purpose: their silence is no trouble, and an alert
-    on them ends as if their windows were good.
+    on them, or on how they compare, ends as if their windows were good.
     """
 
     at: float
@@ -316,7 +325,7 @@ def _silence(key: Key, look: Look, levels: Mapping[Metric, Levels]) -> _Finding:
     watched = {metric.value for metric in levels}
     if name not in watched:  # a condition that is over, or a metric that is not watched any more
         return _Finding(None, None, _unchanged, at_once=True)
-    if arm in look.unserved:
+    if arm in look.unserved or (name == Metric.PERFORMANCE_DEGRADATION and look.unserved):
         return _Finding(None, None, _unchanged)
     return _Finding(Severity.LOW, Severity.CRITICAL, _unchanged)  # too little to say: it stays as it is
 

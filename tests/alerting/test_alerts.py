@@ -232,6 +232,30 @@ def test_an_arm_that_nobody_is_sent_to_calms_down() -> None:
     assert change.kind is ChangeKind.RESOLVED
 
 
+@pytest.mark.parametrize("metric", [Metric.ERROR_RATE, Metric.PERFORMANCE_DEGRADATION])
+def test_without_control_what_was_said_of_it_ends(metric: Metric) -> None:
+    """In full production control has no traffic, and there is nothing that treatment is slower than."""
+    watcher = Watcher({metric: Levels(0.1, 0.2)})
+    arm = "control" if metric is Metric.ERROR_RATE else "treatment"
+    watcher.look(Reading(metric, arm, 0.5, 1000))
+    nobody = frozenset(("control",))
+    assert watcher.look(seconds=2.0, unserved=nobody) == ()
+    (change,) = watcher.look(seconds=2 * WINDOW, unserved=nobody)
+    assert change.kind is ChangeKind.RESOLVED
+
+
+def test_an_alert_that_stands_though_its_value_is_good_says_why() -> None:
+    watcher = Watcher()
+    watcher.errors(0.5)
+    assert "better" not in watcher.state.active[0].message
+    watcher.errors(0.0, seconds=2.0)
+    assert watcher.state.active[0].message.endswith("; better now, and over once 3 windows in a row are")
+    watcher.errors(0.016, seconds=2.0)
+    assert watcher.state.active[0].message.endswith("; better now, and high only once 3 windows in a row are")
+    watcher.errors(0.5, seconds=2.0)
+    assert "better" not in watcher.state.active[0].message
+
+
 # --- trends ---------------------------------------------------------------------------------------
 
 

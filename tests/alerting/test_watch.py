@@ -302,6 +302,14 @@ async def test_missing_traffic_is_looked_for_once_the_share_has_stood_for_a_wind
         assert (look.conditions, look.unserved) == ((), frozenset(("treatment",)))
 
 
+async def test_control_is_unserved_where_treatment_gets_everybody(scene: Scene) -> None:
+    async with scene.control() as room:
+        for percentage, unserved in ((100, frozenset(("control",))), (99, frozenset())):
+            snapshot = make_snapshot(percentage)
+            lookout = Lookout(Traffic(), room.desk, lambda: snapshot, dict)  # type: ignore[arg-type]  # noqa: B023
+            assert lookout.look().unserved == unserved
+
+
 async def test_holds_and_lasting_faults_are_conditions(scene: Scene) -> None:
     """A fault counts when it is there twice: a worker that is replaced is no alarm."""
     async with scene.control() as room:

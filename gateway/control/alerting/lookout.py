@@ -68,7 +68,7 @@ class Lookout:
             window,
             tuple(readings(recent, self._windows.recent_contrast())),
             tuple(conditions),
-            frozenset() if percentage else frozenset((_TREATMENT,)),
+            _unserved(percentage, self._snapshot()),
         )
 
     def _lasting_faults(self) -> Mapping[str, str]:
@@ -159,6 +159,14 @@ def treatment_share(snapshot: Snapshot, route: str) -> float:
             slices = sum(group.end - group.start for group in experiment.groups if group.arm is Arm.TREATMENT)
             return enrolled * slices / experiment.total
     return 0.0
+
+
+def _unserved(percentage: Fraction, snapshot: Snapshot) -> frozenset[str]:
+    """The arms that nobody is sent to: treatment at 0 %, control where every route gives treatment all."""
+    if not percentage:
+        return frozenset((_TREATMENT,))
+    everybody = all(treatment_share(snapshot, route.name) == 1.0 for route in snapshot.routes)
+    return frozenset((_CONTROL,)) if everybody else frozenset()
 
 
 def _of_hold(hold: Hold) -> Condition | None:
