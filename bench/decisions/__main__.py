@@ -1,6 +1,6 @@
 """`python -m bench.decisions`: print the figures of automatic rollback beside what must hold.
 
-Seeds are fixed. A full run takes about twenty minutes of one core; `--quick` does a tenth of the runs,
+Seeds are fixed. A full run takes about twenty-five minutes of one core; `--quick` does a tenth of the runs,
 `--rows 6-9,12a` some of the rows only. Rows are numbered as in `docs/decisions.md`.
 """
 
