@@ -220,6 +220,18 @@ def test_a_reason_is_wanted(page: Look, gateway: Operated) -> None:
     assert gateway.status()["version"] == version
 
 
+def test_it_does_not_call_itself_live_while_its_sections_cannot_be_fetched(page: Look) -> None:
+    """The stream goes on, the sections are refused: what is shown is marked as old until they come again."""
+    page.page.route("**/dashboard/panels*", lambda route: route.fulfill(status=500, body="no"))
+    page.see("#link", "out of date")
+    assert "may have changed" in page.see("#behind")
+    assert page.page.evaluate("document.body.classList.contains('stale')")
+    page.page.unroute("**/dashboard/panels*")
+    page.see("#link", "live")
+    assert not page.page.is_visible("#behind")
+    page.complaints[:] = [one for one in page.complaints if "500" not in one]
+
+
 # --- who ---
 
 
@@ -258,6 +270,21 @@ def test_it_fits_the_screen(browser: Browser, gateway: Operated, size: tuple[int
         root = seen.page.evaluate("parseFloat(getComputedStyle(document.documentElement).fontSize)")
         assert root >= {PHONE: 15, DESK: 14, WALL: 24}[size]
         seen.click("#open-emergency")
+        assert seen.overflow() <= 0
+        assert seen.complaints == []
+
+
+def test_hostile_and_endless_names_stay_text_within_the_phone(browser: Browser, gateway: Operated) -> None:
+    """A name of an experiment, a reason: nothing of it is markup, and nothing pushes the page aside."""
+    endless = "<img src=x onerror=alert(1)>" + "name_without_end_" * 8
+    groups = {"control": {"weight": 50}, "treatment": {"weight": 50, "configuration": {"dspy_enabled": True}}}
+    wanted = {"id": "hostile", "name": endless, "groups": groups, "success_metrics": ["accuracy"]}
+    gateway.ask("POST", "experiments", **wanted)
+    gateway.ask("POST", "rollout/pause", reason=endless)
+    with look(browser, gateway.url, token=TOKENS["ann"], size=PHONE) as seen:
+        seen.condition("paused")
+        assert endless in seen.see("#experiments")
+        assert seen.page.locator("#panels img").count() == 0
         assert seen.overflow() <= 0
         assert seen.complaints == []
 

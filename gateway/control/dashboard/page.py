@@ -176,8 +176,18 @@ def _main() -> Markup:
         role="alert",
         hidden=True,
     )
+    behind = element(
+        "p",
+        element("strong", "The gateway runs, but does not say how it does."),
+        " What you see may have changed. Try: ",
+        element("code", "gateway status"),
+        id="behind",
+        class_="lost",
+        role="alert",
+        hidden=True,
+    )
     announced = element("p", id="announce", class_="hidden", role="status", aria_live="polite")
-    return element("main", announced, lost, element("div", waiting, script, id="panels"))
+    return element("main", announced, lost, behind, element("div", waiting, script, id="panels"))
 
 
 # --- dialogs ------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ async function ask(path, options = {}) {
 
 let fetching = null;
 let wanted = false;
+let behind = false; // the stream speaks, but the sections could not be fetched
 
 /** Fetch the sections and put them in; one fetch at a time, and one more if something happened meanwhile. */
 function refresh() {
@@ -49,6 +50,7 @@ function refresh() {
         const response = await ask(`dashboard/panels?reach=${reach}`, { signal: AbortSignal.timeout(PATIENCE) });
         if (!response.ok) throw new Error(`the gateway answered ${response.status}`);
         show(await response.text());
+        behind = false;
       }
     } finally {
       fetching = null;
@@ -111,8 +113,10 @@ function announce(before) {
 function contact(state, text) {
   link.dataset.state = state;
   link.textContent = text;
+  const stale = state === "lost" || state === "behind";
   $("#lost").hidden = state !== "lost";
-  document.body.classList.toggle("stale", state === "lost");
+  $("#behind").hidden = state !== "behind";
+  document.body.classList.toggle("stale", stale);
 }
 
 /** Follow the gateway for ever: whatever ends the stream, ask again, a little later each time. */
@@ -123,7 +127,7 @@ async function follow() {
       await refresh();
       await listen(() => {
         retry = FIRST_RETRY;
-        contact("live", "live");
+        if (!behind) contact("live", "live");
       });
     } catch (error) {
       if (error instanceof Unauthorized) {
@@ -170,7 +174,11 @@ function take(message) {
     location.reload(); // the gateway was upgraded under this page
     return;
   }
-  refresh().catch(() => {}); // where it cannot be fetched, the stream ends soon and says so
+  refresh().catch((error) => {
+    if (error instanceof Unauthorized) return; // the stream ends soon, and asks for a token
+    behind = true;
+    contact("behind", "out of date");
+  });
 }
 
 // --- who asks -------------------------------------------------------------------------------------
