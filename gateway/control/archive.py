@@ -18,7 +18,6 @@ from gateway.control.store.api import Tick as Row
 from gateway.control.traffic import ROW_SECONDS
 from gateway.core.sums import Profile, Sums
 from gateway.model.scores import Score
-from gateway.model.ticks import Counts
 
 DAY = 86_400
 """A period's totals are stored anew each day, so that a long one outlives the store's retention."""
@@ -71,7 +70,7 @@ class Archive:
 
     def __init__(self, store: Store) -> None:
         self.totals: dict[int, dict[Stream, Profile]] = {}
-        """Settled traffic by the period's number; who rates or counts does it by `rate` and `count`."""
+        """Settled traffic by the period's number; whoever adds to it uses `add` and `rate`."""
         self.row_at = 0
         """Unix second where the newest row begins."""
         self._store = store
@@ -121,10 +120,10 @@ class Archive:
         """A period begins."""
         self._store.add_ticks([_period_row(period, _day(int(now)), 0.0)])
 
-    def count(self, number: int, stream: Stream, counts: Counts) -> None:
+    def add(self, number: int, stream: Stream, profile: Profile) -> None:
         """Add what a settled tick has of a stream of a period, to the row that is under way."""
-        self._rows.setdefault((number, stream), Sums()).count(counts)
-        self.totals.setdefault(number, {}).setdefault(stream, Profile()).count(counts)
+        self._rows.setdefault((number, stream), Sums()).add_sums(profile)
+        self.totals.setdefault(number, {}).setdefault(stream, Profile()).add(profile)
 
     def rate(self, number: int, stream: Stream, scores: Mapping[str, Score]) -> None:
         """Add scores that came apart from their requests."""

@@ -46,7 +46,7 @@ class Observing:
             now, reports = time.monotonic(), list(self._parts.ledger.reports)
             if list(map(id, reports)) != list(map(id, known)) or now - taken_at >= IDLE_INTERVAL:
                 known, taken_at = reports, now
-                self.take_in()
+                await self._take_in()
                 self._note_worker_restarts()
             if now - kept_at >= LEDGER_KEEP_INTERVAL:
                 kept_at = now
@@ -54,8 +54,21 @@ class Observing:
             await asyncio.sleep(OBSERVE_INTERVAL)
 
     def take_in(self) -> None:
-        """Take in what is there now."""
+        """Take in everything that is there now, however much."""
         self._operations.observe()
+        self._take_some()
+        while self._parts.windows.behind:
+            self._take_some()
+
+    async def _take_in(self) -> None:
+        """As `take_in`, but others get their turn in between."""
+        self._operations.observe()
+        self._take_some()
+        while self._parts.windows.behind:
+            await asyncio.sleep(0)
+            self._take_some()
+
+    def _take_some(self) -> None:
         parts = self._parts
         parts.monitor.take(parts.windows.take(parts.ledger.reports, parts.live_pids()))
 

@@ -128,8 +128,9 @@ class Traffic:
             _add_moment(self._rows.setdefault(row_at, {}), counts)
         if row_at in self._summed:
             _add_moment(self._sum, counts)
-        self._fine.remember(moment)
-        self._coarse.remember(moment)
+        outline = _outline(counts)
+        self._fine.remember(at, outline)
+        self._coarse.remember(at, outline)
 
     def restore(self, at: int, arm: str, numbers: Mapping[str, float]) -> None:
         """Take in sums that the store has."""
@@ -176,9 +177,10 @@ class _Course:
         self._length = length
         self._bins: Bins = {}
 
-    def remember(self, moment: Moment) -> None:
-        at, counts = moment
-        _outline(self._bin(at), counts)
+    def remember(self, at: int, outline: Mapping[str, Profile]) -> None:
+        arms = self._bin(at)
+        for arm, profile in outline.items():
+            arms.setdefault(arm, Profile()).add(profile)
 
     def restore(self, at: int, arm: str, numbers: Mapping[str, float]) -> None:
         sums = Sums()
@@ -262,12 +264,15 @@ def _add_moment(row: Row, counts: Mapping[Series, Counts]) -> None:
         row.setdefault((series.route, series.arm), Profile()).count(count)
 
 
-def _outline(arms: dict[str, Profile], counts: Mapping[Series, Counts]) -> None:
+def _outline(counts: Mapping[Series, Counts]) -> dict[str, Profile]:
+    arms: dict[str, Profile] = {}
     for series, count in counts.items():
         rough: dict[int, int] = {}
         for bucket, number in count.latencies.items():
-            rough[coarse(bucket)] = rough.get(coarse(bucket), 0) + number
+            middle = coarse(bucket)
+            rough[middle] = rough.get(middle, 0) + number
         arms.setdefault(series.arm, Profile()).count(replace(count, latencies=rough))
+    return arms
 
 
 def view_of(since: float, until: float, row: Mapping[tuple[str, str], Profile], contrast: Contrast) -> View:

@@ -264,9 +264,11 @@ class Windows:
             if period is None:
                 continue
             stream = (series.route, series.arm, series.experiment, series.group)
-            self._archive.count(period.number, stream, counts)
+            profile = Profile()
+            profile.count(counts)
+            self._archive.add(period.number, stream, profile)
             if period is self._periods[-1]:
-                self._strata.of(at, series.route, series.arm).count(counts)
+                self._strata.of(at, series.route, series.arm).add_sums(profile)
         self._settled_to = tick.at + 1
 
     def flush(self) -> None:
@@ -287,6 +289,11 @@ class Windows:
     def standing(self, since: int = 0) -> tuple[Tick, ...]:
         """The ticks from `since` on that are not settled, as they stand now, oldest first."""
         return tuple(self._fold.standing(since))
+
+    @property
+    def behind(self) -> bool:
+        """True while there is more in the newest reports than one `take` does: call it again soon."""
+        return self._fold.behind
 
     @property
     def reported_to(self) -> int:

@@ -16,8 +16,9 @@ from gateway.model.observation import Observation, TickReports
 from gateway.model.scores import Score
 from gateway.model.ticks import Counts, Series, unpack
 
-MOST_SETTLED = 30
-"""Ticks that settle at a time at most: each costs a millisecond, and hundreds may wait for the oldest."""
+MOST_TAKEN = MOST_SETTLED = 12
+"""Ticks that are taken in, and that settle, at a time at most. Each costs a millisecond or
+two where traffic is heavy, and hundreds may change at once: when all streams of an upstream are cut."""
 GRACE = 2000
 """Milliseconds that a tick waits for what a worker said before it died: nobody else says it."""
 
@@ -43,26 +44,49 @@ class Progress:
     grown: tuple[Tick, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    """One worker's tick as it came, the counts of its series, and these by series."""
+
+    text: str
+    parts: tuple[tuple[int, Counts], ...]
+    counts: Mapping[Series, Counts]
+
+    @classmethod
+    def of(cls, text: str, series: Mapping[int, Series], before: _Reported | None) -> _Reported:
+        """Parse what differs from what came before: of an old tick that is most often one series."""
+        known = {} if before is None else dict(zip(before.text.split(" "), before.parts, strict=True))
+        parts = tuple(known.get(part) or unpack(part) for part in text.split(" "))
+        return cls(text, parts, {series[number]: counts for number, counts in parts if number in series})
+
+
 class _Worker:
     """What one worker incarnation reported of ticks that are not settled."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.newest: TickReports | None = None
-        self.ticks: dict[int, tuple[str, Mapping[Series, Counts]]] = {}
+        self.behind = False
+        self.ticks: dict[int, _Reported] = {}
 
-    def take(self, reports: TickReports, settled_to: int) -> set[int]:
-        """Take a newer report in; the ticks that it changed."""
+    def take(self, reports: TickReports, settled_to: int, most: int) -> set[int]:
+        """Take a newer report in; the ticks that it changed.
+
+        Once there are so many of them the rest waits for the next time: until then this worker is behind.
+        """
         changed: set[int] = set()
         if reports is self.newest:
             return changed
         series = {report.number: report.series for report in reports.series}
         for tick in reports.ticks:
             held = self.ticks.get(tick.at)
-            if tick.at >= settled_to and (held is None or held[0] != tick.counts):
-                self.ticks[tick.at] = tick.counts, _parsed(tick.counts, series)
+            if tick.at >= settled_to and (held is None or held.text != tick.counts):
+                if len(changed) == most:
+                    self.behind = True
+                    return changed
+                self.ticks[tick.at] = _Reported.of(tick.counts, series, held)
                 changed.add(tick.at)
-        self.newest = reports
+        self.newest, self.behind = reports, False
         return changed
 
     @property
@@ -72,11 +96,6 @@ class _Worker:
     @property
     def through(self) -> int:
         return 0 if self.newest is None else self.newest.through
-
-
-def _parsed(text: str, series: Mapping[int, Series]) -> Mapping[Series, Counts]:
-    counts = map(unpack, text.split(" "))
-    return {series[number]: count for number, count in counts if number in series}
 
 
 class Fold:
@@ -89,17 +108,24 @@ class Fold:
         self._live: frozenset[int] = frozenset()
         self._merged: dict[int, Tick] = {}
         self._changed: set[int] = set()
+        self._more = False
 
     def __repr__(self) -> str:
         return f"<Fold workers={len(self._workers)} closed_to={self.closed_to} settled_to={self.settled_to}>"
 
     def take(self, observations: Iterable[Observation], live: Collection[int]) -> None:
-        """Take newer reports in. `live` are the process ids that still run: the others say no more."""
+        """Take newer reports in. `live` are the process ids that still run: the others say no more.
+
+        At most MOST_TAKEN ticks are taken in that changed; see `behind`.
+        """
+        most = MOST_TAKEN
         ended = self._live.symmetric_difference(live)
         self._live = frozenset(live)
         for report in observations:
             worker = self._workers.setdefault(report.incarnation, _Worker(report.pid))
-            self._changed |= worker.take(report.ticks, self.settled_to)
+            changed = worker.take(report.ticks, self.settled_to, most)
+            self._changed |= changed
+            most -= len(changed)
         for worker in self._workers.values():
             if worker.pid in ended:
                 self._changed |= worker.ticks.keys()  # what it had open is withdrawn
@@ -114,7 +140,8 @@ class Fold:
             self.closed_to, now, head_limit, lambda counts: counts.heads_known
         )
         settled, self.settled_to = self._next(self.settled_to, now, settle_limit, lambda counts: counts.over)
-        if len(settled) > MOST_SETTLED:
+        self._more = len(settled) > MOST_SETTLED
+        if self._more:
             self.settled_to = settled[MOST_SETTLED].at
         self._forget()
         return Progress(closed, settled[:MOST_SETTLED], grown)
@@ -122,6 +149,11 @@ class Fold:
     def standing(self, since: int = 0) -> Iterable[Tick]:
         """Every tick that is not settled, from `since` on, as it stands now."""
         return map(self._tick, self._beginnings(max(since, self.settled_to)))
+
+    @property
+    def behind(self) -> bool:
+        """True while there is more to take in or to settle: take the same reports again soon, and advance."""
+        return self._more or any(worker.behind for worker in self._workers.values())
 
     @property
     def reported_to(self) -> int:
@@ -175,7 +207,8 @@ class Fold:
         merged: dict[Series, Counts] = {}
         for worker in self._workers.values():
             dead = worker.pid not in self._live
-            for series, counts in worker.ticks.get(at, ("", {}))[1].items():
+            reported = worker.ticks.get(at)
+            for series, counts in () if reported is None else reported.counts.items():
                 known = abandoned(counts) if dead else counts
                 merged[series] = add(merged[series], known) if series in merged else known
         return Tick(at, merged)
@@ -195,7 +228,7 @@ class Fold:
 
 def _of(worker: _Worker, at: int) -> Iterable[Counts]:
     held = worker.ticks.get(at)
-    return () if held is None else held[1].values()
+    return () if held is None else held.counts.values()
 
 
 def abandoned(counts: Counts) -> Counts:
@@ -262,5 +295,11 @@ def growth(before: Counts, after: Counts) -> Counts:
 
 
 def _grown_buckets(before: Mapping[int, int], after: Mapping[int, int]) -> Mapping[int, int]:
-    # Counts never go back, so nothing is in `before` alone. Most buckets are as they were.
-    return {bucket: count - before.get(bucket, 0) for bucket, count in after.items() - before.items()}
+    # Counts never go back, so nothing is in `before` alone.
+    if before is after or before == after:
+        return {}
+    return {
+        bucket: count - before.get(bucket, 0)
+        for bucket, count in after.items()
+        if count != before.get(bucket)
+    }
