@@ -57,8 +57,11 @@ def describe(latch: dict[str, Any], answer: dict[str, Any], percentage: float | 
     if not answer["released"]:
         return f"The ceiling is set. {steps.describe(answer)}"
     reason = f": {latch['reason']}" if latch["reason"] else ""
+    then = "Treatment gets traffic again; watch it with: gateway status --watch"
+    if answer["ceiling"] == 0:
+        then = "Treatment has no traffic yet; to give it some: gateway release --percentage N"
     return (
         f"Released. It was engaged ({latch['kind']}) since {latch['since']} by {latch['operator']}{reason}.\n"
         f"{steps.describe(answer)}\n"
-        "Treatment gets traffic again; watch it with: gateway status --watch"
+        f"{then}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from fractions import Fraction
 
 import pytest
 
@@ -479,6 +480,35 @@ async def test_a_corrupt_store_is_latched_and_loud(scene: Scene) -> None:
         assert "corrupt" in scene.page.state().reason
         await room.release()
         assert room.desk.state.mode is Mode.RUNNING
+
+
+@pytest.mark.parametrize("act", ["release", "advance"])
+async def test_what_comes_back_from_an_unknown_share_comes_back_with_nobody(scene: Scene, act: str) -> None:
+    """The initial phase may enrol everybody: a release alone does not, also of a later process."""
+    async with scene.control() as room:
+        await room.go_to("canary")
+    (scene.directory / STORE_FILE).write_bytes(b"SQLite format 3\0" + b"junk" * 4000)
+    scene.kept.clear()
+    async with scene.control() as room:
+        assert room.desk.state.phase == "development"
+    async with scene.control() as room:
+        await room.release()
+        assert (room.desk.state.ceiling, scene.share) == (0, 0)
+        if act == "release":
+            engagement = room.latch.page.number
+            await room.desk.apply(Release(operator=ANN, percentage=Fraction(7), engagement=engagement))
+            assert scene.share == 7
+        else:
+            await room.desk.apply(Advance(operator=ANN, authority=Authority.FORCE))
+            assert (room.desk.state.ceiling, scene.share) == (None, room.desk.state.share)
+
+
+async def test_an_empty_state_directory_has_no_ceiling(scene: Scene) -> None:
+    """`state.on_missing: control` latches a gateway that never ran: nothing was lost."""
+    scene.page.engage(LatchKind.STATE, "the latch is missing", "gateway")
+    async with scene.control() as room:
+        await room.release()
+        assert (room.desk.state.ceiling, scene.share) == (None, 100)
 
 
 async def test_a_state_that_cannot_be_read_is_latched(scene: Scene) -> None:

@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Protocol
 
 from gateway import logs
@@ -150,7 +151,8 @@ class RolloutDesk:
         """A desk with the state that was left: the newer of the store's and of `kept`, the supervisor's.
 
         Without either, a rollout that begins. Where the store lost what went before, or holds what
-        cannot be read, the latch is engaged.
+        cannot be read, the latch is engaged; and a rollout that begins for that reason has a ceiling of
+        nobody, for nothing is known of the share that it comes back from.
         """
         store, latch = around.store, around.latch
         stored = store.document(DOCUMENT)
@@ -166,6 +168,7 @@ class RolloutDesk:
         newest = max(found, key=lambda state: state.version, default=None)
         if newest is None:
             state = begin(rollout_rules(loaded.config), now())
+            state = replace(state, ceiling=Fraction(0)) if trouble else state
         else:
             state = _with_numbers_of(newest, latch.page.number, latch.page.engaged)
         return cls(state, loaded, around, now=now)
