@@ -14,6 +14,7 @@ from gateway import logs
 from gateway.control.alerting.lookout import Lookout
 from gateway.control.alerting.notifier import Notifier
 from gateway.control.alerting.watch import AlertWatch, levels_of
+from gateway.control.experiments.database import Rating
 from gateway.control.experiments.room import ExperimentsRoom, Ground
 from gateway.control.handover import KEPT_HEALTH, KEPT_LEDGER, KEPT_ROLLOUT, KEPT_WINDOWS, restored
 from gateway.control.health import HealthChecks
@@ -132,13 +133,19 @@ async def _published(
         snapshot=lambda: published[0].current,
         publish=lambda: site.publish(desk.loaded, desk.position),
         rollout=lambda: desk,
-        on_rating=lambda one: windows.add_outcome(one.arm, one.route, one.metric, one.value),
+        on_rating=lambda rating: _rate(windows, rating),
         now=site.now,
     )
     experiments = await ExperimentsRoom.restore(ground)
     last = restored(site.keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
     published.append(Publisher(site.link, last, desk.loaded, desk.position, experiments.under))
     return experiments, published[0]
+
+
+def _rate(windows: Windows, rating: Rating) -> None:
+    """Add an outcome of the rollout to what gates and evidence are made of; noted, it is never added again."""
+    windows.add_outcome(rating.arm, rating.route, rating.metric, rating.value)
+    windows.rated_at = rating.at
 
 
 async def _monitor(

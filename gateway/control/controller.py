@@ -26,7 +26,6 @@ from gateway.control.alerting.inbound import Inbound
 from gateway.control.alerting.room import AlertRoom
 from gateway.control.assembly import Site, assemble
 from gateway.control.dashboard.view import DashboardView
-from gateway.control.experiments.database import Rating
 from gateway.control.experiments.desk import ExperimentDesk
 from gateway.control.handover import KEPT_APPLIED, decode_since, encode_since, restored
 from gateway.control.latching import LatchDesk
@@ -39,7 +38,6 @@ from gateway.control.rollout.desk import Refused
 from gateway.control.store.api import FaultKind, Store, StoreFault
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore
 from gateway.control.tasks import Lane, TaskKeeper
-from gateway.control.windows import Windows
 from gateway.core.compile import Position, compile_snapshot, initial_position
 from gateway.core.reload_rules import reload_conflicts, restart_required
 from gateway.core.rollout import GATEWAY
@@ -266,12 +264,6 @@ def _check_replaceable(old: Config, loaded: Loaded, phase: str, experiments: Exp
         )
     if reasons:
         raise ReloadRefused("\n".join(reasons))
-
-
-def _rate(windows: Windows, rating: Rating) -> None:
-    """Add an outcome of the rollout to what gates and evidence are made of."""
-    windows.add_outcome(rating.arm, rating.route, rating.metric, rating.value)
-    windows.rated_at = rating.at
 
 
 def _access(config: Config) -> Access:
