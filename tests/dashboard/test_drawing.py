@@ -151,6 +151,12 @@ def test_lines_stay_within_their_chart(values: list[float | None]) -> None:
         assert all(0 <= y <= 100 for y in numbers[1::2])
 
 
+def test_a_value_next_to_nothing_has_a_scale() -> None:
+    """The least number that there is has no power of ten below it."""
+    assert linear_scale([5e-324]).top == 1.0
+    assert linear_scale([1e-290]).top > 1e-290
+
+
 def test_a_chart_says_in_words_what_it_shows() -> None:
     """Who cannot see it hears the newest values and the limit."""
     drawn = time_chart(
@@ -272,6 +278,21 @@ def test_more_failures_are_worse_whatever_the_experiment_is_about() -> None:
     html = render(document(facts(experiments=[experiment(metrics={"error_rate": failing})])))
     assert "+32.6 points (+23.6 points to +41.7 points)" in html
     assert 'class="tone-word worse">worse' in html.partition('id="experiments"')[2]
+
+
+def test_of_many_experiments_those_that_rest_are_folded() -> None:
+    """Twenty drafts do not bury the one that runs; three of whatever kind are shown whole."""
+    drafts = [experiment(id=f"e{place}", name=f"draft {place}", status="draft") for place in range(20)]
+    many = render(document(facts(experiments=[*drafts, experiment(id="runs")])))
+    assert many.count('data-key="experiment-') == 20
+    assert 'data-key="experiment-runs"' not in many
+    assert 'data-key="experiment-' not in render(document(facts(experiments=drafts[:3])))
+
+
+def test_the_history_says_which_experiment() -> None:
+    """Of twenty experiments, "started" alone says nothing."""
+    began = event("experiment", reason="go", evidence={"experiment": "e7", "status": "running"})
+    assert "</strong> e7 running</span>" in render(document(facts(history=[began])))
 
 
 def test_an_alert_that_stands_is_not_followed_by_nothing_was_raised() -> None:

@@ -60,10 +60,13 @@ class Scale:
         return math.log10(max(value, self.bottom)) if self.logarithmic else value
 
 
+_LEAST_TOP = 1e-300  # below, powers of ten are zero
+
+
 def linear_scale(values: Iterable[float]) -> Scale:
     """From zero to a round number above every value."""
     top = max(values, default=0.0)
-    return Scale(0.0, _round_up(top * 1.05) if top > 0 else 1.0)
+    return Scale(0.0, _round_up(top * 1.05) if top > _LEAST_TOP else 1.0)
 
 
 def log_scale(values: Iterable[float], least: float = 1.0) -> Scale:

@@ -94,7 +94,7 @@ def history(document: Document) -> Markup:
 
 def _event(event: Document, now: float) -> Markup:
     moved = event["to"] is not None and event["from"] != event["to"]
-    places = f" {_place(event['from'])} → {_place(event['to'])}" if moved else _of_gate(event["evidence"])
+    places = f" {_place(event['from'])} → {_place(event['to'])}" if moved else _about(event["evidence"])
     return element(
         "li",
         moment(event["at"], now),
@@ -105,8 +105,10 @@ def _event(event: Document, now: float) -> Markup:
     )
 
 
-def _of_gate(evidence: Document) -> str | None:
-    """Which gate, and what it says, where the event is about one."""
+def _about(evidence: Document) -> str | None:
+    """Which gate and what it says, or which experiment and how it stands, where the event is about one."""
+    if "experiment" in evidence:
+        return f" {evidence['experiment']} {words(str(evidence.get('status', '')))}"
     if "gate" not in evidence:
         return None
     verdict = evidence.get("verdict", "")

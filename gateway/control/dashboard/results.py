@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.control.dashboard.charts import interval
@@ -19,6 +20,9 @@ from gateway.control.dashboard.markup import Content, Markup, element
 from gateway.control.dashboard.parts import Document, badge, empty, panel, table, when
 
 _STATUS_TONES = {"running": "good", "paused": "calm", "concluded": "calm", "draft": "calm"}
+_RESTING = frozenset(("draft", "concluded"))
+MOST_OPEN = 3
+"""Experiments that are all shown whole; of more, those that measure nothing are folded."""
 
 
 def experiments(document: Document) -> Markup:
@@ -27,7 +31,25 @@ def experiments(document: Document) -> Markup:
     if not found:
         text = "No experiment yet. Write one under deployment.experiments, or post one to the API."
         return panel("experiments", "Experiments", empty(text))
-    return panel("experiments", "Experiments", [_experiment(experiment) for experiment in found])
+    resting = [one for one in found if one["status"] in _RESTING] if len(found) > MOST_OPEN else []
+    shown = [one for one in found if one not in resting]
+    return panel("experiments", "Experiments", [_experiment(one) for one in shown], _folded(resting))
+
+
+def _folded(resting: Sequence[Document]) -> Markup | None:
+    """Experiments that measure nothing now, one line each until somebody opens it."""
+    if not resting:
+        return None
+    lines = [
+        element(
+            "details",
+            element("summary", one["name"], " ", badge(one["status"], _STATUS_TONES[one["status"]])),
+            _experiment(one),
+            data_key=f"experiment-{one['id']}",
+        )
+        for one in resting
+    ]
+    return element("div", lines, class_="resting")
 
 
 def _experiment(experiment: Document) -> Markup:
