@@ -7,8 +7,9 @@ trouble that lasts is told once, once more whenever it becomes graver, and once 
 A reading is looked at as often as the caller likes, always over the last window; it takes at least
 `MINIMUM_SAMPLES`. An alert is raised, or becomes graver, at once. It becomes milder, or is resolved,
 after three windows in a row in which the value was a tenth better than its level: continuously since the
-end of the first, which is two windows ago. A trend is three windows that lie end to end, each worse than
-the one before, together by more than chance, with the last one at least halfway to the warning.
+end of the first, which is two windows ago. Meanwhile it says both what it was raised for and that it is
+calm. A trend is three windows that lie end to end, each worse than the one before, together by more than
+chance, with the last one at least halfway to the warning.
 
 It does not know how a value is measured, who is told, or what time it is.
 """
@@ -88,7 +89,9 @@ class Alert:
     """What people are told. `arm` is "" where it is nobody's; `window` and `since` are seconds.
 
     `threshold` is the level that was crossed. `worst` is the gravest that it has been: whoever heard of
-    it then hears that it is over.
+    it then hears that it is over. `value` is what it is now, `cause` the words for what it was when the
+    alert got its severity. `calm_since` and `calm_until` (Unix seconds) are None unless it is better than
+    its severity: it becomes milder, or is over, at the end of that if it stays so.
     """
 
     type: str
@@ -101,6 +104,9 @@ class Alert:
     threshold: float | None = None
     window: float | None = None
     samples: int | None = None
+    cause: str = ""
+    calm_since: float | None = None
+    calm_until: float | None = None
 
     @property
     def key(self) -> Key:
@@ -138,15 +144,6 @@ class Standing:
     calm_since: float | None = None
     calm_severity: Severity | None = None
 
-    @property
-    def as_told(self) -> Alert:
-        """The alert; where its value is better than its severity, with words on why it stands still."""
-        if self.calm_since is None:
-            return self.alert
-        then = "over" if self.calm_severity is None else f"{self.calm_severity} only"
-        words = f"{self.alert.message}; better now, and {then} once {WINDOWS} windows in a row are"
-        return replace(self.alert, message=words)
-
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -181,7 +178,7 @@ class AlertState:
     @property
     def active(self) -> tuple[Alert, ...]:
         """The alerts that stand, gravest first, then oldest first."""
-        alerts = [standing.as_told for standing in self.standing]
+        alerts = [standing.alert for standing in self.standing]
         return tuple(sorted(alerts, key=lambda alert: (-GRAVITY[alert.severity], alert.since)))
 
 
@@ -265,13 +262,15 @@ class _Finding:
     """What a look says of one type and arm.
 
     `severity` is how grave it is, `floor` how grave it would be if it were a tenth worse: what it may
-    ease to. None for no trouble. `telling` puts it into words once its severity is known.
+    ease to. None for no trouble. `telling` puts it into words once its severity is known, `now` says in
+    a few what a calm alert comes to.
     """
 
     severity: Severity | None
     floor: Severity | None
     telling: Callable[[Alert], Alert]
     at_once: bool = False
+    now: str = ""
 
 
 def _badness(metric: Metric, value: float) -> float:
@@ -303,7 +302,8 @@ def _of_reading(reading: Reading, levels: Levels, look: Look, rising: bool) -> _
             samples=reading.samples,
         )
 
-    return _Finding(severity_of(badness, *bounds) or trend, severity_of(worse, *bounds) or trend, tell)
+    severity, floor = severity_of(badness, *bounds) or trend, severity_of(worse, *bounds) or trend
+    return _Finding(severity, floor, tell, now=f"{amount(reading.metric, reading.value)} now")
 
 
 def _of_condition(condition: Condition) -> _Finding:
@@ -326,7 +326,7 @@ def _silence(key: Key, look: Look, levels: Mapping[Metric, Levels]) -> _Finding:
     if name not in watched:  # a condition that is over, or a metric that is not watched any more
         return _Finding(None, None, _unchanged, at_once=True)
     if arm in look.unserved or (name == Metric.PERFORMANCE_DEGRADATION and look.unserved):
-        return _Finding(None, None, _unchanged)
+        return _Finding(None, None, _unchanged, now="nothing to measure")
     return _Finding(Severity.LOW, Severity.CRITICAL, _unchanged)  # too little to say: it stays as it is
 
 
@@ -345,17 +345,18 @@ def _step(
     alert, severity = held.alert, finding.severity
     if severity is not None and GRAVITY[severity] > GRAVITY[alert.severity]:
         worst = max(alert.worst, severity, key=GRAVITY.__getitem__)
-        worse = finding.telling(replace(alert, severity=severity, worst=worst))
+        worse = _graded(finding, replace(alert, severity=severity, worst=worst))
         return Standing(worse), Change(ChangeKind.WORSENED, worse, worse.message, alert.severity)
     calm = _calm(held, finding, look.at)
     if calm.calm_since is None:
-        return replace(calm, alert=finding.telling(alert)), None
-    if not finding.at_once and look.at < calm.calm_since + (WINDOWS - 1) * look.window:
-        return replace(calm, alert=finding.telling(alert)), None
+        return replace(calm, alert=_lasting(finding, alert)), None
+    until = calm.calm_since + (WINDOWS - 1) * look.window
+    if not finding.at_once and look.at < until:
+        return replace(calm, alert=_calmed(calm, finding, look.at, until)), None
     if calm.calm_severity is None:
-        last = finding.telling(alert)
+        last = _standing(finding, alert)
         return None, Change(ChangeKind.RESOLVED, last, _past(finding, look), alert.severity)
-    milder = finding.telling(replace(alert, severity=calm.calm_severity))
+    milder = _graded(finding, replace(alert, severity=calm.calm_severity))
     return Standing(milder), Change(ChangeKind.EASED, milder, _past(finding, look), alert.severity)
 
 
@@ -363,8 +364,42 @@ def _raised(finding: _Finding, key: Key, look: Look) -> tuple[Standing | None, C
     name, arm = key
     if finding.severity is None:
         return None, None
-    alert = finding.telling(Alert(name, arm, finding.severity, finding.severity, "", look.at))
+    alert = _graded(finding, Alert(name, arm, finding.severity, finding.severity, "", look.at))
     return Standing(alert), Change(ChangeKind.RAISED, alert, alert.message)
+
+
+def _graded(finding: _Finding, alert: Alert) -> Alert:
+    """An alert that has just got its severity: this is what it has it for."""
+    told = finding.telling(alert)
+    return replace(told, cause=told.message, calm_since=None, calm_until=None)
+
+
+def _standing(finding: _Finding, alert: Alert) -> Alert:
+    """An alert as grave as it was, not calm; what nothing new is known of keeps the words that it had."""
+    message = alert.message if alert.calm_since is None else alert.cause
+    cause = alert.cause or alert.message  # one of an earlier version has no cause yet
+    return finding.telling(replace(alert, message=message, cause=cause, calm_since=None, calm_until=None))
+
+
+def _lasting(finding: _Finding, alert: Alert) -> Alert:
+    """An alert that stands, and why, where its value alone would not say it."""
+    told = _standing(finding, alert)
+    milder = finding.severity is None or GRAVITY[finding.severity] < GRAVITY[alert.severity]
+    if not (milder and finding.now):
+        return told
+    return replace(told, message=f"{told.message}; not yet a tenth better than what it was raised for")
+
+
+def _calmed(calm: Standing, finding: _Finding, at: float, until: float) -> Alert:
+    """An alert that is better than its severity for now: why it is there, and when it will not be."""
+    assert calm.calm_since is not None
+    told = _standing(finding, calm.alert)
+    end = "over" if calm.calm_severity is None else f"{calm.calm_severity} only"
+    message = (
+        f"calm for {format_duration(round(at - calm.calm_since))} ({finding.now}), {end} in "
+        f"{format_duration(math.ceil(until - at))} if it stays so; raised for: {told.cause}"
+    )
+    return replace(told, message=message, calm_since=calm.calm_since, calm_until=until)
 
 
 def _calm(held: Standing, finding: _Finding, at: float) -> Standing:

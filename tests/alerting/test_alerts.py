@@ -192,6 +192,68 @@ def test_it_is_over_after_three_windows_a_tenth_below_the_warning() -> None:
     assert watcher.told[-1].alert.worst is Severity.CRITICAL
 
 
+def test_a_calm_alert_says_what_it_was_raised_for_and_when_it_is_over() -> None:
+    """Never "critical" beside a value that is none without the value that was."""
+    watcher = Watcher()
+    watcher.errors(0.05)
+    watcher.errors(0.0, seconds=2.0)
+    watcher.errors(0.001, seconds=90.0)
+    (alert,) = watcher.state.active
+    assert alert.message == (
+        "calm for 1m30s (0.1 % now), over in 8m30s if it stays so; raised for: "
+        "error rate of treatment is 5 % over 5m (1000 samples); warning from 1 %, critical from 2 %"
+    )
+    assert (alert.severity, alert.value) == (Severity.CRITICAL, 0.001)
+    assert (alert.calm_since, alert.calm_until) == (NOW + 2.0, NOW + 2.0 + 2 * WINDOW)
+
+
+def test_a_calm_alert_that_would_ease_says_to_what() -> None:
+    """It is not over then; and what it is raised for is then what it eased to."""
+    watcher = Watcher()
+    watcher.errors(0.05)
+    watcher.errors(0.012, seconds=WINDOW)
+    assert "(1.2 % now), medium only in 10m if it stays so" in watcher.state.active[0].message
+    assert watcher.errors(0.012, seconds=2 * WINDOW) == ["eased"]
+    (alert,) = watcher.state.active
+    assert alert.message == alert.cause
+    assert alert.calm_since is alert.calm_until is None
+    assert "is 1.2 %" in alert.message
+
+
+def test_an_interrupted_calm_is_not_told_any_more() -> None:
+    """Neither with a value nor while there is too little to say."""
+    watcher = Watcher()
+    watcher.errors(0.05)
+    for rate, samples in ((0.05, 1000), (0.0, 3)):
+        watcher.errors(0.0, seconds=2.0)
+        assert watcher.state.active[0].message.startswith("calm for 0s")
+        watcher.errors(rate, seconds=2.0, samples=samples)
+        (alert,) = watcher.state.active
+        assert alert.message.startswith("error rate of treatment is 5 %")
+        assert alert.calm_since is None
+
+
+def test_calm_of_an_arm_that_nobody_is_sent_to_says_so_and_does_not_grow() -> None:
+    """Its words are made of what it was raised for, not of the words of the look before."""
+    watcher = Watcher()
+    watcher.errors(0.05)
+    for _ in range(3):
+        watcher.look(seconds=2.0, unserved=frozenset(("treatment",)))
+    message = watcher.state.active[0].message
+    assert message.startswith("calm for 4s (nothing to measure), over in 9m56s if it stays so; raised for: ")
+    assert message.count("raised for") == 1
+
+
+def test_a_value_below_its_level_that_is_not_calm_says_why_the_alert_stands() -> None:
+    """It would flap otherwise, and the text would contradict its severity."""
+    watcher = Watcher()
+    watcher.errors(0.012)
+    watcher.errors(0.0095, seconds=2.0)
+    assert watcher.state.active[0].message.endswith("; not yet a tenth better than what it was raised for")
+    watcher.errors(0.012, seconds=2.0)
+    assert "not yet" not in watcher.state.active[0].message
+
+
 @pytest.mark.parametrize("rate", [0.0091, 0.0099])
 def test_a_little_below_the_warning_is_not_over(rate: float) -> None:
     """It would flap."""
@@ -244,16 +306,17 @@ def test_without_control_what_was_said_of_it_ends(metric: Metric) -> None:
     assert change.kind is ChangeKind.RESOLVED
 
 
-def test_an_alert_that_stands_though_its_value_is_good_says_why() -> None:
+def test_what_an_alert_would_ease_to_is_the_worst_since_it_is_calm() -> None:
+    """Its words follow, and end with the calm."""
     watcher = Watcher()
     watcher.errors(0.5)
-    assert "better" not in watcher.state.active[0].message
+    assert "calm" not in watcher.state.active[0].message
     watcher.errors(0.0, seconds=2.0)
-    assert watcher.state.active[0].message.endswith("; better now, and over once 3 windows in a row are")
+    assert "over in 10m if it stays so" in watcher.state.active[0].message
     watcher.errors(0.016, seconds=2.0)
-    assert watcher.state.active[0].message.endswith("; better now, and high only once 3 windows in a row are")
+    assert "high only in 9m58s if it stays so" in watcher.state.active[0].message
     watcher.errors(0.5, seconds=2.0)
-    assert "better" not in watcher.state.active[0].message
+    assert "calm" not in watcher.state.active[0].message
 
 
 # --- trends ---------------------------------------------------------------------------------------

@@ -108,6 +108,8 @@ async def test_what_changes_is_in_the_history_and_told(scene: Scene) -> None:
         "threshold": 0.01,
         "window": WINDOW,
         "samples": 1000,
+        "calm_since": None,
+        "calm_until": None,
     }
     assert [entry.type for _, entry in entries] == ["alert"] * 4
     assert [notice.kind for notice in watching.people.told] == [

@@ -179,6 +179,13 @@ def test_the_worst_condition_is_the_one_that_shows(seen: dict[str, Any], conditi
     assert see(seen).condition is condition
 
 
+def test_alerts_that_are_all_calm_ask_for_nothing() -> None:
+    """They stand until it has been better for long enough; one that is not calm is looked at."""
+    calm = {**_ALERT, "calm_since": AT}
+    assert "better now" in see(status(alerts=[calm])).meaning
+    assert "look at the alerts" in see(status(alerts=[calm, _ALERT])).meaning
+
+
 def test_no_condition_is_told_by_colour_alone() -> None:
     """Every condition has a word of its own; only one of them is good."""
     assert len({condition.word for condition in Condition}) == len(Condition)

@@ -177,7 +177,13 @@ def view(alert: Alert) -> Document:
         "threshold": alert.threshold,
         "window": alert.window,
         "samples": alert.samples,
+        "calm_since": _moment(alert.calm_since),
+        "calm_until": _moment(alert.calm_until),
     }
+
+
+def _moment(at: float | None) -> str | None:
+    return None if at is None else timestamp(at)
 
 
 def resolved_view(event: Event) -> dict[str, Any] | None:

@@ -132,7 +132,9 @@ def _of_alerts(status: Mapping[str, Any]) -> Seen | None:
         return None
     reason = "; ".join(str(alert.get("message") or words(alert["type"])) for alert in loud)
     if any(alert["type"] not in _OWN for alert in loud):
-        return Seen(Condition.ALERTING, "Requests are served; look at the alerts.", reason)
+        calm = all(alert.get("calm_since") for alert in loud)
+        asked = "look at the alerts." if not calm else "it is better now, and the alerts end if it stays so."
+        return Seen(Condition.ALERTING, f"Requests are served; {asked}", reason)
     return Seen(Condition.FAULTY, "Requests are served; the gateway itself needs a look.", reason)
 
 
