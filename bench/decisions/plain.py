@@ -43,7 +43,7 @@ def _requests(rng: np.random.Generator, rate: float, errors: float) -> int | Non
         treated = int(rng.poisson(rate * TICK * 0.01))
         requests += treated
         tick = Tick(at * 1000, {_TREATMENT: behaviour.counts(rng, treated)})
-        window.add(Progress((tick,), (tick,)))
+        window.add(Progress((tick,), (tick,), (tick,)))
         if treated and breach(window, _LIMITS, MINIMUM_SAMPLES):
             return requests
     return None

@@ -20,7 +20,7 @@ import enum
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from gateway import logs
 from gateway.control.archive import Archive, Period, StoredSums
@@ -244,7 +244,7 @@ class Windows:
             return progress
         *before, newest = progress.closed
         newest, self._late = Tick(newest.at, _both(newest.counts, self._late)), {}
-        return Progress((*before, newest), progress.settled)
+        return replace(progress, closed=(*before, newest))
 
     def _see(self, grown: Tick) -> None:
         """A tick got more: everything but gates looks at traffic as it stands."""

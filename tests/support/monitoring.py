@@ -120,7 +120,7 @@ class Watch:
         """A second of traffic goes by, is known at once, looked at and acted on; what became known."""
         tick = Tick(self.milliseconds, dict(self._counted(treatment, control)))
         self.stage.turn(1.0)
-        progress = Progress((tick,), (tick,))
+        progress = Progress((tick,), (tick,), (tick,))
         self.monitor.take(progress)
         self.monitor.look()
         await self.monitor.act()

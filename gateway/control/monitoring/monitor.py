@@ -154,6 +154,7 @@ class Monitor:
         return Progress(
             tuple(tick for progress in waiting for tick in progress.closed),
             tuple(tick for progress in waiting for tick in progress.settled),
+            tuple(tick for progress in waiting for tick in progress.grown),
         )
 
     def _fold(self, progress: Progress) -> None:
@@ -171,7 +172,8 @@ class Monitor:
         self._dossier.add(seen, self._limits(), deployment.rollback.unit)
         self.traffic.seconds = self._window.seconds = deployment.monitoring.window
         self.traffic.add(closed, deployment.rollback.unit)
-        self._window.add(Progress(closed, settled))
+        if deployment.rollback.decision is RollbackDecision.THRESHOLD:
+            self._window.add(Progress(closed, settled, tuple(map(judged, progress.grown))))
 
     def _limits(self) -> Limits:
         values = {metric: limit.value for metric, limit in self.limits.items()}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gateway.control.traffic import STRATUM_SECONDS, contrast
 from gateway.core.folding import Progress, Tick
@@ -42,13 +42,14 @@ class Reading:
     samples: int
 
 
-@dataclass(slots=True)
-class _Slice:
-    """What one settled tick adds: both arms by route, and treatment's ratings."""
+@dataclass(frozen=True, slots=True)
+class _Heads:
+    """What is known of treatment's requests when their tick closes, and the ratings that came with it."""
 
     at: int
-    arms: dict[tuple[str, str], Sums] = field(default_factory=dict)
-    ratings: Score = _NO_RATING
+    answered: int
+    errors: int
+    ratings: Score
 
 
 class Window:
@@ -56,49 +57,63 @@ class Window:
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._heads: deque[tuple[int, int, int]] = deque()
-        self._slices: deque[_Slice] = deque()
+        self._heads: deque[_Heads] = deque()
+        self._bodies: dict[int, dict[tuple[str, str], Sums]] = {}
 
     def __repr__(self) -> str:
-        return f"<Window heads={len(self._heads)} slices={len(self._slices)}>"
+        return f"<Window heads={len(self._heads)} bodies={len(self._bodies)}>"
 
     def restart(self) -> None:
         """Forget everything: another stay begins."""
         self._heads.clear()
-        self._slices.clear()
+        self._bodies.clear()
 
     def add(self, progress: Progress) -> None:
-        """Take ticks in: heads as soon as they are known, the rest once it is settled."""
-        for tick in progress.closed:
-            treatment = [counts for series, counts in tick.counts.items() if series.arm == _TREATMENT]
-            answered = sum(counts.answered for counts in treatment)
-            failures = sum(counts.errors + counts.truncated for counts in treatment)
-            self._heads.append((tick.at, answered, failures))
-        self._slices.extend(map(_slice, progress.settled))
-        newest = max([self._heads[-1][0]] if self._heads else [0])
-        since = newest - round(self.seconds * 1000)
-        while self._heads and self._heads[0][0] < since:
+        """Take ticks in: heads once all of a tick are known, the rest as it comes.
+
+        Nothing waits until a tick is settled: where streams are long that is after the window.
+        """
+        self._heads.extend(map(_heads, progress.closed))
+        for tick in progress.grown:
+            arms = self._bodies.setdefault(tick.at, {})
+            for series, counts in tick.counts.items():
+                arms.setdefault((series.route, series.arm), Sums()).count(counts)
+        since = self._closed_to - round(self.seconds * 1000)
+        while self._heads and self._heads[0].at < since:
             self._heads.popleft()
-        while self._slices and self._slices[0].at < since:
-            self._slices.popleft()
+        for at in [at for at in self._bodies if at < since]:
+            del self._bodies[at]
+
+    @property
+    def _closed_to(self) -> int:
+        return self._heads[-1].at if self._heads else 0
 
     def readings(self) -> Iterator[Reading]:
         """Every metric that there is anything to say of."""
-        answered = sum(head[1] for head in self._heads)
+        answered = sum(heads.answered for heads in self._heads)
         if answered:
-            failures = sum(head[2] for head in self._heads)
+            failures = sum(heads.errors for heads in self._heads) + self._truncated()
             yield Reading(Metric.ERROR_RATE, failures / answered, answered)
         if (slower := self._slowdown()) is not None:
             yield slower
-        ratings = sum((one.ratings for one in self._slices), _NO_RATING)
+        ratings = sum((heads.ratings for heads in self._heads), _NO_RATING)
         if ratings.mean is not None:
             yield Reading(Metric.USER_SATISFACTION, ratings.mean, ratings.count)
 
+    def _truncated(self) -> int:
+        """Streams of treatment that were cut so far, of the requests whose heads are counted."""
+        return sum(
+            sums.truncated
+            for at, arms in self._bodies.items()
+            for (_, arm), sums in arms.items()
+            if arm == _TREATMENT and at <= self._closed_to
+        )
+
     def _slowdown(self) -> Reading | None:
         strata: dict[tuple[int, str], dict[str, Sums]] = {}
-        for one in self._slices:
-            for (route, arm), sums in one.arms.items():
-                stratum = strata.setdefault((one.at // (STRATUM_SECONDS * 1000), route), {})
+        for at, sums_of in self._bodies.items():
+            for (route, arm), sums in sums_of.items():
+                stratum = strata.setdefault((at // (STRATUM_SECONDS * 1000), route), {})
                 stratum.setdefault(arm, Sums()).add_sums(sums)
         both = [
             (arms[_TREATMENT], arms[_CONTROL])
@@ -112,13 +127,14 @@ class Window:
         return Reading(Metric.PERFORMANCE_DEGRADATION, math.expm1(found[0]), samples)
 
 
-def _slice(tick: Tick) -> _Slice:
-    one = _Slice(tick.at)
-    for series, counts in tick.counts.items():
-        one.arms.setdefault((series.route, series.arm), Sums()).count(counts)
-        if series.arm == _TREATMENT and _RATING in counts.scores:
-            one.ratings += counts.scores[_RATING]
-    return one
+def _heads(tick: Tick) -> _Heads:
+    treatment = [counts for series, counts in tick.counts.items() if series.arm == _TREATMENT]
+    return _Heads(
+        tick.at,
+        sum(counts.answered for counts in treatment),
+        sum(counts.errors for counts in treatment),
+        sum((counts.scores.get(_RATING, _NO_RATING) for counts in treatment), _NO_RATING),
+    )
 
 
 def breach(window: Window, limits: Mapping[Metric, RollbackLimit], minimum_samples: int) -> str:

@@ -49,6 +49,7 @@ def in_stay(progress: Progress, state: EvidenceState) -> Progress:
     return Progress(
         tuple(_in_stay(tick, state) for tick in progress.closed),
         tuple(_in_stay(tick, state) for tick in progress.settled),
+        tuple(_in_stay(tick, state) for tick in progress.grown),
     )
 
 
