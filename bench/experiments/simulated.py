@@ -84,7 +84,6 @@ PLAN = Plan(
     control="control",
     success=(SuccessMeasure("accuracy", Direction.UP),),
     minimum_sample_size=1000,
-    started_at=0.0,
     planned_end=30 * DAY,
 )
 WEIGHTS = {1: {"control": Fraction(1), "treatment": Fraction(1)}}
@@ -117,7 +116,8 @@ def _verdict(rng: np.random.Generator, lift: float) -> Verdict:
             continue
         tally = _tally([control, treated])
         planned_day = tally if hour == HOURS else None
-        conclusion = assess(PLAN, tally, WEIGHTS, at=hour * 3600.0, planned_day=planned_day).conclusion
+        at = hour * 3600.0
+        conclusion = assess(PLAN, tally, WEIGHTS, at=at, counted_for=at, planned_day=planned_day).conclusion
         if conclusion.verdict is Verdict.SHIP or "is worse" in conclusion.explanation:
             return conclusion.verdict
     return Verdict.CONTINUE

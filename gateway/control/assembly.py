@@ -143,7 +143,7 @@ async def _published(
 
 
 def _rate(windows: Windows, rating: Rating) -> None:
-    """Add an outcome of the rollout to what gates and evidence are made of; noted, it is never added again."""
+    """Add an outcome of the rollout to what gates and evidence are made of, and note that it is there."""
     windows.add_outcome(rating.arm, rating.route, rating.metric, rating.value)
     windows.rated_at = rating.at
 

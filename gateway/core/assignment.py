@@ -9,6 +9,7 @@ It does not know who came, nor when one scene followed another.
 
 from __future__ import annotations
 
+import enum
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,6 +49,14 @@ class RouteScene:
     dealing: Dealing | None
 
 
+class Silence(enum.Enum):
+    """Why nothing is counted for an experiment."""
+
+    LATCHED = enum.auto()
+    NOBODY_ENROLLED = enum.auto()
+    NOT_RUNNING = enum.auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """What decided about assignment from `since` (Unix seconds) and snapshot `version` on.
@@ -73,6 +82,15 @@ class Scene:
         return next(
             (scene for scene in self.routes if scene.dealing and scene.dealing.experiment == experiment), None
         )
+
+    def silence(self, experiment: str) -> Silence | None:
+        """Why nothing is counted for an experiment; None while it is."""
+        route = self.route_of(experiment)
+        if route is None or route.dealing is None or not route.dealing.counted:
+            return Silence.NOT_RUNNING
+        if self.latched:
+            return Silence.LATCHED
+        return None if self.share else Silence.NOBODY_ENROLLED
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,35 @@ async def test_nothing_is_counted_while_it_is_paused(tmp_path: Path) -> None:
         assert [(await assigned(client, user))["group"] for user in users(20)] == before
 
 
+async def test_what_keeps_it_from_counting_is_said(tmp_path: Path) -> None:
+    """Under the latch and in a phase that enrols nobody: no forecast, and no time that counts."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(40)))
+        document = await counted(client, 40)
+        assert (document["counting"], document["days_to_go"] is not None) == (True, True)
+        await client.ask("POST", f"{API}/emergency")
+        latched = await shown(client)
+        await asyncio.sleep(0.05)
+        after = await shown(client)
+        (listed,) = (await client.ask("GET", f"{API}/experiments"))[1]
+    assert latched["explanation"].startswith("nothing is counted while the latch is engaged; ")
+    assert (latched["counting"], latched["days_to_go"], listed["counting"]) == (False, None, False)
+    assert "to go" not in latched["explanation"]
+    assert listed["explanation"] == latched["explanation"]
+    assert after["counted_seconds"] == latched["counted_seconds"] > 0
+    assert after["running_seconds"] > latched["running_seconds"]
+
+
+async def test_a_phase_that_enrols_nobody_counts_nothing(tmp_path: Path) -> None:
+    """The experiment runs, and says that nobody comes to it."""
+    gateway = make_gateway(tmp_path, experiment_config(percentage=0, exp=halves()))
+    async with serving(gateway) as client:
+        document = await shown(client)
+    assert document["explanation"].startswith("nothing is counted while the phase enrols nobody; ")
+    assert (document["counting"], document["counted_seconds"]) == (False, 0)
+
+
 async def test_no_name_in_the_metadata_gets_in_the_way(tmp_path: Path) -> None:
     """What an operator calls it is kept, beside what the gateway says itself."""
     gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
@@ -145,12 +174,9 @@ async def test_everything_is_as_it_was_after_a_restart(tmp_path: Path) -> None:
 
 
 def moving_apart(document: dict[str, Any]) -> dict[str, Any]:
-    """What does not go on by itself while an experiment is paused."""
-    return {
-        key: value
-        for key, value in document.items()
-        if key not in ("planned_end", "days_to_go", "explanation")
-    }
+    """What does not go on by itself while an experiment is paused, nor is rounded by a kill."""
+    moving = ("planned_end", "days_to_go", "explanation", "counted_seconds")
+    return {key: value for key, value in document.items() if key not in moving}
 
 
 async def test_a_kill_loses_no_more_than_what_was_not_flushed(tmp_path: Path) -> None:

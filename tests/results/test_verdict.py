@@ -24,7 +24,6 @@ PLAN = Plan(
     control="control",
     success=(SuccessMeasure("accuracy", UP), SuccessMeasure("response_time", DOWN)),
     minimum_sample_size=1000,
-    started_at=0.0,
     planned_end=30 * DAY,
 )
 WEIGHTS = {1: {"control": Fraction(50), "treatment": Fraction(50)}}
@@ -53,7 +52,7 @@ def judged(
 ) -> Results:
     """The results of two groups on a day."""
     tally = tally_of(control=control, treatment=treatment)
-    return assess(plan, tally, WEIGHTS, at=day * DAY, planned_day=planned_day)
+    return assess(plan, tally, WEIGHTS, at=day * DAY, counted_for=day * DAY, planned_day=planned_day)
 
 
 def test_a_better_primary_metric_ships() -> None:
@@ -84,7 +83,8 @@ def test_another_success_metric_vetoes() -> None:
     conclusion = judged(control, treatment).conclusion
     assert (conclusion.verdict, conclusion.winner) == (Verdict.STOP, None)
     assert conclusion.explanation.startswith(
-        "treatment is worse than control, though better in accuracy: response_time 1.3 s against 1 s in control"
+        "treatment is worse than control, though better in accuracy: "
+        "response_time 1.3 s against 1 s in control"
     )
 
 
@@ -114,7 +114,7 @@ def test_nothing_is_shown_before_the_minimum_sample_size() -> None:
 
 def test_without_data_there_is_nothing_to_judge_by() -> None:
     """A rollout that nobody took part in is no success and no failure."""
-    empty = assess(PLAN, Tally((), ()), {}, at=1.0)
+    empty = assess(PLAN, Tally((), ()), {}, at=1.0, counted_for=1.0)
     assert empty.conclusion.verdict is Verdict.CONTINUE
     assert empty.conclusion.explanation == "nothing to judge by: no success metric has a value yet"
     assert (empty.primary, empty.sample_ratio) == (None, SampleRatio(1.0, True))
@@ -132,8 +132,8 @@ def test_a_broken_split_makes_everything_invalid() -> None:
 def test_an_epoch_of_unknown_weights_says_nothing_of_the_split() -> None:
     """A file that remembers more than the rollout's store does is no reason to fail."""
     lopsided = tally_of(control={"accuracy": (6000, 0.8, 0.16)}, treatment={"accuracy": (5000, 0.8, 0.16)})
-    assert assess(PLAN, lopsided, {}, at=DAY).sample_ratio == SampleRatio(1.0, True)
-    assert not assess(PLAN, lopsided, WEIGHTS, at=DAY).sample_ratio.ok
+    assert assess(PLAN, lopsided, {}, at=DAY, counted_for=DAY).sample_ratio == SampleRatio(1.0, True)
+    assert not assess(PLAN, lopsided, WEIGHTS, at=DAY, counted_for=DAY).sample_ratio.ok
 
 
 CLOSE = {"accuracy": (10_000, 0.800, 0.16)}, {"accuracy": (10_000, 0.8125, 0.1523)}
@@ -177,7 +177,7 @@ def three(control: float, short: float, long: float) -> Results:
         group: {"accuracy": (5000, mean, 0.16)}
         for group, mean in (("control", control), ("short", short), ("long", long))
     }
-    return assess(THREE, tally_of(**reported), THREE_WEIGHTS, at=10 * DAY)
+    return assess(THREE, tally_of(**reported), THREE_WEIGHTS, at=10 * DAY, counted_for=10 * DAY)
 
 
 def test_each_of_several_groups_is_compared_with_control() -> None:
@@ -239,6 +239,19 @@ def test_the_forecast_is_the_nearer_of_the_planned_end_and_the_difference_seen()
     )
 
 
+def test_the_forecast_goes_by_the_time_in_which_it_counted() -> None:
+    """Half the time counted is twice the pace; while nothing is counted there is no forecast to give."""
+    endless = replace(PLAN, planned_end=None)
+    tally = tally_of(control={"accuracy": (5000, 0.8, 0.16)}, treatment={"accuracy": (5000, 0.82, 0.16)})
+    whole, half, idle = (
+        assess(endless, tally, WEIGHTS, at=10 * DAY, counted_for=seconds)
+        for seconds in (10 * DAY, 5 * DAY, None)
+    )
+    assert whole.days_to_go is not None
+    assert half.days_to_go == pytest.approx(whole.days_to_go / 2)
+    assert (idle.days_to_go, "to go" in idle.conclusion.explanation) == (None, False)
+
+
 def test_metrics_without_a_direction_are_shown_and_decide_nothing() -> None:
     """An error rate that doubles is for the rollback to act on, and to be seen here."""
     results = judged({"error_rate": (5000, 0.01, 0.01)}, {"error_rate": (5000, 0.5, 0.25)})
@@ -281,9 +294,9 @@ def outcome(groups: dict[str, list[tuple[int, float, float]]], looks_a_day: int)
     ):
         tally = tally_of(control={"accuracy": control}, treatment={"accuracy": treatment})
         is_last = number == len(groups["control"])
-        results = assess(
-            PLAN, tally, WEIGHTS, at=number * DAY / looks_a_day, planned_day=tally if is_last else None
-        )
+        at = number * DAY / looks_a_day
+        planned_day = tally if is_last else None
+        results = assess(PLAN, tally, WEIGHTS, at=at, counted_for=at, planned_day=planned_day)
         if (
             results.conclusion.verdict is not Verdict.CONTINUE
             and "no difference" not in results.conclusion.explanation

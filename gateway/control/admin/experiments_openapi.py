@@ -39,6 +39,10 @@ _SUMMARY: dict[str, Any] = {
     "winner": TEXT,
     "participants": {"type": "integer"},
     "verdict": _VERDICT,
+    "counting": {
+        "type": "boolean",
+        "description": "False while nothing is counted: not running, latched, or nobody is enrolled",
+    },
     "explanation": {"type": "string"},
 }
 _GROUP = object_of(
@@ -69,7 +73,8 @@ _DETAILS_KEYS: dict[str, Any] = {
     "version": {"type": "integer", "description": "What If-Match takes; also the ETag"},
     "created_at": TIME,
     "concluded_at": TIME,
-    "running_seconds": {"type": "number"},
+    "running_seconds": {"type": "number", "description": "Since the start, pauses left out"},
+    "counted_seconds": {"type": "number", "description": "Those in which requests counted for it"},
     "planned_end": TIME,
     "days_to_go": NUMBER,
     "minimum_sample_size": {"type": "integer"},

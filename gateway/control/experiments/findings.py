@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from gateway.control.experiments.participants import Participants
+from gateway.control.experiments.timeline import Timeline
+from gateway.core.assignment import Silence
 from gateway.core.results.assessment import Plan, Results, SuccessMeasure, assess
 from gateway.core.results.tally import Tally
 from gateway.model.experiment import CONTROL_GROUP
@@ -25,11 +27,16 @@ class Findings:
     """See the module. `alarms` are the ids of running experiments whose sample ratio is off."""
 
     def __init__(
-        self, state: Callable[[], Experiments], participants: Participants, now: Callable[[], float]
+        self,
+        state: Callable[[], Experiments],
+        participants: Participants,
+        timeline: Timeline,
+        now: Callable[[], float],
     ) -> None:
         self.alarms: frozenset[str] = frozenset()
         self._state = state
         self._participants = participants
+        self._timeline = timeline
         self._now = now
 
     def __repr__(self) -> str:
@@ -54,8 +61,23 @@ class Findings:
             self._participants.tally(experiment),
             weights_of(experiment),
             at=at,
+            counted_for=self.counted_seconds(experiment) if self.silence(experiment) is None else None,
             planned_day=self._participants.planned_day(experiment.id),
         )
+
+    def silence(self, experiment: Experiment) -> Silence | None:
+        """Why nothing is counted for it now; None while it is."""
+        newest = self._timeline.newest
+        return Silence.NOT_RUNNING if newest is None else newest.silence(experiment.id)
+
+    def counted_seconds(self, experiment: Experiment) -> float:
+        """Seconds in which it has counted: neither paused, nor latched, nor in a phase that enrols nobody."""
+        if experiment.started_at is None:
+            return 0.0
+        until = self._now() if experiment.concluded_at is None else experiment.concluded_at
+        counted = self._timeline.counted_seconds(experiment.id, experiment.started_at, until)
+        # What was in force when may be known less exactly than the experiment's own life, after a kill.
+        return min(counted, experiment.seconds_run(until))
 
     def look(self) -> None:
         """Look at every experiment that runs or is paused."""
@@ -97,13 +119,11 @@ def planned_end(experiment: Experiment, now: float) -> float | None:
 def plan_of(experiment: Experiment, now: float) -> Plan:
     """What was laid down beforehand."""
     definition = experiment.definition
-    assert experiment.started_at is not None
     return Plan(
         tuple(group.name for group in definition.groups),
         control_group(definition),
         tuple(SuccessMeasure(metric.name, metric.direction) for metric in definition.success_metrics),
         definition.minimum_sample_size,
-        experiment.started_at,
         planned_end(experiment, now),
     )
 

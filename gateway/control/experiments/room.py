@@ -93,7 +93,7 @@ class ExperimentsRoom:
             publish=ground.publish,
             now=ground.now,
         )
-        self.findings = Findings(lambda: self.desk.state, self._participants, ground.now)
+        self.findings = Findings(lambda: self.desk.state, self._participants, timeline, ground.now)
         binder = Binder(
             timeline,
             self._participants,
@@ -209,7 +209,9 @@ class ExperimentsRoom:
     def experiments(self) -> list[Document]:
         """All experiments, a summary each."""
         return [
-            views.summary(one, self.findings.tally(one), self.findings.results(one))
+            views.summary(
+                one, self.findings.tally(one), self.findings.results(one), self.findings.silence(one)
+            )
             for one in self.desk.state.all
         ]
 
@@ -220,8 +222,10 @@ class ExperimentsRoom:
             experiment,
             self.findings.tally(experiment),
             self.findings.results(experiment),
-            self.version,
-            self._ground.now(),
+            self.findings.silence(experiment),
+            version=self.version,
+            counted_seconds=self.findings.counted_seconds(experiment),
+            now=self._ground.now(),
         )
 
     def documents(self) -> list[Document]:

@@ -1,11 +1,13 @@
 """What was in force when: every scene since the gateway began, in memory and waiting to be written.
 
-Asked in two ways: which scene held at a time, for outcomes that come late, and which one a snapshot's
-version stands for, for records on their way. Versions begin anew with the gateway, times do not.
+Asked in three ways: which scene held at a time, for outcomes that come late; which one a snapshot's
+version stands for, for records on their way; and for how long an experiment counted. Versions begin anew
+with the gateway, times do not.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import replace
@@ -64,6 +66,16 @@ class Timeline:
         """The scene in force at a Unix time; None before the first."""
         index = bisect_right(self._times, time) - 1
         return self._scenes[index] if index >= 0 else None
+
+    def counted_seconds(self, experiment: str, since: float, until: float) -> float:
+        """Seconds between two Unix times in which requests counted for an experiment, as far as is known."""
+        ends = [*self._times[1:], math.inf]
+        total = 0.0
+        for index in range(max(0, bisect_right(self._times, since) - 1), len(self._scenes)):
+            seconds = min(ends[index], until) - max(self._times[index], since)
+            if seconds > 0.0 and self._scenes[index].silence(experiment) is None:
+                total += seconds
+        return total
 
     def of_version(self, version: int) -> Scene | None:
         """The scene that a snapshot's version stands for in this gateway; None for an unknown one."""

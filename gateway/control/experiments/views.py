@@ -12,13 +12,15 @@ from typing import Any
 
 from gateway.control.experiments.findings import planned_end
 from gateway.control.rollout.views import Document, number, timestamp
-from gateway.core.assignment import Placement
+from gateway.core.assignment import Placement, Silence
 from gateway.core.results.assessment import MetricResult, Results
 from gateway.core.results.tally import Tally
 from gateway.model.lifecycle import Definition, Experiment, GroupDefinition, Status
 
 
-def summary(experiment: Experiment, tally: Tally, results: Results | None) -> Document:
+def summary(
+    experiment: Experiment, tally: Tally, results: Results | None, silence: Silence | None
+) -> Document:
     """A line of `GET /api/v1/experiments`."""
     return {
         "id": experiment.id,
@@ -30,22 +32,31 @@ def summary(experiment: Experiment, tally: Tally, results: Results | None) -> Do
         "winner": experiment.winner,
         "participants": sum(group.participants for group in tally.groups),
         "verdict": None if results is None else results.conclusion.verdict.value,
-        "explanation": explanation(experiment, results),
+        "counting": silence is None,
+        "explanation": explanation(experiment, results, silence),
     }
 
 
 def details(
-    experiment: Experiment, tally: Tally, results: Results | None, version: int, now: float
+    experiment: Experiment,
+    tally: Tally,
+    results: Results | None,
+    silence: Silence | None,
+    *,
+    version: int,
+    counted_seconds: float,
+    now: float,
 ) -> Document:
     """The document of `GET /api/v1/experiments/{id}`."""
     definition, epoch = experiment.definition, experiment.epoch
     end = planned_end(experiment, now)
     return {
-        **summary(experiment, tally, results),
+        **summary(experiment, tally, results, silence),
         "version": version,
         "created_at": timestamp(experiment.created_at),
         "concluded_at": _time(experiment.concluded_at),
         "running_seconds": experiment.seconds_run(now),
+        "counted_seconds": counted_seconds,
         "planned_end": None if experiment.status is Status.CONCLUDED else _time(end),
         "days_to_go": None if results is None else results.days_to_go,
         "minimum_sample_size": definition.minimum_sample_size,
@@ -64,8 +75,15 @@ def details(
     }
 
 
-def explanation(experiment: Experiment, results: Results | None) -> str:
-    """The verdict's sentence, and what has been decided."""
+_SILENCES: Mapping[Silence | None, str] = {
+    Silence.LATCHED: "while the latch is engaged",
+    Silence.NOBODY_ENROLLED: "while the phase enrols nobody",
+}
+"""Why a running experiment does not count."""
+
+
+def explanation(experiment: Experiment, results: Results | None, silence: Silence | None) -> str:
+    """The verdict's sentence; in front of it what has been decided, or why nothing is counted."""
     if results is None:
         return "not started yet"
     said = results.conclusion.explanation
@@ -76,6 +94,8 @@ def explanation(experiment: Experiment, results: Results | None) -> str:
             return f"concluded, {experiment.winner} serves; {said}"
         case Status.PAUSED:
             return f"paused, nothing is counted; {said}"
+        case _ if silence in _SILENCES:
+            return f"nothing is counted {_SILENCES[silence]}; {said}"
         case _:
             return said
 

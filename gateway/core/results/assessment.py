@@ -32,16 +32,15 @@ class SuccessMeasure:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What was laid down beforehand. Times are Unix seconds.
+    """What was laid down beforehand.
 
-    `groups` in their order, `control` among them; `planned_end` None: no end is planned.
+    `groups` in their order, `control` among them; `planned_end` is a Unix time, None where none is planned.
     """
 
     groups: tuple[str, ...]
     control: str
     success: tuple[SuccessMeasure, ...]
     minimum_sample_size: int
-    started_at: float
     planned_end: float | None
 
     @property
@@ -103,12 +102,15 @@ def assess(
     weights: Mapping[int, Mapping[str, Fraction]],
     *,
     at: float,
+    counted_for: float | None,
     planned_day: Tally | None = None,
 ) -> Results:
     """Judge a tally at time `at`.
 
-    `weights` has each epoch's declared weights by group. `planned_day` is the tally as it was at the
-    first moment at or after the planned end: keep that one, for the fixed test is right only once.
+    `weights` has each epoch's declared weights by group. `counted_for` are the seconds in which participants
+    were counted up to now; None while nothing is counted, and then nothing is forecast. `planned_day` is the
+    tally as it was at the first moment at or after the planned end: keep that one, for the fixed test is
+    right only once.
     """
     ratio = sample_ratio.check(_dealt(tally, weights))
     deciding = [measure for measure in plan.success if _reported(plan, tally, measure.metric)]
@@ -116,7 +118,8 @@ def assess(
         tuple(_finding(plan, measure, group, tally, planned_day) for group in plan.treated)
         for measure in deciding
     ]
-    days = _days_to_go(plan, deciding[0].metric if deciding else None, tally, at)
+    primary = deciding[0].metric if deciding else None
+    days = None if counted_for is None else _days_to_go(plan, primary, tally, at, counted_for)
     conclusion = conclude(
         Case(
             control=plan.control,
@@ -130,7 +133,7 @@ def assess(
     )
     return Results(
         metrics=tuple(_metrics(plan, tally)),
-        primary=deciding[0].metric if deciding else None,
+        primary=primary,
         sample_ratio=ratio,
         conclusion=conclusion,
         days_to_go=days if conclusion.verdict is Verdict.CONTINUE else None,
@@ -210,13 +213,13 @@ def _metrics(plan: Plan, tally: Tally) -> Iterable[MetricResult]:
         )
 
 
-def _days_to_go(plan: Plan, metric: str | None, tally: Tally, at: float) -> float | None:
+def _days_to_go(plan: Plan, metric: str | None, tally: Tally, at: float, counted_for: float) -> float | None:
     """Days until the next group can be decided on, if participants keep coming as they did."""
     waits = [plan.planned_end - at] if plan.planned_end is not None and plan.planned_end > at else []
-    if metric is not None and at > plan.started_at:
+    if metric is not None and counted_for > 0.0:
         for group in plan.treated:
             pair = _pair(plan, tally, metric, group)
-            wait = _wait(plan, *pair, at - plan.started_at)
+            wait = _wait(plan, *pair, counted_for)
             if wait is not None:
                 waits.append(wait)
     return min(waits) / _DAY if waits else None
