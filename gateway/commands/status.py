@@ -248,6 +248,11 @@ def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
             table.add_row(Text("upstream", style="dim"), name, Text(state, style="yellow"))
         elif not upstream["available"]:
             table.add_row(Text("upstream", style="dim"), name, Text("no usable endpoint", style="red"))
+    for channel in document.get("channels", ()):
+        if channel["error"]:
+            lost = f", {channel['dropped']} lost" if channel["dropped"] else ""
+            state = f"does not take messages: {channel['error']}; {channel['waiting']} waiting{lost}"
+            table.add_row(Text("channel", style="dim"), channel["name"], Text(state, style="red"))
     config = document["config"]
     loaded = f"in force for {_ago(config['loaded_at'], now)}"
     table.add_row(Text("config", style="dim"), config["digest"][:_DIGEST_SHOWN], loaded)

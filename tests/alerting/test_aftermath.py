@@ -325,3 +325,15 @@ async def test_the_command_shows_the_last_rollback_and_what_of_it_failed(tmp_pat
     lines = [line.rstrip() for line in console.export_text().splitlines()]
     assert "Last rollback 0 s ago, canary to staging, by ann: bad answers" in lines
     assert f"  failed: hook 1: {PYTHON}: exit code 3" in lines
+
+
+async def test_the_command_shows_a_channel_that_takes_no_messages(tmp_path: Path) -> None:
+    """Whoever waits for a page should know that none comes."""
+    async with make_gateway(tmp_path, complete("")).control() as client:
+        document = await client.status()
+    well = {"name": "pager", "waiting": 0, "dropped": 0, "error": ""}
+    ill = {"name": "chat", "waiting": 3, "dropped": 2, "error": "answered 404"}
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(render(document | {"channels": [well, ill]}, time.time()))
+    (line,) = [line for line in console.export_text().splitlines() if line.startswith("channel")]
+    assert " ".join(line.split()) == "channel chat does not take messages: answered 404; 3 waiting, 2 lost"
