@@ -88,6 +88,17 @@ def test_another_success_metric_vetoes() -> None:
     )
 
 
+def test_failures_veto_though_nobody_named_them() -> None:
+    """A group that is better where it answers, and fails a third of the time, is not shipped."""
+    control = {"accuracy": (5000, 0.80, 0.16), "error_rate": (5000, 0.001, 0.001)}
+    treatment = {"accuracy": (5000, 0.85, 0.13), "error_rate": (5000, 0.3, 0.2)}
+    conclusion = judged(control, treatment).conclusion
+    assert (conclusion.verdict, conclusion.winner) == (Verdict.STOP, None)
+    assert "though better in accuracy: error_rate 30 % against 0.1 % in control" in conclusion.explanation
+    only_failures = judged({"error_rate": (5000, 0.0, 0.0)}, {"error_rate": (5000, 0.3, 0.2)})
+    assert only_failures.conclusion.verdict is Verdict.CONTINUE
+
+
 def test_the_first_success_metric_with_data_decides() -> None:
     """Nobody reports accuracy, so response_time does; a single value of accuracy would make it wait."""
     control, treatment = {"response_time": (5000, 1.0, 0.2)}, {"response_time": (5000, 0.9, 0.2)}

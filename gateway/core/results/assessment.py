@@ -13,7 +13,7 @@ from fractions import Fraction
 from gateway.core.results import sample_ratio, sequence
 from gateway.core.results.comparison import Comparison, compare, difference_variance, fixed_p_value
 from gateway.core.results.sample_ratio import Dealt, SampleRatio
-from gateway.core.results.tally import Summary, Tally
+from gateway.core.results.tally import ERROR_RATE, Summary, Tally
 from gateway.core.results.verdict import Case, Conclusion, Finding, Verdict, conclude
 from gateway.model.experiment import Direction
 
@@ -124,7 +124,7 @@ def assess(
         Case(
             control=plan.control,
             primary=findings[0] if findings else (),
-            others=tuple(finding for other in findings[1:] for finding in other),
+            others=tuple(finding for other in (*findings[1:], _failures(plan, tally)) for finding in other),
             minimum_sample_size=plan.minimum_sample_size,
             is_planned_end_over=planned_day is not None,
             is_sample_ratio_ok=ratio.ok,
@@ -157,6 +157,14 @@ def _dealt(tally: Tally, weights: Mapping[int, Mapping[str, Fraction]]) -> Itera
             tuple(float(declared.get(group, 0)) for group in groups),
             tuple(users.get(group, 0) for group in groups),
         )
+
+
+def _failures(plan: Plan, tally: Tally) -> tuple[Finding, ...]:
+    """What failures say, unless they are a success metric anyway: no group that fails more is better."""
+    if any(measure.metric == ERROR_RATE for measure in plan.success):
+        return ()
+    measure = SuccessMeasure(ERROR_RATE, Direction.DOWN)
+    return tuple(_finding(plan, measure, group, tally, None) for group in plan.treated)
 
 
 def _reported(plan: Plan, tally: Tally, metric: str) -> bool:

@@ -3,8 +3,8 @@
 The rule, for each group against control. The primary metric decides: at an error of .01 by the interval
 that holds at all times, and at .04 by an ordinary test on the planned day, once; so a group equal to
 control is called different with probability .05 at most. Where several groups are compared with
-control, they share these errors. Any other success metric vetoes a group that it shows to be worse, at
-.01 at any time.
+control, they share these errors. Any other success metric, and the error rate always, vetoes a group
+that it shows to be worse, at .01 at any time.
 
 It does not know how a comparison is computed, nor who acts on a verdict.
 """
@@ -75,7 +75,7 @@ class Case:
     """Everything that a verdict is based on.
 
     `primary` are the findings of the metric that decides, a group each; empty without a metric that has
-    data. `others` are those of the other success metrics.
+    data. `others` are those of the other success metrics and of the error rate: they may veto.
     """
 
     control: str
