@@ -30,10 +30,19 @@ def take(args: argparse.Namespace, path: str, said: str, **body: Any) -> int:
 
     def post(gateway: client.AdminClient) -> int:
         answer = gateway.post(path, client.audit_fields(args) | body)
-        print(json.dumps(answer) if args.output == "json" else f"{said} {describe(answer)}")
+        words = f"{said} {_missing(answer)}{describe(answer)}"
+        print(json.dumps(answer) if args.output == "json" else words)
         return Exit.DONE
 
     return client.run(args, post)
+
+
+def _missing(answer: Document) -> str:
+    """What a gate still waits for after somebody's word for it; "" where that is nothing, or no gate's."""
+    gate = answer.get("gate")
+    if gate is None or gate["verdict"] == "pass":
+        return ""
+    return f"{client.printable(gate['id'])} is {gate['verdict']}: {client.printable(gate['reason'])}.\n"
 
 
 def describe(answer: Document) -> str:

@@ -22,6 +22,7 @@ from gateway.control.metrics import Gauges, Metrics
 from gateway.control.parts import Parts
 from gateway.control.rollout.aftermath import view as rollback_view
 from gateway.control.rollout.desk import Refused
+from gateway.control.rollout.views import gate as gate_view
 from gateway.control.rollout.views import number as plain_number
 from gateway.control.rollout.views import phases
 from gateway.control.rollout.views import standing as rollout_standing
@@ -173,7 +174,12 @@ class Operations:
             if isinstance(event, Advance) and _waits_for_failed_tests(refused):
                 await desk.apply(Retest(operator=event.operator, reason="an advance was asked for"))
             raise
-        return await self._stands()
+        stands = await self._stands()
+        if isinstance(event, Approve | Reject):
+            results = gates.evaluate(desk.state, desk.rules, self._now())
+            shown = next((gate_view(result) for result in results if result.id == event.gate), None)
+            return stands | {"gate": shown}
+        return stands
 
     async def engage(self, by: Operator) -> dict[str, Any]:
         """See `Backend`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.model.gates import (
@@ -99,11 +99,11 @@ def _findings(gate: Gate, state: Rollout, at: float, before: str | None) -> tupl
 
 
 def standing_votes(state: Rollout, gate: str, at: float) -> tuple[Vote, ...]:
-    """The votes at a gate that have not expired at time `at`; events void the others."""
+    """The votes at a gate that have force at time `at`: neither void nor expired."""
     return tuple(
         vote
         for vote in state.votes
-        if vote.gate == gate and (vote.expires_at is None or at < vote.expires_at)
+        if vote.gate == gate and not vote.void and (vote.expires_at is None or at < vote.expires_at)
     )
 
 
@@ -117,10 +117,16 @@ def _approval(gate: ManualApproval, state: Rollout, at: float) -> Finding:
     elif len(approvers) >= gate.approvals:
         verdict, reason = Verdict.PASS, f"approved by {', '.join(approvers)}"
     else:
-        lapsed = sorted({vote.operator for vote in state.votes if vote.gate == gate.id} - set(approvers))
-        expired = f"; expired: {', '.join(lapsed)}" if lapsed else ""
-        verdict, reason = Verdict.PENDING, f"{len(approvers)} of {gate.approvals} approvals{expired}"
+        lapsed = [vote for vote in state.votes if vote.gate == gate.id and vote not in votes]
+        verdict, reason = Verdict.PENDING, f"{len(approvers)} of {gate.approvals} approvals{_lapses(lapsed)}"
     return Finding("approvals", verdict, float(len(approvers)), _at_least(gate.approvals), reason)
+
+
+def _lapses(lapsed: Sequence[Vote]) -> str:
+    """Whose word is without force now, and why."""
+    expired = ", ".join(sorted(vote.operator for vote in lapsed if not vote.void))
+    void = ", ".join(sorted(f"{vote.operator} ({vote.void})" for vote in lapsed if vote.void))
+    return (f"; expired: {expired}" if expired else "") + (f"; void: {void}" if void else "")
 
 
 def _time(gate: TimeBased, state: Rollout) -> Finding:

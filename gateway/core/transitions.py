@@ -319,11 +319,16 @@ def begin_hold(state: Rollout, event: BeginHold, at: float, rules: Rules) -> Out
 
 
 def _held(state: Rollout, hold: Hold) -> Rollout:
-    return replace(state, holds=(*state.holds, hold), votes=_rejections(state))
+    return replace(state, holds=(*state.holds, hold), votes=_void_approvals(state, f"held by {hold.kind}"))
 
 
-def _rejections(state: Rollout) -> tuple[Vote, ...]:
-    return tuple(vote for vote in state.votes if vote.stance is Stance.REJECTED)
+def _void_approvals(state: Rollout, why: str) -> tuple[Vote, ...]:
+    """The votes, the approvals without force. They are kept, so that their operators see why."""
+    return tuple(vote if vote.stance is Stance.REJECTED else _void(vote, why) for vote in state.votes)
+
+
+def _void(vote: Vote, why: str) -> Vote:
+    return replace(vote, void=vote.void or why)
 
 
 def end_hold(state: Rollout, event: EndHold, at: float, rules: Rules) -> Outcome:
@@ -425,7 +430,7 @@ def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
     others = tuple(item for item in state.judgements if item.gate != new.gate)
     judged = replace(state, judgements=(*others, new))
     if new.verdict > (Verdict.INCONCLUSIVE if old is None else old.verdict):
-        judged = replace(judged, votes=_rejections(state))
+        judged = replace(judged, votes=_void_approvals(state, f"{new.gate} became worse"))
     return Change(judged)
 
 
@@ -455,7 +460,8 @@ def reload(state: Rollout, event: Reload, at: float, rules: Rules) -> Outcome:
         return Refusal(RefusalCode.PHASE_MISSING, f"{state.phase} is the current phase: it cannot be removed")
     after = replace(state, share=phase.share, binding=event.rules.binding)
     if after.binding != state.binding:
-        after = replace(after, votes=(), automatic_off=())
+        void = tuple(_void(vote, "a reload changed what it was given for") for vote in state.votes)
+        after = replace(after, votes=void, automatic_off=())
     if after.binding.treatment != state.binding.treatment:
         after = replace(_fresh_windows(after), tests=(), trial=None)
         return Change(after, (RestartEvidence(),))

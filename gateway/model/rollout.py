@@ -170,7 +170,10 @@ class Stance(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """An operator's word at a gate: the newest counts. `binding` is what it was given for."""
+    """An operator's word at a gate: the newest counts. `binding` is what it was given for.
+
+    `void` says what it lost its force by, "" while it has it.
+    """
 
     gate: str
     operator: str
@@ -180,6 +183,7 @@ class Vote:
     binding: Binding
     reason: str
     metadata: Mapping[str, object] = field(default_factory=dict)
+    void: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +191,8 @@ class Rollout:
     """Where the rollout stands. `version` moves with every event and never with a tick.
 
     `epoch` counts the phase's fresh starts: entries, rollbacks and releases. `engagement` is the
-    newest engagement of the latch that was worked off. Votes, judgements and test results are those
-    that still count.
+    newest engagement of the latch that was worked off. Judgements and test results are those that still
+    count; votes are those of this epoch, void ones with them.
     """
 
     version: int

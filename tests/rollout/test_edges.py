@@ -409,6 +409,23 @@ def test_an_approval_expires() -> None:
     assert approval.worst.reason == f"0 of 1 approvals; expired: {ANN}"
 
 
+def said_of_approval(drive: Drive) -> str:
+    """What the gate of an `approved_drive` says of itself."""
+    return gates.evaluate(drive.state, drive.rules, drive.now)[1].worst.reason
+
+
+def test_a_reload_voids_rejections_too_and_the_first_reason_stays() -> None:
+    """What was rejected was another deployment as well; a hold after it says nothing new."""
+    drive = approved_drive()
+    drive.apply(Reject(operator=BEN, gate="canary.limited_production.manual_approval", reason="no"))
+    drive.apply(
+        Reload(operator=ANN, rules=replace(drive.rules, binding=Binding("deployment-2", "treatment-1")))
+    )
+    drive.apply(BeginHold(operator="gateway", kind=HoldKind.SAMPLE_RATIO, reason="off"))
+    why = "a reload changed what it was given for"
+    assert said_of_approval(drive) == f"0 of 1 approvals; void: {ANN} ({why}), {BEN} ({why})"
+
+
 @pytest.mark.parametrize(
     "binding", [Binding("deployment-2", "treatment-1"), Binding("deployment-1", "treatment-2")]
 )
@@ -442,6 +459,8 @@ def test_an_approval_is_void_when_a_metrics_verdict_worsens(
     drive.serve(1800)
     drive.apply(judgement(after, 2, drive))
     assert verdicts(drive) == [after, Verdict.PASS if stands else Verdict.PENDING]
+    void = f"0 of 1 approvals; void: {ANN} ({METRICS.id} became worse)"
+    assert said_of_approval(drive) == (f"approved by {ANN}" if stands else void)
 
 
 @pytest.mark.parametrize(("found", "stands"), [(Verdict.FAIL, False), (Verdict.INCONCLUSIVE, True)])
@@ -464,6 +483,7 @@ def test_an_approval_is_void_when_a_hold_begins(kind: HoldKind) -> None:
     drive.apply(EndHold(operator="gateway", kind=kind))
     assert verdicts(drive)[1] is Verdict.PENDING
     assert drive.refused(Advance(operator=ANN)).code is RefusalCode.GATES
+    assert said_of_approval(drive) == f"0 of 1 approvals; void: {ANN} (held by {kind})"
 
 
 def test_an_approval_is_bound_to_its_transition() -> None:

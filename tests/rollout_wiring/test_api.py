@@ -89,8 +89,8 @@ async def test_two_approvals_are_two_named_people(gated: Gateway) -> None:
     async with gated.control() as client:
         for name, gate in (("ann", "manual_approval"), ("ann", APPROVAL)):
             path = f"{API}/gates/{gate}/approve"
-            status, _ = await client.ask("POST", path, headers=bearer(name), operator="mallory")
-            assert status == 200
+            status, stands = await client.ask("POST", path, headers=bearer(name), operator="mallory")
+            assert (status, stands["gate"]["reason"]) == (200, "1 of 2 approvals")
         _, shown = await client.ask("GET", f"{API}/status", headers=bearer("ann"))
         assert shown["gates"][1]["verdict"] == "pending"
         await client.ask("POST", f"{API}/gates/{APPROVAL}/approve", headers=bearer("bob"))

@@ -89,6 +89,26 @@ async def test_status_says_what_holds_the_phase_and_what_to_type(
         assert "To go on to full_production: gateway advance" in shell.out
 
 
+async def test_an_approval_says_what_the_gate_still_waits_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two is not enough; once it is, nothing is said of it."""
+    for name in ("ann", "ben"):
+        (tmp_path / f"{name}.token").write_text(f"secret-of-{name}\n")
+    tokens = "admin: {tokens: {ann: ann.token, ben: ben.token}}\n"
+    text = GATED.replace("approvals: 1", "approvals: 2") + tokens
+    async with make_gateway(tmp_path, text).control() as control:
+        shell = Shell(control.url, capsys)
+        said = []
+        for name in ("ann", "ben"):
+            token = str(tmp_path / f"{name}.token")
+            assert await shell("approve", "manual_approval", "--token-file", token) == Exit.DONE
+            said.append(shell.out)
+    phase = "Phase canary: 1 % of users enrolled"
+    assert said[0].startswith(f"Approved. {APPROVAL} is pending: 1 of 2 approvals.\n{phase}")
+    assert said[1].startswith(f"Approved. {phase}")
+
+
 async def test_rollback_release_and_on(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     """Everything that an operator does on a bad day, with the ceiling in sight."""
     async with gateway.control() as control:

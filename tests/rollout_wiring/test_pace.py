@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from gateway.control.rollout.desk import Refused
+from gateway.core.gates import evaluate
 from gateway.latch import LatchKind
 from gateway.model.gates import Evidence, Proportion, Verdict
 from gateway.model.rollout import (
@@ -216,6 +217,10 @@ async def test_a_changed_deployment_voids_an_approval_given_before(scene: Scene)
         await room.desk.apply(Approve(operator=ANN, gate=APPROVAL))
         await room.desk.reload(scene.load(APPROVED + "  monitoring: {window: 6m}\n"))
         assert room.verdicts == [Verdict.PENDING]
+        (gate,) = evaluate(room.desk.state, room.desk.rules, scene.now)
+        assert gate.worst.reason == "0 of 1 approvals; void: ann (a reload changed what it was given for)"
+        await room.desk.apply(Approve(operator=ANN, gate=APPROVAL))
+        assert room.verdicts == [Verdict.PASS]
 
 
 # --- tests --------------------------------------------------------------------------------------------

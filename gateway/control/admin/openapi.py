@@ -30,7 +30,9 @@ _GATE_PARAMETER = {
 
 def _step(summary: str, order: str, *problems: int, gate: bool = False) -> dict[str, Any]:
     """A write that has the rollout take a step."""
-    described = write(summary, order, _STANDING, 409, 412, 503, *problems, conditional=True)
+    described = write(
+        summary, order, _DECIDED if gate else _STANDING, 409, 412, 503, *problems, conditional=True
+    )
     if gate:
         described["post"]["parameters"].append(_GATE_PARAMETER)
     return described
@@ -99,6 +101,14 @@ _ACKNOWLEDGED: dict[str, Any] = {
     },
 }
 _STANDING = object_of(**_STANDS, **_ACKNOWLEDGED)
+_DECIDED = object_of(
+    **_STANDS,
+    **_ACKNOWLEDGED,
+    gate={
+        "anyOf": [_GATE, {"type": "null"}],
+        "description": "The gate after this word; null once it is gone",
+    },
+)
 _STATUS = object_of(
     **_STANDS,
     next_phase=TEXT,
