@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
 from gateway.commands import client, options
+from gateway.commands.spans import span
+from gateway.core.results.wording import amount, chance, difference, percent, probability
 from gateway.core.shares import format_share
 from gateway.exits import Exit
 
@@ -18,6 +21,8 @@ _DESCRIPTION = """\
 Experiments compare groups of the enrolled users. `show` may be looked at as often as one likes: its
 intervals hold at every moment together."""
 _SECONDS_A_DAY = 86_400
+_NOTICED = 60.0
+"""Seconds that must be missing from an experiment's running time before anybody is told."""
 _NOTHING = "-"
 
 
@@ -120,8 +125,14 @@ def render(experiment: Document) -> str:
 def _since(experiment: Document) -> str:
     if experiment["started_at"] is None:
         return ""
-    days = experiment["running_seconds"] / _SECONDS_A_DAY
-    return f", started {experiment['started_at']}, has run for {days:.1f} days"
+    ran, counted = experiment["running_seconds"], experiment["counted_seconds"]
+    uncounted = f", but counted for {span(counted)} only" if ran - counted >= _NOTICED else ""
+    return f", started {_moment(experiment['started_at'])}, has run for {span(ran)}{uncounted}"
+
+
+def _moment(timestamp: str) -> str:
+    """A time to the minute, in UTC."""
+    return datetime.fromisoformat(timestamp).astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _notes(experiment: Document) -> Iterator[str]:
@@ -133,8 +144,8 @@ def _notes(experiment: Document) -> Iterator[str]:
         )
     if experiment["planned_end"] is not None:
         to_go = experiment["days_to_go"]
-        forecast = "" if to_go is None else f", at this pace {to_go:.1f} days to go"
-        yield f"Planned to run until {experiment['planned_end']}{forecast}."
+        forecast = "" if to_go is None else f"; at this pace {span(to_go * _SECONDS_A_DAY)} to go"
+        yield f"Planned to run until {_moment(experiment['planned_end'])}{forecast}."
     if experiment["minimum_sample_size"] > 1:
         least = experiment["minimum_sample_size"]
         yield f"Nothing is shown of a metric before {least:,} users of a group have it."
@@ -147,7 +158,7 @@ def _groups(experiment: Document) -> list[str]:
     ]
     p_value = experiment["sample_ratio"]["p_value"]
     lines = table(["group", "share", "users", "requests"], rows, numbers={1, 2, 3})
-    return lines if p_value is None else [*lines, f"sample ratio: p = {p_value:.3g}"]
+    return lines if p_value is None else [*lines, f"sample ratio: {chance(p_value)}"]
 
 
 def _metrics(experiment: Document) -> list[str]:
@@ -157,7 +168,13 @@ def _metrics(experiment: Document) -> list[str]:
         for index, (group, found) in enumerate(metric["groups"].items()):
             label = f"{name}{_better(metric)}" if index == 0 else ""
             rows.append(
-                [label, group, f"{found['n']:,}", _number(found["mean"]), *_compared(compared.get(group))]
+                [
+                    label,
+                    group,
+                    f"{found['n']:,}",
+                    _mean(name, found["mean"]),
+                    *_compared(name, compared.get(group)),
+                ]
             )
     header = ["metric", "group", "users", "mean", "difference", "lift", "99 % interval", "p"]
     return table(header, rows, numbers={2, 3, 4, 5, 6, 7})
@@ -167,21 +184,24 @@ def _better(metric: Document) -> str:
     return {"up": " (more is better)", "down": " (less is better)"}.get(metric["direction"] or "", "")
 
 
-def _compared(comparison: Document | None) -> list[str]:
+def _mean(metric: str, value: float | None) -> str:
+    return _NOTHING if value is None else amount(value, metric)
+
+
+def _compared(metric: str, comparison: Document | None) -> list[str]:
+    """Difference, lift, interval and p-value, in the metric's unit."""
     if comparison is None:
         return [_NOTHING] * 4
-    lift = comparison["lift"]
-    low, high = comparison["interval"]
+    told, lift, bounds = comparison["difference"], comparison["lift"], comparison["interval"]
+    if told == 0.0 and bounds == [0.0, 0.0]:
+        return ["none", *[_NOTHING] * 3]  # all users alike, mostly without any failure: nothing to compare
+    low, high = (_NOTHING if bound is None else difference(bound, metric) for bound in bounds)
     return [
-        _number(comparison["difference"], sign="+"),
-        _NOTHING if lift is None else f"{lift:+.2%}",
-        f"{_number(low, sign='+')} to {_number(high, sign='+')}",
-        _number(comparison["p_value"]),
+        _NOTHING if told is None else difference(told, metric),
+        _NOTHING if lift is None else percent(lift),
+        f"{low.removesuffix(' points')} to {high}",
+        probability(comparison["p_value"]),
     ]
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return _NOTHING if value is None else f"{value:{sign}.4g}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], numbers: set[int]) -> list[str]:

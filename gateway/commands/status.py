@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gateway.commands import client, judging, options
+from gateway.commands.spans import span
 from gateway.exits import Exit
 
 WATCH_INTERVAL = 1.0
@@ -210,7 +211,7 @@ def _ahead(at: str | None, now: float) -> str:
     if at is None:
         return ""
     left = datetime.fromisoformat(at).astimezone(UTC).timestamp() - now
-    return f"at the earliest in {_span(round(left))}" if left >= 1 else ""
+    return f"at the earliest in {span(round(left))}" if left >= 1 else ""
 
 
 def _arms(arms: Document) -> Table:
@@ -266,18 +267,7 @@ def _ago(timestamp: str | None, now: float) -> str:
     """How long ago, in the two largest units."""
     if timestamp is None:
         return "?"
-    return _span(int(now - datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()))
-
-
-def _span(seconds: int) -> str:
-    """A span of time in its two largest units."""
-    left = max(0, seconds)
-    parts: list[str] = []
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
+    return span(int(now - datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()))
 
 
 def _percent(share: float | None) -> str:

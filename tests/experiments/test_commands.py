@@ -39,8 +39,33 @@ async def test_show_says_the_verdict_first_then_groups_then_metrics(tmp_path: Pa
     assert text[0].startswith("exp is running, started 20")
     assert any(line.split()[:3] == ["control", "50", "%"] for line in text)
     assert any(line.startswith("response_time (less is better)  control") for line in text)
-    assert any(line.split()[:1] == ["treatment"] and line.split()[-1] == "1" for line in text)
+    assert any(line.split()[-4:] == ["none", "-", "-", "-"] for line in text)  # all took as long
     assert listed.splitlines()[1].split()[:4] == ["exp", "running", "80", "continue"]
+
+
+async def test_figures_are_told_in_their_units(tmp_path: Path) -> None:
+    """Shares in percent, times in theirs, small chances as such, and no test of what never happened."""
+    metrics = ["accuracy", "response_time"]
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves(success_metrics=metrics)))
+    async with serving(gateway) as client:
+        visits = [(name, 0.2 + n / 1000, {"accuracy": n / 100}) for n, name in enumerate(users(80))]
+        visit(gateway, visits)
+        while sum((await participants(client)).values()) < 80:
+            pass
+        document = await shown(client)
+    document |= {"running_seconds": 97_200.0, "counted_seconds": 3_600.0, "days_to_go": 0.0874}
+    (accuracy,) = document["metrics"]["accuracy"]["comparisons"]
+    accuracy |= {"difference": 0.0321, "lift": 0.09, "interval": [0.011, 0.0533], "p_value": 1.6e-13}
+    document["metrics"]["accuracy"]["groups"]["treatment"]["mean"] = 0.9082
+    text = render(document)
+    assert ", has run for 1 d 3 h, but counted for 1 h only\n" in text
+    assert " UTC; at this pace 2 h 5 min to go." in text
+    of_treatment = [line.split() for line in text.splitlines() if line.split()[:1] == ["treatment"]]
+    _, of_accuracy, of_times, of_errors = of_treatment
+    assert " ".join(of_accuracy[2:]) == "90.82 % +3.21 points +9 % +1.1 to +5.33 points < 0.001"
+    assert of_times[3] == "ms"
+    assert of_errors[2:] == ["0", "%", "none", "-", "-", "-"]
+    assert "e-" not in text
 
 
 def test_a_list_of_nothing() -> None:

@@ -62,7 +62,7 @@ def test_a_better_primary_metric_ships() -> None:
     assert results.conclusion.explanation.startswith(
         "treatment is better than control: accuracy 85 % against 80 % in control (+6.25 %, between +"
     )
-    assert results.conclusion.explanation.endswith("; p < 0.0001, however often one looks")
+    assert results.conclusion.explanation.endswith("; p < 0.001, however often one looks")
     assert results.days_to_go is None
 
 

@@ -30,9 +30,9 @@ def test_an_amount_is_told_in_the_metric_s_unit(value: float, metric: str, told:
     [
         (1.0, "p = 1"),
         (0.0123, "p = 0.012"),
-        (0.0001, "p = 0.0001"),
-        (1.6e-13, "p < 0.0001"),
-        (0.0, "p < 0.0001"),
+        (0.001, "p = 0.001"),
+        (1.6e-13, "p < 0.001"),
+        (0.0, "p < 0.001"),
     ],
 )
 def test_a_chance_is_told_without_exponents(p_value: float, told: str) -> None:

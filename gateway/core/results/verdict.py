@@ -218,6 +218,9 @@ def _open_reading(judged: _Judged, case: Case) -> str:
 
 
 def _days(days: float) -> str:
-    if days < 1.0:
-        return "less than a day"
+    hours = 24.0 * days
+    if hours < 1.0:
+        return "less than an hour"
+    if hours < 23.5:
+        return f"about {hours:.0f} hours" if hours >= 1.5 else "about an hour"
     return f"about {days:.0f} days" if days >= 1.5 else "about a day"

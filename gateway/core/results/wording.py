@@ -9,7 +9,7 @@ from gateway.core.results.comparison import Comparison
 from gateway.model.metrics import Metric
 
 _SHARES = frozenset((Metric.ERROR_RATE, Metric.ACCURACY, Metric.USER_SATISFACTION))
-_LEAST_CHANCE = 0.0001
+_LEAST_CHANCE = 0.001
 """Nobody believes more in a smaller one, and nobody can read it."""
 
 
@@ -18,15 +18,21 @@ def reading(comparison: Comparison, metric: str, control: str) -> str:
     means = f"{amount(comparison.group_mean, metric)} against {amount(comparison.control_mean, metric)}"
     told = f"{metric} {means} in {control}"
     if comparison.lift is None or comparison.lift_interval is None:
-        low, high = (_difference(bound, metric) for bound in comparison.interval)
-        return f"{told} ({_difference(comparison.difference, metric)}, between {low} and {high})"
-    low, high = (_percent(bound) for bound in comparison.lift_interval)
-    return f"{told} ({_percent(comparison.lift)}, between {low} and {high})"
+        low, high = (difference(bound, metric) for bound in comparison.interval)
+        return f"{told} ({difference(comparison.difference, metric)}, between {low} and {high})"
+    low, high = (percent(bound) for bound in comparison.lift_interval)
+    return f"{told} ({percent(comparison.lift)}, between {low} and {high})"
 
 
 def chance(p_value: float) -> str:
-    """`p = 0.012`, and `p < 0.0001` for whatever is smaller."""
-    return f"p = {p_value:.2g}" if p_value >= _LEAST_CHANCE else f"p < {_LEAST_CHANCE:.4f}"
+    """`p = 0.012`, and `p < 0.001` for whatever is smaller."""
+    told = probability(p_value)
+    return f"p {told}" if told.startswith("<") else f"p = {told}"
+
+
+def probability(p_value: float) -> str:
+    """`0.012`, and `< 0.001` for whatever is smaller."""
+    return f"{p_value:.2g}" if p_value >= _LEAST_CHANCE else f"< {_LEAST_CHANCE}"
 
 
 def amount(value: float, metric: str) -> str:
@@ -38,8 +44,8 @@ def amount(value: float, metric: str) -> str:
     return _number(value)
 
 
-def _difference(value: float, metric: str) -> str:
-    """With its sign. Shares differ by points: a percentage of a percentage is read as either."""
+def difference(value: float, metric: str) -> str:
+    """A difference with its sign. Shares differ by points: a percentage of a percentage is read as either."""
     if metric in _SHARES:
         return f"{100.0 * value:+.3g} points"
     sign = "-" if value < 0.0 else "+"
@@ -51,5 +57,6 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if 1000.0 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A relative change with its sign: `+3.2 %`."""
     return f"{100.0 * share:+.3g} %"
