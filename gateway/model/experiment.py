@@ -59,6 +59,10 @@ class Direction(enum.StrEnum):
     DOWN = "down"
 
 
+SUCCESS_METRICS = tuple(metric for metric in Metric if metric is not Metric.PERFORMANCE_DEGRADATION)
+"""The gateway's metrics that every user has a value of."""
+
+
 class SuccessMetric(Section):
     """A metric that an experiment is judged by."""
 
@@ -76,7 +80,7 @@ class SuccessMetric(Section):
         """The long form, or the name alone; the direction is only needed for names of one's own."""
         long = handler.resolve_ref_schema(handler(schema))
         long["required"] = ["name"]
-        known = {"type": "string", "enum": [metric.value for metric in Metric]}
+        known = {"type": "string", "enum": [metric.value for metric in SUCCESS_METRICS]}
         return {"anyOf": [known, long]}
 
     @model_validator(mode="before")
@@ -84,15 +88,20 @@ class SuccessMetric(Section):
     def _known_direction(cls, value: Any) -> Any:
         if isinstance(value, str):
             value = {"name": value}
+        if isinstance(value, dict) and value.get("name") == Metric.PERFORMANCE_DEGRADATION:
+            raise fault(
+                f"{Metric.PERFORMANCE_DEGRADATION} compares whole arms: no user has a value of it",
+                f"expected {Metric.RESPONSE_TIME}, which every request has",
+            )
         if not isinstance(value, dict) or "direction" in value or "name" not in value:
             return value
         name = value["name"]
-        if name in list(Metric):
+        if name in SUCCESS_METRICS:
             return {**value, "direction": "up" if Metric(name).rises_when_better else "down"}
         if isinstance(name, str):
             raise fault(
-                f"unknown metric {shorten(name)!r}{nearest(name, Metric)}",
-                f"expected one of {', '.join(Metric)}, or {{name: {shorten(name)}, direction: up}} "
+                f"unknown metric {shorten(name)!r}{nearest(name, SUCCESS_METRICS)}",
+                f"expected one of {', '.join(SUCCESS_METRICS)}, or {{name: {shorten(name)}, direction: up}} "
                 "for a metric of your own",
             )
         return value
