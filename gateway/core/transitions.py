@@ -169,7 +169,8 @@ def fall_back(state: Rollout, event: Rollback | Emergency, at: float, rules: Rul
     failed = (*_without(state.automatic_off, state.phase), state.phase)
     fallen = _latched(state, event, kind, at, rules)
     fallen = replace(_fresh_epoch(fallen, previous, at), automatic_off=failed)
-    title = f"{kind}: {state.phase} to {fallen.phase}, everything to control"
+    moved = f" to {fallen.phase}" if fallen.phase != state.phase else ""
+    title = f"{kind}: {state.phase}{moved}, everything to control"
     notice = Notify(Severity.CRITICAL, title, f"{event.operator}: {event.reason}")
     return Change(fallen, (RunHooks(), notice))
 
@@ -370,7 +371,8 @@ def approve(state: Rollout, event: Approve, at: float, rules: Rules) -> Outcome:
     """A vote for a gate; for the gate of a waiting rollback it is the rollback."""
     if event.gate == ROLLBACK_GATE and state.pending_rollback is not None:
         pending = state.pending_rollback
-        reason = f"{pending.reason} (approved: {event.reason})"
+        said = f": {event.reason}" if event.reason else ""
+        reason = f"{pending.reason} (approved{said})"
         rollback = Rollback(
             operator=event.operator,
             reason=reason,

@@ -97,6 +97,9 @@ def test_in_the_first_phase_it_stays_and_latches(fall: Event) -> None:
     assert drive.state.phase == "development"
     assert drive.state.mode is Mode.LATCHED
     assert share(drive) == 0
+    (notice,) = drive.effects(Notify)
+    assert isinstance(notice, Notify)
+    assert notice.title.endswith(": development, everything to control")
 
 
 @fall
@@ -543,6 +546,18 @@ def test_an_automatic_rollback_waits_for_approval_where_that_is_required(cause: 
     assert isinstance(event, Rollback)
     assert (event.operator, event.cause, event.evidence) == (BEN, cause, {"value": 1200})
     assert event.metadata == {"ticket": 7}
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"), [("", "E = 1200 (approved)"), ("yes", "E = 1200 (approved: yes)")]
+)
+def test_an_approved_rollback_says_why_it_was_asked_for_and_approved(said: str, reason: str) -> None:
+    drive = Drive(make_rules(rollback_needs_approval=True)).go_to("canary")
+    drive.apply(Rollback(operator="gateway", cause=Cause.EVIDENCE, reason="E = 1200"))
+    drive.apply(Approve(operator=BEN, gate=ROLLBACK_GATE, reason=said))
+    event = drive.records[-1].event
+    assert isinstance(event, Rollback)
+    assert event.reason == reason
 
 
 def test_a_rejected_rollback_goes_on_with_fresh_evidence() -> None:

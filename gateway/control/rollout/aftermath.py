@@ -211,7 +211,8 @@ def _record(line: Event, followed: Mapping[str, Any], at: float) -> Notice:
         f"{step} after {seconds:.3f} s" + (f" (failed: {failed[step]})" if step in failed else "")
         for step, seconds in followed["seconds"].items()
     )
-    title = f"{line.type.value}: {line.origin} to {line.target}"
+    moved = f" to {line.target}" if line.target != line.origin else ""
+    title = f"{line.type.value}: {line.origin}{moved}"
     text = f"{timestamp(line.at)}, by {line.operator}: {line.reason or 'no reason given'}. {steps}"
     return record(title, text, at, line.at, {**line.evidence, **followed})
 
