@@ -75,13 +75,21 @@ def _evidence(evidence: dict[str, Any]) -> Iterator[str]:
             case [{"id": _, "verdict": _, "reason": _}, *_]:
                 below += [f"{gate['verdict']:<12} {gate['id']}: {gate['reason']}" for gate in value]
             case dict():
-                below.append(f"{name}: " + ", ".join(f"{key} {each}" for key, each in value.items()))
+                below.append(f"{name}: {_members(value)}")
+            case [dict(), *_]:
+                below += [f"{name}: {_members(each)}" for each in value]
             case str() if "\n" in value:
                 below += [f"{name}:", *(f"  {each}" for each in value.rstrip().splitlines())]
             case _:
                 facts.append(f"{name} {value}")
     lines = [", ".join(facts), *below] if facts else below
     return (f"{_MARGIN}{each}" for each in lines)
+
+
+def _members(value: dict[str, Any]) -> str:
+    """What it says by name, on one line; what is empty is left out."""
+    said = {name: " / ".join(str(each).split("\n")).removesuffix(" / ") for name, each in value.items()}
+    return ", ".join(f"{name} {each}" for name, each in said.items() if each)
 
 
 def _short(name: str | None) -> str:

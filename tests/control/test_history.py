@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.commands.history import describe
 from gateway.control.history import MEMORY_EVENTS, Event, EventType, History, read_back
 from gateway.control.store.api import Entry
 from gateway.control.store.sqlite import SqliteStore
@@ -60,3 +61,24 @@ async def test_transitions_and_rollbacks_are_counted_also_over_a_restart(store: 
 def test_junk_is_left_out(junk: str) -> None:
     """One line that an other version wrote does not hide the rest."""
     assert read_back([(1, Entry(1.0, "reload", junk))]) == []
+
+
+def test_the_command_shows_each_hook_on_a_line_of_its_own() -> None:
+    """In words, with what it printed; what is empty is left out."""
+    hooks = [
+        {"name": "sh", "succeeded": False, "detail": "exit code 3", "output": "one\ntwo\n"},
+        {"name": "GET http://cache", "succeeded": True, "detail": "", "output": ""},
+    ]
+    event = {
+        "at": "now",
+        "type": "rollback_steps",
+        "operator": "gateway",
+        "reason": "",
+        "from": "a",
+        "to": "a",
+    }
+    _, *below = describe(event | {"evidence": {"hooks": hooks}}).splitlines()
+    assert [line.strip() for line in below] == [
+        "hooks: name sh, succeeded False, detail exit code 3, output one / two",
+        "hooks: name GET http://cache, succeeded True",
+    ]
