@@ -127,6 +127,10 @@ class AdminClient:
             headers["If-Match"] = f'"{if_match}"'
         return self._request("POST", f"/api/v1/{path}", json.dumps(body).encode(), headers)
 
+    def delete(self, path: str, query: Mapping[str, str]) -> Any:
+        """Delete what is at `/api/v1/PATH`. Raises as `get`."""
+        return self._request("DELETE", f"/api/v1/{path}?{urlencode(query)}", None, {})
+
     def _request(self, method: str, target: str, body: bytes | None, headers: dict[str, str]) -> Any:
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"

@@ -49,6 +49,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         _add_id(action)
         if name == "conclude":
             action.add_argument("--winner", metavar="GROUP", required=True, help="the group that won")
+    summary = "delete a draft that was made by the API"
+    deleting = actions.add_parser("delete", help=summary, description=summary, parents=writing)
+    deleting.set_defaults(execute=_delete)
+    _add_id(deleting)
 
 
 def _add_id(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +76,15 @@ def _step(args: argparse.Namespace) -> int:
     return _print(args, lambda gateway: gateway.post(path, body), _done)
 
 
+def _delete(args: argparse.Namespace) -> int:
+    path = f"experiments/{quote(args.id, safe='')}"
+    return _print(
+        args,
+        lambda gateway: gateway.delete(path, client.audit_fields(args)),
+        lambda deleted: f"{deleted['id']} is deleted.",
+    )
+
+
 def _print(
     args: argparse.Namespace, ask: Callable[[client.AdminClient], Any], text: Callable[[Any], str]
 ) -> int:
@@ -89,6 +102,8 @@ def _done(experiment: Document) -> str:
     lines = [f"{experiment['id']} is {experiment['status']}{winner}."]
     if not experiment["acknowledged"]:
         lines.append("Not every worker serves by it yet; see: gateway status")
+    if experiment["rollout_paused"]:
+        lines.append("Control won, so the rollout is paused; to roll out further: gateway resume")
     return "\n".join(lines)
 
 

@@ -133,6 +133,9 @@ def _headline(document: Document, now: float) -> Iterator[RenderableType]:
         yield Text(f"Under a ceiling of {document['ceiling']:g} % until the next advance", style="yellow")
     if document["paused"]:
         yield Text("PAUSED. No advance, and time gates stand still.", style="bold yellow")
+        if (pause := document["pause"]) is not None:
+            reason = f": {pause['reason']}" if pause["reason"] else ""
+            yield Text(f"  for {_ago(pause['since'], now)}, by {pause['operator']}{reason}")
     if (drain := document["drain"]) is not None:
         yield Text(
             f"DRAINING, step {drain['step']} of {drain['steps']}, by {drain['operator']}", style="bold"

@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.control import views
 from gateway.control.alerting.watch import view as alert_view
+from gateway.control.history import MEMORY_EVENTS
 from gateway.control.latching import Operator
 from gateway.control.metrics import Gauges, Metrics
 from gateway.control.parts import Parts
@@ -113,6 +114,7 @@ class Operations:
             "phases": phases(parts.windows.phases()),
             "upstreams": parts.upstreams.document(),
             **parts.monitor.document(),
+            "pause": views.pause(parts.desk.state, parts.history.recent(MEMORY_EVENTS)),
             "rollback": rollback_view(parts.aftermath.last),
             "channels": [asdict(channel) for channel in parts.notifier.channels()],
             "alerts": [

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gateway.control.history import Event
+from gateway.control.history import Event, EventType
 from gateway.control.ledger import Totals, add_histograms, empty_histogram
 from gateway.control.rollout.views import Document, timestamp
 from gateway.control.rollout.views import rollout as rollout_view
@@ -94,6 +94,14 @@ def status(view: StatusView) -> Document:
             "failing_tasks": list(view.failing_tasks),
         },
     }
+
+
+def pause(state: Rollout, newest: Sequence[Event]) -> Document | None:
+    """Who paused the rollout and why, by the newest events; None while it runs, or that is long forgotten."""
+    paused = next((event for event in reversed(newest) if event.type is EventType.PAUSE), None)
+    if not state.paused or paused is None:
+        return None
+    return {"operator": paused.operator, "reason": paused.reason, "since": timestamp(paused.at)}
 
 
 def latch(state: LatchState, durable: bool) -> Document:

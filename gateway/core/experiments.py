@@ -59,11 +59,14 @@ class ExperimentRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one experiment, for the history; `before` None where it is new."""
+    """What became of one experiment, for the history.
+
+    `before` is None where it is new, `after` where it is gone.
+    """
 
     id: str
     before: Status | None
-    after: Status
+    after: Status | None
     reason: str
     winner: str | None = None
 
@@ -142,16 +145,33 @@ def _spare(experiments: Experiments) -> Experiment | None:
     return min(done, key=lambda experiment: experiment.concluded_at or 0.0, default=None)
 
 
+def find(experiments: Experiments, name: str) -> Experiment:
+    """The experiment of that id. Raises ExperimentRefused where there is none."""
+    found = experiments.find(name)
+    if found is None:
+        known = ", ".join(experiment.id for experiment in experiments.all) or "none"
+        reason = f"there is no experiment {name}; those that are there: {known}"
+        raise ExperimentRefused(Fault.UNKNOWN, reason)
+    return found
+
+
+def delete(experiments: Experiments, name: str) -> tuple[Experiments, Change]:
+    """Without a draft that was defined by hand. Raises ExperimentRefused."""
+    draft = find(experiments, name)
+    if draft.status is not Status.DRAFT:
+        reason = f"{name} is {draft.status}: only a draft can be deleted, what has run stays to be read"
+        raise ExperimentRefused(Fault.NOT_NOW, reason)
+    if draft.origin is Origin.CONFIG:
+        raise ExperimentRefused(Fault.NOT_NOW, f"the config holds {name}: take it out there")
+    left = tuple(experiment for experiment in experiments.all if experiment.id != name)
+    return moved(experiments, left), Change(name, draft.status, None, "")
+
+
 def take(
     experiments: Experiments, name: str, action: Action, at: float, *, winner: str | None = None
 ) -> tuple[Experiments, Change]:
     """After an operator's step. `winner` is the group of CONCLUDE. Raises ExperimentRefused."""
-    before = experiments.find(name)
-    if before is None:
-        known = ", ".join(experiment.id for experiment in experiments.all) or "none"
-        raise ExperimentRefused(
-            Fault.UNKNOWN, f"there is no experiment {name}; those that are there: {known}"
-        )
+    before = find(experiments, name)
     target = STEPS[before.status].get(action)
     if target is None:
         raise ExperimentRefused(Fault.NOT_NOW, _illegal(before, action))

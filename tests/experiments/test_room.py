@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from gateway.commands.status import render
 from gateway.control.experiments.database import ExperimentsDatabase
 from gateway.control.experiments.file import FILE
 from gateway.control.loading import load
@@ -237,12 +240,19 @@ async def test_control_as_the_winner_also_pauses_the_rollout(tmp_path: Path) -> 
     """Nothing is to be rolled out further; the history says who decided and why."""
     gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
     async with serving(gateway) as client:
-        status, _ = await client.ask(
+        assert (await client.status())["pause"] is None
+        status, done = await client.ask(
             "POST", f"{API}/experiments/exp/conclude", winner="control", operator="ann", reason="worse"
         )
-        assert status == 200
+        assert (status, done["rollout_paused"]) == (200, True)
         assert {(await explained(client, user))["arm"] for user in users(20)} == {"control"}
-        assert (await client.status())["mode"] == "paused"
+        found = await client.status()
+        assert (found["mode"], found["pause"]["operator"]) == ("paused", "ann")
+        assert found["pause"]["reason"] == "control won the experiment exp, and control serves it"
+        console = Console(width=200)
+        with console.capture() as printed:
+            console.print(render(found, time.time()))
+        assert ", by ann: control won the experiment exp" in printed.get()
         events = [event for event in await client.history() if event["type"] in ("experiment", "pause")]
     assert [(event["type"], event["operator"]) for event in events] == [
         ("experiment", "gateway"),
@@ -255,6 +265,37 @@ async def test_control_as_the_winner_also_pauses_the_rollout(tmp_path: Path) -> 
         "before": "running",
         "winner": "control",
     }
+
+
+async def test_a_draft_made_by_hand_can_be_deleted(tmp_path: Path) -> None:
+    """And made anew under its id; what has run, and what the config holds, stays. Who and why are kept."""
+    gateway = make_gateway(
+        tmp_path, experiment_config(exp=halves(), planned=halves(route=None, enabled=False))
+    )
+    groups = {"control": {"weight": 1}, "treatment": {"weight": 1}}
+    mine = f"{API}/experiments/mine"
+    async with serving(gateway) as client:
+        for _ in range(2):
+            assert (await client.ask("POST", f"{API}/experiments", id="mine", groups=groups))[0] == 201
+            async with client.session.delete(f"{client.url}{mine}?operator=ann&reason=a+slip") as answer:
+                document = await answer.json()
+            assert (answer.status, document["id"], document["status"]) == (200, "mine", "draft")
+            assert (await client.ask("GET", mine))[0] == 404
+        event = (await client.history())[-1]
+        assert (event["operator"], event["reason"]) == ("ann", "a slip")
+        assert event["evidence"] == {"experiment": "mine", "status": "deleted", "before": "draft"}
+        for name, status, why in (
+            ("exp", 409, "only a draft can be deleted"),
+            ("planned", 409, "the config holds planned: take it out there"),
+            ("mine", 404, "there is no experiment mine"),
+        ):
+            refused, problem = await client.ask("DELETE", f"{API}/experiments/{name}")
+            assert (refused, why in problem["detail"]) == (status, True)
+        version = (await shown(client))["version"]
+        tag = {"If-Match": f'"{version - 1}"'}
+        assert (await client.ask("DELETE", f"{API}/experiments/exp", headers=tag))[0] == 412
+    async with serving(gateway) as client:
+        assert {one["id"] for one in (await client.ask("GET", f"{API}/experiments"))[1]} == {"exp", "planned"}
 
 
 # --- by hand ------------------------------------------------------------------------------------

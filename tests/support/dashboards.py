@@ -84,6 +84,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "phase_since": EARLIER,
         "mode": "running",
         "paused": False,
+        "pause": None,
         "user_percentage": 1,
         "ceiling": None,
         "next_phase": "limited_production",

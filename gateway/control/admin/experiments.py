@@ -11,7 +11,14 @@ from aiohttp import hdrs, web
 
 from gateway.control.admin.problems import Problem
 from gateway.control.admin.refusals import translated
-from gateway.control.admin.requests import read_instant, read_precondition, read_text, read_write, refuse
+from gateway.control.admin.requests import (
+    read_instant,
+    read_precondition,
+    read_query_operator,
+    read_text,
+    read_write,
+    refuse,
+)
 from gateway.control.admin.resources import API, OPERATOR
 from gateway.control.experiments.definitions import KEYS, DefinitionError, read_definition
 from gateway.control.latching import Operator
@@ -61,6 +68,9 @@ class ExperimentBackend(Protocol):
     ) -> dict[str, Any]:
         """Make a draft."""
 
+    async def delete(self, name: str, by: Operator, expected: Collection[int] | None) -> dict[str, Any]:
+        """Delete a draft; what it was."""
+
     def routes_for(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """The routes that a definition without any means: the only one there is, else none."""
 
@@ -78,6 +88,7 @@ class ExperimentResources:
             web.get(f"{API}/experiments", self.experiments),
             web.post(f"{API}/experiments", self.create),
             web.get(path, self.details),
+            web.delete(path, self.delete),
             web.post(f"{path}/start", self.start),
             web.post(f"{path}/pause", self.pause),
             web.post(f"{path}/conclude", self.conclude),
@@ -117,6 +128,13 @@ class ExperimentResources:
         with _refusals():
             made = await self._backend.create(definition, by, read_precondition(request))
         return self._answer(made, HTTPStatus.CREATED, f"{API}/experiments/{name}")
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Delete a draft. Who and why stand in the query: a DELETE has no body (RFC 9110, section 9.3.5)."""
+        by = read_query_operator(request, OPERATOR.get())
+        with _refusals():
+            deleted = await self._backend.delete(request.match_info["id"], by, read_precondition(request))
+        return self._answer(deleted)
 
     async def start(self, request: web.Request) -> web.Response:
         """Run a draft, or one that is paused."""

@@ -94,6 +94,10 @@ _STEP = object_of(
         "type": "boolean",
         "description": "Whether every worker serves by it already; those that do not will",
     },
+    rollout_paused={
+        "type": "boolean",
+        "description": "Whether this paused the rollout, because control won",
+    },
 )
 _ASSIGNMENT = object_of(
     user={"type": "string"},
@@ -208,13 +212,24 @@ def _created() -> dict[str, Any]:
     return described
 
 
+def _deleted() -> dict[str, Any]:
+    described = write("Delete a draft", "Order", _DETAILS, 409, 412, 503, conditional=True)["post"]
+    del described["requestBody"]
+    text = {"type": "string", "maxLength": 1000}
+    described["parameters"] += [
+        parameter("reason", "Why, for the history", text),
+        parameter("operator", "Who, where no tokens are configured", text),
+    ]
+    return {"delete": described}
+
+
 def _step(summary: str, order: str) -> dict[str, Any]:
     return _of_one(write(summary, order, _STEP, 409, 412, 503, conditional=True))
 
 
 PATHS: dict[str, Any] = {
     "/api/v1/experiments": get("All experiments", array_of(object_of(**_SUMMARY))) | _created(),
-    "/api/v1/experiments/{id}": _of_one(get("An experiment and its results", _DETAILS)),
+    "/api/v1/experiments/{id}": _of_one(get("An experiment and its results", _DETAILS)) | _of_one(_deleted()),
     "/api/v1/experiments/{id}/start": _step("Run a draft, or one that is paused", "Order"),
     "/api/v1/experiments/{id}/pause": _step("Count nothing; users stay in their groups", "Order"),
     "/api/v1/experiments/{id}/conclude": _step("End it: the winner serves who is enrolled", "ConcludeOrder"),

@@ -119,6 +119,13 @@ _STATUS = object_of(
     running_tests=array_of({"type": "string"}),
     holds=array_of(object_of(kind={"type": "string"}, reason={"type": "string"}, since=TIME)),
     drain={"type": ["object", "null"]},
+    pause={
+        "anyOf": [
+            object_of(operator={"type": "string"}, reason={"type": "string"}, since=TIME),
+            {"type": "null"},
+        ],
+        "description": "Who paused the rollout and why; null while it is not paused",
+    },
     automatic_off=array_of({"type": "string"}),
     schedule=array_of(object_of(transition={"type": "string"}, gate={"type": "string"}, earliest=TIME)),
     latch=_LATCH,

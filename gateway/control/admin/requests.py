@@ -73,6 +73,12 @@ async def read_write(
     return Operator(name, reason, metadata or {}, operator is not None), body
 
 
+def read_query_operator(request: web.Request, operator: str | None) -> Operator:
+    """Who wants a write that has no body, and why; see `read_order`."""
+    name = operator or read_text(request.query, "operator") or ANONYMOUS
+    return Operator(name, read_text(request.query, "reason"), {}, operator is not None)
+
+
 def _number(body: Mapping[str, Any]) -> int | None:
     number = body.get("number")
     if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 0):

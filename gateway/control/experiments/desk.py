@@ -20,13 +20,15 @@ from gateway.control.rollout.desk import Outdated
 from gateway.control.store.api import Document, Store, StoreError
 from gateway.control.store.encoding import from_json, to_json
 from gateway.core.adoption import adopt, conflicts
-from gateway.core.experiments import Change, create, take
+from gateway.core.experiments import Change, create, delete, take
 from gateway.core.rollout import GATEWAY
 from gateway.model.lifecycle import Action, Definition, Experiment, Experiments, Status
 from gateway.model.rollout import Durability
 
 DOCUMENT = "experiments"
 """Name of the experiments' state in the store."""
+DELETED = "deleted"
+"""What the history calls the status of an experiment that is gone."""
 
 
 class Counting(Protocol):
@@ -124,6 +126,12 @@ class ExperimentDesk:
             await self._stand(after, Change(definition.id, None, Status.DRAFT, ""), by)
             return self._named(definition.id)
 
+    async def delete(self, name: str, by: Operator, expected: Collection[int] | None) -> None:
+        """Delete a draft. Raises as `take`."""
+        async with self._turn:
+            self._check(expected)
+            await self._stand(*delete(self.state, name), by)
+
     def _named(self, name: str) -> Experiment:
         found = self.state.find(name)
         assert found is not None
@@ -164,7 +172,10 @@ class ExperimentDesk:
             )
 
     def _event(self, change: Change, by: Operator, loaded: Loaded) -> Event:
-        evidence = {"experiment": change.id, "status": change.after.value}
+        evidence = {
+            "experiment": change.id,
+            "status": DELETED if change.after is None else change.after.value,
+        }
         if change.before is not None:
             evidence["before"] = change.before.value
         if change.winner is not None:

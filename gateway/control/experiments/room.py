@@ -29,7 +29,7 @@ from gateway.control.loading import Loaded
 from gateway.control.rollout.desk import Refused, RolloutDesk
 from gateway.control.store.api import Store, StoreError
 from gateway.core.assignment import place, scene_of
-from gateway.core.experiments import ExperimentRefused, Fault, control_wins
+from gateway.core.experiments import control_wins, find
 from gateway.core.rollout import GATEWAY
 from gateway.link.api import ControlEnd
 from gateway.model.lifecycle import Action, Definition, Experiment, Experiments
@@ -261,20 +261,23 @@ class ExperimentsRoom:
     ) -> Document:
         """Start, pause or conclude. Raises ExperimentRefused, Outdated, StoreError."""
         experiment = await self.desk.take(name, action, by, expected, winner)
+        paused = False
         if action is Action.CONCLUDE and control_wins(experiment, self._ground.loaded().config):
-            await self._pause_rollout(experiment, by)
+            paused = await self._pause_rollout(experiment, by)
         acknowledged = await self._ground.link.acknowledged(
             self._ground.snapshot().version, ACKNOWLEDGE_PATIENCE
         )
-        return self.details(name) | {"acknowledged": acknowledged}
+        return self.details(name) | {"acknowledged": acknowledged, "rollout_paused": paused}
 
-    async def _pause_rollout(self, experiment: Experiment, by: Operator) -> None:
-        """Where control has won, nothing is to be rolled out further until somebody says so."""
-        reason = f"{experiment.winner} won {experiment.id}, and control serves it"
+    async def _pause_rollout(self, experiment: Experiment, by: Operator) -> bool:
+        """Where control has won, nothing is to be rolled out further until somebody says so; False if not."""
+        reason = f"{experiment.winner} won the experiment {experiment.id}, and control serves it"
         try:
             await self._ground.rollout().apply(Pause(operator=by.name, reason=reason))
         except Refused as refused:
             logs.info("the rollout is not paused", reason=str(refused))
+            return False
+        return True
 
     async def create(
         self, definition: Definition, by: Operator, expected: Collection[int] | None
@@ -282,6 +285,12 @@ class ExperimentsRoom:
         """Make a draft. Raises ExperimentRefused, Outdated, StoreError."""
         experiment = await self.desk.create(definition, by, expected)
         return self.details(experiment.id)
+
+    async def delete(self, name: str, by: Operator, expected: Collection[int] | None) -> Document:
+        """Delete a draft; what it was. Raises ExperimentRefused, Outdated, StoreError."""
+        draft = self.details(name)
+        await self.desk.delete(name, by, expected)
+        return draft
 
     def routes_for(self, wanted: Sequence[str] | None) -> tuple[str, ...]:
         """The routes that a definition means: those that it names, else the only one that there is."""
@@ -295,9 +304,4 @@ class ExperimentsRoom:
         return await self.outcomes.take(outcomes)
 
     def _find(self, name: str) -> Experiment:
-        experiment = self.desk.state.find(name)
-        if experiment is None:
-            known = ", ".join(one.id for one in self.desk.state.all) or "none"
-            reason = f"there is no experiment {name}; those that are there: {known}"
-            raise ExperimentRefused(Fault.UNKNOWN, reason)
-        return experiment
+        return find(self.desk.state, name)
