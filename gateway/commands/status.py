@@ -19,7 +19,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gateway.commands import client, judging, options
+from gateway.commands import arms, client, judging, options
+from gateway.commands.figures import ago
 from gateway.commands.spans import span
 from gateway.exits import Exit
 
@@ -95,7 +96,7 @@ def render(document: Document, now: float) -> RenderableType:
         *_headline(document, now),
         *_gates(document, now),
         Text(),
-        _arms(document["arms"]),
+        *arms.lines(document, now),
         Text(),
         *judging.lines(document),
         Text(),
@@ -120,7 +121,7 @@ def _printable(value: Any) -> Any:
 
 def _headline(document: Document, now: float) -> Iterator[RenderableType]:
     share = document["user_percentage"]
-    since = _ago(document["phase_since"], now)
+    since = ago(document["phase_since"], now)
     latch = document["latch"]
     yield Text.assemble(
         ("Phase ", "dim"), (document["phase"], "bold"), f", {share:g} % of users enrolled, for {since}"
@@ -128,25 +129,25 @@ def _headline(document: Document, now: float) -> Iterator[RenderableType]:
     if latch["engaged"]:
         reason = f": {latch['reason']}" if latch["reason"] else ""
         yield Text(f"LATCHED ({latch['kind']}). Everything goes to control.", style="bold white on red")
-        yield Text(f"  for {_ago(latch['since'], now)}, by {latch['operator']}{reason}")
+        yield Text(f"  for {ago(latch['since'], now)}, by {latch['operator']}{reason}")
     if document["ceiling"] is not None:
         yield Text(f"Under a ceiling of {document['ceiling']:g} % until the next advance", style="yellow")
     if document["paused"]:
         yield Text("PAUSED. No advance, and time gates stand still.", style="bold yellow")
         if (pause := document["pause"]) is not None:
             reason = f": {pause['reason']}" if pause["reason"] else ""
-            yield Text(f"  for {_ago(pause['since'], now)}, by {pause['operator']}{reason}")
+            yield Text(f"  for {ago(pause['since'], now)}, by {pause['operator']}{reason}")
     if (drain := document["drain"]) is not None:
         yield Text(
             f"DRAINING, step {drain['step']} of {drain['steps']}, by {drain['operator']}", style="bold"
         )
     if (trial := document["trial"]) is not None:
-        since = _ago(trial["since"], now)
+        since = ago(trial["since"], now)
         yield Text(
             f"TRIAL. At most {trial['cap']:g} % of users, for {since}: {trial['reason']}", style="bold yellow"
         )
     for hold in document["holds"]:
-        yield Text(f"HELD by {hold['kind']} for {_ago(hold['since'], now)}: {hold['reason']}", style="yellow")
+        yield Text(f"HELD by {hold['kind']} for {ago(hold['since'], now)}: {hold['reason']}", style="yellow")
     for alert in document["alerts"]:
         yield Text(f"{alert['severity'].upper()} {alert['type']}: {alert['message']}", style="red")
     if (rollback := document["rollback"]) is not None:
@@ -157,8 +158,8 @@ def _rollback(rollback: Document, now: float) -> Iterator[RenderableType]:
     """The last rollback or emergency, and what of it failed."""
     places = "" if rollback["from"] == rollback["to"] else f", {rollback['from']} to {rollback['to']}"
     why = f": {rollback['reason']}" if rollback["reason"] else ""
-    ago = _ago(rollback["at"], now)
-    yield Text(f"Last {rollback['type']} {ago} ago{places}, by {rollback['operator']}{why}", style="dim")
+    past = ago(rollback["at"], now)
+    yield Text(f"Last {rollback['type']} {past} ago{places}, by {rollback['operator']}{why}", style="dim")
     for step in rollback["steps"]:
         if step["failed"]:
             yield Text(f"  failed: {step['step']}: {step['failed']}", style="red")
@@ -217,33 +218,13 @@ def _ahead(at: str | None, now: float) -> str:
     return f"at the earliest in {span(round(left))}" if left >= 1 else ""
 
 
-def _arms(arms: Document) -> Table:
-    table = Table(box=None, pad_edge=False, padding=_INDENT, header_style="bold")
-    table.add_column(Text("since the start", style="dim"))
-    for name in arms:
-        table.add_column(name, justify="right")
-    rows: dict[str, Callable[[Document], str]] = {
-        "requests": lambda arm: f"{arm['requests']:,}",
-        "errors": lambda arm: _percent(arm["error_rate"]),
-        "in flight": lambda arm: f"{arm['inflight']:,}",
-        "latency, mean": lambda arm: _seconds(arm["latency"]["mean"]),
-        "p50": lambda arm: _seconds(arm["latency"]["p50"]),
-        "p90": lambda arm: _seconds(arm["latency"]["p90"]),
-        "p99": lambda arm: _seconds(arm["latency"]["p99"]),
-        "first byte, p50": lambda arm: _seconds(arm["time_to_first_byte"]["p50"]),
-    }
-    for label, show in rows.items():
-        table.add_row(Text(label, style="dim"), *(show(arm) for arm in arms.values()))
-    return table
-
-
 def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
     table = Table(box=None, pad_edge=False, padding=_INDENT, show_header=False)
     newest = document["gateway"]["snapshot"]
     for worker in document["workers"]:
         behind = "" if worker["snapshot"] == newest else f", still on snapshot {worker['snapshot']}"
         requests = "not heard of yet" if worker["inflight"] is None else f"{worker['inflight']} in flight"
-        up = f"up {_ago(worker['since'], now)}"
+        up = f"up {ago(worker['since'], now)}"
         table.add_row(Text("worker", style="dim"), f"{worker['pid']}", f"{up}, {requests}{behind}")
     for name, upstream in document["upstreams"].items():
         breaker = upstream["breaker"]
@@ -258,26 +239,9 @@ def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
             state = f"does not take messages: {channel['error']}; {channel['waiting']} waiting{lost}"
             table.add_row(Text("channel", style="dim"), channel["name"], Text(state, style="red"))
     config = document["config"]
-    loaded = f"in force for {_ago(config['loaded_at'], now)}"
+    loaded = f"in force for {ago(config['loaded_at'], now)}"
     table.add_row(Text("config", style="dim"), config["digest"][:_DIGEST_SHOWN], loaded)
     restarts = document["gateway"]["worker_restarts"]
     if restarts:
         table.add_row(Text("restarts", style="dim"), str(restarts), "workers ended unplanned")
     yield table
-
-
-def _ago(timestamp: str | None, now: float) -> str:
-    """How long ago, in the two largest units."""
-    if timestamp is None:
-        return "?"
-    return span(int(now - datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()))
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share * 100:.2f} %"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.2f} s"

@@ -25,8 +25,9 @@ from gateway.control.rollout.aftermath import view as rollback_view
 from gateway.control.rollout.desk import Refused
 from gateway.control.rollout.views import gate as gate_view
 from gateway.control.rollout.views import number as plain_number
-from gateway.control.rollout.views import phases
+from gateway.control.rollout.views import phases, window
 from gateway.control.rollout.views import standing as rollout_standing
+from gateway.control.windows import Span
 from gateway.core import gates
 from gateway.core.explain import Question, explain
 from gateway.core.percentage import effective_percentage
@@ -112,6 +113,7 @@ class Operations:
         )
         return seen | {
             "phases": phases(parts.windows.phases()),
+            "window": window(parts.windows.view(Span.WINDOW)),
             "upstreams": parts.upstreams.document(),
             **parts.monitor.document(),
             "pause": views.pause(parts.desk.state, parts.history.recent(MEMORY_EVENTS)),

@@ -48,6 +48,21 @@ _ARM = object_of(
     inflight={"type": "integer"},
     outcomes={"type": "object", "additionalProperties": {"type": "integer"}},
 )
+_ARM_OF_SPAN = object_of(
+    requests={"type": "integer"},
+    errors={"type": "integer"},
+    error_rate=NUMBER,
+    mean=NUMBER,
+    p50=NUMBER,
+    p90=NUMBER,
+    p99=NUMBER,
+    first_byte=_LATENCY,
+)
+_ARMS_OF_SPAN = object_of(control=_ARM_OF_SPAN, treatment=_ARM_OF_SPAN)
+_STAY = object_of(phase={"type": "string"}, epoch={"type": "integer"}, since=TIME, arms=_ARMS_OF_SPAN)
+_WINDOW = object_of(
+    since=TIME, seconds={"type": "number"}, performance_degradation=NUMBER, arms=_ARMS_OF_SPAN
+)
 _LATCH = object_of(
     engaged={"type": "boolean"},
     number={"type": "integer"},
@@ -131,6 +146,8 @@ _STATUS = object_of(
     latch=_LATCH,
     rollback=alerts_openapi.ROLLBACK,
     arms=object_of(control=_ARM, treatment=_ARM),
+    window=_WINDOW,
+    phases=array_of(_STAY),
     alerts=array_of(
         object_of(type={"type": "string"}, severity={"type": "string"}, message={"type": "string"})
     ),

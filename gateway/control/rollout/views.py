@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, TypeAlias
 
 from gateway.control.stays import PhaseMetrics
+from gateway.control.traffic import View
 from gateway.core.gates import evaluate, pending_rollback, schedule
 from gateway.core.percentage import effective_percentage, percentage_after_release
 from gateway.model.gates import Finding, GateResult
@@ -119,6 +120,19 @@ def phases(stays: Iterable[PhaseMetrics]) -> list[Document]:
         }
         for stay in stays
     ]
+
+
+def window(view: View) -> Document:
+    """Both arms over the time that is looked back on, as `phases` has them; `seconds` long.
+
+    `performance_degradation` is a share: 0.15 where treatment is 15 % slower than control beside it.
+    """
+    return {
+        "since": timestamp(view.since),
+        "seconds": round(view.until - view.since, 3),
+        "performance_degradation": view.degradation,
+        "arms": {arm: asdict(metrics) for arm, metrics in view.arms.items()},
+    }
 
 
 def _finding(finding: Finding) -> Document:

@@ -1,0 +1,105 @@
+"""What `status` shows of the arms: lately, in this phase and in all, and what the phases before were like.
+
+For a tired person, built from the status document; nothing is judged here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gateway.commands.figures import ago, latency, percent
+from gateway.commands.spans import span
+
+Document: TypeAlias = Mapping[str, Any]
+
+MOST_PAST_PHASES = 5
+"""Stays in phases before this one that are shown, the newest; JSON has them all."""
+_ARMS = ("control", "treatment")
+_PADDING = (0, 2, 0, 0)
+_LEAST_SHIFT = 0.005
+"""A slowdown that rounds to less than a percent is none."""
+
+
+def lines(document: Document, now: float) -> Iterator[RenderableType]:
+    """Both arms side by side, then how they compare, then the phases before; `now` is Unix seconds."""
+    *past, present = document["phases"] or [None]
+    yield _side_by_side(document, present)
+    if (shift := document["window"]["performance_degradation"]) is not None:
+        yield Text(_compared(shift, _window(document)), style="dim")
+    past = [stay for stay in past if any(arm["requests"] for arm in stay["arms"].values())]
+    if past:
+        yield Text()
+        yield _before(past[-MOST_PAST_PHASES:], now)
+
+
+def _window(document: Document) -> str:
+    return span(round(document["window"]["seconds"]))
+
+
+def _compared(shift: float, window: str) -> str:
+    if abs(shift) < _LEAST_SHIFT:
+        return f"treatment is as fast as control beside it, over {window}"
+    how = "slower" if shift > 0 else "faster"
+    return f"treatment is {abs(shift) * 100:.0f} % {how} than control beside it, over {window}"
+
+
+def _side_by_side(document: Document, present: Document | None) -> Table:
+    """Columns for each span of time; there is none for a phase that nothing is known of."""
+    spans = {_window(document): _flat(document["window"]["arms"])}
+    if present is not None and present["phase"] == document["phase"]:
+        spans["phase"] = _flat(present["arms"])
+    spans["in all"] = {name: _total(arm) for name, arm in document["arms"].items()}
+    table = Table(box=None, pad_edge=False, padding=_PADDING, header_style="bold")
+    table.add_column()
+    for title in spans:
+        table.add_column(f"{title}\n{_ARMS[0]}", justify="right")
+        table.add_column(f"\n{_ARMS[1]}", justify="right")
+    columns = [arms[name] for arms in spans.values() for name in _ARMS]
+    for label, show in _ROWS.items():
+        table.add_row(Text(label, style="dim"), *(show(arm) for arm in columns))
+    return table
+
+
+_ROWS: Mapping[str, Callable[[Document], str]] = {
+    "requests": lambda arm: f"{arm['requests']:,}",
+    "errors": lambda arm: percent(arm["error_rate"]),
+    "in flight": lambda arm: f"{arm['inflight']:,}" if "inflight" in arm else "",
+    "latency, mean": lambda arm: latency(arm["mean"]),
+    "p50": lambda arm: latency(arm["p50"]),
+    "p90": lambda arm: latency(arm["p90"]),
+    "p99": lambda arm: latency(arm["p99"]),
+    "first byte": lambda arm: latency(arm["first_byte"]["p50"]),
+}
+
+
+def _flat(arms: Document) -> dict[str, Document]:
+    return {name: arms[name] for name in _ARMS}
+
+
+def _total(arm: Document) -> Document:
+    """What an arm served since the gateway began, with the names that spans of time have."""
+    return {**arm, **arm["latency"], "first_byte": arm["time_to_first_byte"]}
+
+
+def _before(stays: list[Document], now: float) -> Table:
+    """A line for each stay in a phase, newest first: control, then treatment."""
+    table = Table(box=None, pad_edge=False, padding=_PADDING, header_style="bold")
+    for heading in ("phases before", "ago"):
+        table.add_column(heading)
+    for heading in ("requests", "errors", "p90"):
+        table.add_column(f"{heading}, c / t", justify="right")
+    for stay in reversed(stays):
+        control, treatment = (stay["arms"][name] for name in _ARMS)
+        table.add_row(
+            stay["phase"],
+            ago(stay["since"], now),
+            f"{control['requests']:,} / {treatment['requests']:,}",
+            f"{percent(control['error_rate'])} / {percent(treatment['error_rate'])}",
+            f"{latency(control['p90'])} / {latency(treatment['p90'])}",
+        )
+    return table
