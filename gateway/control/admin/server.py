@@ -23,6 +23,8 @@ from gateway.model.units import Address
 _KEEPALIVE = 15.0
 _LINGER = 1.0
 _STOP_PATIENCE = 1.0
+_LONGEST_LINE = 32_768
+"""Bytes: a reason of a thousand characters takes twelve thousand in a query."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -67,6 +69,7 @@ class AdminServer:
             lingering_time=_LINGER,
             handle_signals=False,
             shutdown_timeout=_STOP_PATIENCE,
+            max_line_size=_LONGEST_LINE,
         )
         self._connections: ConnectionGuard | None = None
         self._server: asyncio.AbstractServer | None = None
