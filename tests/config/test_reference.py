@@ -88,8 +88,10 @@ def departures(value: Any, raw: Any) -> Iterator[str]:
 
 def models(kind: type[Section]) -> Iterator[type[Section]]:
     for model in kind.__subclasses__():
-        yield model
-        yield from models(model)
+        # The file's own vocabulary: an API's body may be made of the same parts.
+        if model.__module__.startswith("gateway.model."):
+            yield model
+            yield from models(model)
 
 
 def test_every_key_is_written(config: Config, raw: dict[str, Any]) -> None:
