@@ -360,6 +360,35 @@ async def test_an_absence_is_no_system_failure(stage: Stage, why: str) -> None:
         assert await watch.seconds(120, GONE, control) == 120
 
 
+async def test_a_shared_outage_that_is_over_stands_in_no_system_failure_s_way(stage: Stage) -> None:
+    """Control is asked how it is, not how it was: treatment alone stays away, and is rolled back in time."""
+    async with stage.control() as watch:
+        await watch.seconds(30, WELL, CONTROL)
+        assert await watch.seconds(120, BROKEN, CONTROL_BROKEN) == 120
+        assert watch.monitor.dossier.state.errors.control.value > 1000
+        stage.endpoints.treatment = False
+        assert await watch.seconds(120, GONE, CONTROL) in (60, 61)
+        assert "no sign of life for 1m" in lines(watch, "rollback")[0]
+
+
+async def test_a_system_failure_waits_until_control_is_well(stage: Stage) -> None:
+    """While control fails it does not convict; once that is a minute ago it does."""
+    async with stage.control() as watch:
+        await watch.seconds(30, WELL, CONTROL)
+        stage.endpoints.treatment = False
+        assert await watch.seconds(120, GONE, CONTROL_BROKEN) == 120
+        assert 50 <= await watch.seconds(120, GONE, CONTROL) <= 61
+
+
+async def test_where_nobody_is_on_control_a_system_failure_asks_its_endpoints_alone(stage: Stage) -> None:
+    """There are no requests to tell by."""
+    stage.scene.text = FULL
+    async with stage.control() as watch:
+        await watch.seconds(30, EVERYBODY)
+        stage.endpoints.treatment = False
+        assert await watch.seconds(120, Served(failed_over=200)) in (60, 61)
+
+
 async def test_an_absence_goes_on_over_a_restart(stage: Stage) -> None:
     """What was seen of it is kept; the time in which nobody looked does not count."""
     async with stage.control() as watch:

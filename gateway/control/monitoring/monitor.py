@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gateway import logs
+from gateway.control.monitoring.control_answers import ControlAnswers
 from gateway.control.monitoring.dossier import Dossier
 from gateway.control.monitoring.forecast import Exposed, forecasts, in_words
 from gateway.control.monitoring.thresholds import Window, breach
@@ -28,7 +29,7 @@ from gateway.control.rollout.desk import NotReleased, Outdated, Refused, Rollout
 from gateway.control.rollout.views import Document
 from gateway.control.store.api import NotDurableError
 from gateway.control.windows import Windows
-from gateway.core.evidence.assessment import HOLD_FROM, Assessment, Parameters, Verdict, assess
+from gateway.core.evidence.assessment import Assessment, Parameters, Verdict, assess
 from gateway.core.evidence.gathering import Limits, Look
 from gateway.core.folding import Progress
 from gateway.core.limits import RollbackLimit, rollback_limits, watches_system_failure
@@ -72,6 +73,7 @@ class Monitor:
         self._dossier = dossier
         self._monotonic = monotonic
         self._window = Window(self._deployment.monitoring.window)
+        self._control = ControlAnswers()
         self._waiting: deque[Progress] = deque(maxlen=MOST_WAITING)
         self._came = asyncio.Event()
         self._looked_at = self._saved_at = monotonic()
@@ -139,6 +141,7 @@ class Monitor:
         scene, dossier = self._scene, self._dossier
         dossier.follow(scene.snapshot(), on_trial=scene.desk.state.trial is not None)
         ours = in_stay(progress, dossier.state)
+        self._control.add(progress.grown, now, self._control_seconds)
         dossier.note(sign_of(ours.closed, scene.endpoints), now - self._looked_at)
         self._looked_at = now
         self._fold(ours)
@@ -146,6 +149,12 @@ class Monitor:
         if now - self._saved_at >= SAVE_INTERVAL:
             self._saved_at = now
             dossier.save()
+
+    @property
+    def _control_seconds(self) -> float:
+        """How far back control is asked whether it is well: no longer than treatment has to be gone."""
+        deployment = self._deployment
+        return min(deployment.rollback.system_failure_after, deployment.monitoring.window)
 
     def _gathered(self) -> Progress:
         """All that waits, as one progress; nothing waits any more."""
@@ -227,7 +236,7 @@ class Monitor:
             watches_system_failure(self._deployment)
             and is_system_failure(self._dossier.absence, policy.system_failure_after)
             and self._scene.endpoints.control_healthy()
-            and self._dossier.state.errors.control.value < HOLD_FROM
+            and not self._control.beyond(self._limits().error_rate)
         )
 
     def _conclusion(self, found: Assessment) -> Conclusion:
