@@ -361,13 +361,12 @@ async def test_an_absence_is_no_system_failure(stage: Stage, why: str) -> None:
 
 
 async def test_a_shared_outage_that_is_over_stands_in_no_system_failure_s_way(stage: Stage) -> None:
-    """Control is asked how it is, not how it was: treatment alone stays away, and is rolled back in time."""
+    """Control is asked how it is, not how it was: so few requests do not make the evidence forget."""
     async with stage.control() as watch:
         await watch.seconds(30, WELL, CONTROL)
         assert await watch.seconds(120, BROKEN, CONTROL_BROKEN) == 120
-        assert watch.monitor.dossier.state.errors.control.value > 1000
         stage.endpoints.treatment = False
-        assert await watch.seconds(120, GONE, CONTROL) in (60, 61)
+        assert await watch.seconds(120, GONE, Served(good=18)) in (60, 61)
         assert "no sign of life for 1m" in lines(watch, "rollback")[0]
 
 
