@@ -1,4 +1,4 @@
-"""What `status` says of the evidence: how near a rollback is, by which limits, how soon it would come.
+"""What `status` says of a rollback to come: how near it is, by which limits, how soon it would come.
 
 For a tired person, built from the status document; nothing is judged here.
 """
@@ -11,7 +11,32 @@ from typing import Any
 from rich.console import RenderableType
 from rich.text import Text
 
+from gateway.commands.spans import span
+
 _STYLES = {"quiet": "green", "hold": "yellow", "trial": "bold yellow", "shared_outage": "bold red"}
+
+
+def absence(document: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """That treatment is away, and what becomes of it; nothing under the latch, where nobody misses it."""
+    away = document["treatment_absence"]
+    if away is None or document["latch"]["engaged"]:
+        return
+    who = "control answers" if away["control_healthy"] else "control is not healthy either"
+    if away["obstacle"] is None:
+        what = f"rolled back in {span(away['rollback_in'])} unless it comes back"
+    else:
+        what = f"not rolled back, for {away['obstacle']}"
+    yield Text(f"{_missing(document['upstreams'])}: {who}; {what}", style="bold red")
+
+
+def _missing(upstreams: Mapping[str, Any]) -> str:
+    """What treatment lacks, by the worst of the upstreams that serve it."""
+    serving = [upstream for upstream in upstreams.values() if "treatment" in upstream["arms"]]
+    if any(not any(endpoint["usable"] for endpoint in upstream["endpoints"]) for upstream in serving):
+        return "Treatment has no usable endpoint"
+    if not all(upstream["available"] for upstream in serving):
+        return "Treatment is behind an open circuit breaker"
+    return "Treatment gives no sign of life"
 
 
 def lines(document: Mapping[str, Any]) -> Iterator[RenderableType]:

@@ -130,6 +130,7 @@ def _headline(document: Document, now: float) -> Iterator[RenderableType]:
         reason = f": {latch['reason']}" if latch["reason"] else ""
         yield Text(f"LATCHED ({latch['kind']}). Everything goes to control.", style="bold white on red")
         yield Text(f"  for {ago(latch['since'], now)}, by {latch['operator']}{reason}")
+    yield from judging.absence(document)
     if document["ceiling"] is not None:
         yield Text(f"Under a ceiling of {document['ceiling']:g} % until the next advance", style="yellow")
     if document["paused"]:

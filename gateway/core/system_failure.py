@@ -27,6 +27,16 @@ class Sign(enum.Enum):
     """A route's treatment has no healthy endpoint, or answered none of the requests that it should have."""
 
 
+class Obstacle(enum.StrEnum):
+    """Why an absence is no rollback, however long it lasts; the values are for people."""
+
+    LATCHED = "everything goes to control already"
+    NOT_WATCHED = "system_failure is not among rollback.automatic_triggers"
+    NEVER_ALIVE = "it never gave a sign of life in this phase"
+    CONTROL_UNHEALTHY = "an upstream of control has no usable endpoint"
+    CONTROL_FAILS = "control fails beyond its own limit"
+
+
 @dataclass(frozen=True, slots=True)
 class Absence:
     """How long treatment has been gone, in seconds of watching, in one epoch of the rollout.

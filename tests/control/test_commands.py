@@ -65,6 +65,18 @@ async def test_status_is_loud_while_latched(gateway: Gateway, capsys: pytest.Cap
     assert "gateway release" in shown
 
 
+async def test_status_says_that_treatment_has_no_usable_endpoint(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Right below the phase, with what becomes of it."""
+    gateway.report(make_observation("a", 11, endpoints=[("dspy", 9002, False)]))
+    async with gateway.control() as control:
+        await command("status", "--admin", control.url)
+    phase, missing, *_ = capsys.readouterr().out.splitlines()
+    assert phase.startswith("Phase canary")
+    assert missing.startswith("Treatment has no usable endpoint: control answers; ")
+
+
 async def test_status_shows_a_config_that_is_not_in_force(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:

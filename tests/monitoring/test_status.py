@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from gateway.commands import judging
+from tests.monitoring.conftest import CANARY
 from tests.support.monitoring import Served, Stage, Watch
 
 CONTROL = Served(good=180)
@@ -67,6 +68,71 @@ async def test_people_read_the_reason_the_limits_and_how_soon(stage: Stage) -> N
     assert "evidence  nothing against treatment" in text
     assert "limit     error_rate 0.02  (phases.canary.rollback_threshold.error_rate)" in text
     assert "found     if everything failed: after about" in text
+
+
+UPSTREAMS: dict[str, dict[str, object]] = {
+    "traditional": {"arms": ["control"], "available": True, "endpoints": [{"usable": True}]},
+    "dspy": {"arms": ["treatment"], "available": False, "endpoints": [{"usable": False}]},
+}
+BROKEN_OFF = UPSTREAMS["dspy"] | {"endpoints": [{"usable": True}]}
+
+
+def said(document: dict[str, object], dspy: dict[str, object] = UPSTREAMS["dspy"], **keys: object) -> str:
+    """The line for people that treatment is away."""
+    around = {"latch": {"engaged": False}, "upstreams": UPSTREAMS | {"dspy": dspy}}
+    return "\n".join(str(line) for line in judging.absence(document | around | keys))
+
+
+async def test_a_treatment_that_is_away_is_said_and_when_it_is_rolled_back(stage: Stage) -> None:
+    """From the moment that it is gone until it is back, with the seconds that are left."""
+    async with stage.control() as watch:
+        await watch.seconds(20, Served(good=20), CONTROL)
+        assert (await seen(stage, watch))["treatment_absence"] is None
+        stage.endpoints.treatment = False
+        gone = await seen(stage, watch)
+        assert said(gone).endswith(": control answers; rolled back in 1 min unless it comes back")
+        await watch.seconds(17, Served(failed_over=20), CONTROL)
+        gone = await seen(stage, watch)
+        assert gone["treatment_absence"] == {
+            "seconds": 17.0,
+            "control_healthy": True,
+            "rollback_in": 43.0,
+            "obstacle": None,
+        }
+        what = "control answers; rolled back in 43 s unless it comes back"
+        assert said(gone) == f"Treatment has no usable endpoint: {what}"
+        assert said(gone, BROKEN_OFF) == f"Treatment is behind an open circuit breaker: {what}"
+        assert said(gone, BROKEN_OFF | {"available": True}) == f"Treatment gives no sign of life: {what}"
+        assert said(gone, latch={"engaged": True}) == ""
+        stage.endpoints.treatment = True
+        await watch.second(Served(good=20), CONTROL)
+        assert said(await seen(stage, watch)) == ""
+
+
+@pytest.mark.parametrize(
+    ("why", "words"),
+    [
+        ("never alive", "control answers; not rolled back, for it never gave a sign of life in this phase"),
+        ("no trigger", "control answers; not rolled back, for system_failure is not among"),
+        ("control fails", "control answers; not rolled back, for control fails beyond its own limit"),
+        ("control is gone", "control is not healthy either; not rolled back, for an upstream of control has"),
+    ],
+)
+async def test_a_treatment_that_is_away_and_stays_is_said_with_the_reason(
+    stage: Stage, why: str, words: str
+) -> None:
+    """No countdown is shown where nothing comes of it."""
+    if why == "no trigger":
+        stage.scene.text = CANARY.replace("phases:", "rollback: {automatic_triggers: []}, phases:")
+    async with stage.control() as watch:
+        if why != "never alive":
+            await watch.seconds(20, Served(good=20), CONTROL)
+        stage.endpoints.treatment = False
+        stage.endpoints.control = why != "control is gone"
+        await watch.seconds(
+            90, Served(failed_over=20), Served(bad=180) if why == "control fails" else CONTROL
+        )
+        assert words in said(await seen(stage, watch))
 
 
 async def test_under_the_latch_there_is_nothing_to_judge(stage: Stage) -> None:

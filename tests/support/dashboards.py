@@ -96,6 +96,7 @@ def status(**changes: Any) -> dict[str, Any]:
         "holds": [],
         "drain": None,
         "trial": None,
+        "treatment_absence": None,
         "automatic_off": [],
         "schedule": [{"transition": GATE["transition"], "gate": GATE["id"], "earliest": AT}],
         "latch": UNLATCHED,

@@ -141,6 +141,19 @@ _STATUS = object_of(
         ],
         "description": "Who paused the rollout and why; null while it is not paused",
     },
+    treatment_absence={
+        "anyOf": [
+            object_of(
+                seconds={"type": "number"},
+                control_healthy={"type": "boolean"},
+                rollback_in=NUMBER,
+                obstacle=TEXT,
+            ),
+            {"type": "null"},
+        ],
+        "description": "How long treatment has been away, and in how many seconds that is a rollback, or "
+        "what is in its way; null while treatment is there",
+    },
     automatic_off=array_of({"type": "string"}),
     schedule=array_of(object_of(transition={"type": "string"}, gate={"type": "string"}, earliest=TIME)),
     latch=_LATCH,

@@ -22,7 +22,7 @@ from gateway.control.monitoring.dossier import Dossier
 from gateway.control.monitoring.forecast import Exposed, forecasts, in_words
 from gateway.control.monitoring.thresholds import Window, breach
 from gateway.control.monitoring.traffic import Traffic
-from gateway.control.monitoring.views import conclusion, detections, evidence
+from gateway.control.monitoring.views import absence, conclusion, detections, evidence
 from gateway.control.monitoring.views import limits as limits_view
 from gateway.control.monitoring.vital_signs import Endpoints, in_stay, judged, sign_of
 from gateway.control.rollout.desk import NotReleased, Outdated, Refused, RolloutDesk
@@ -35,7 +35,7 @@ from gateway.core.folding import Progress
 from gateway.core.limits import RollbackLimit, rollback_limits, watches_system_failure
 from gateway.core.reactions import Conclusion, reactions
 from gateway.core.rollout import GATEWAY
-from gateway.core.system_failure import is_system_failure
+from gateway.core.system_failure import Obstacle, is_system_failure
 from gateway.model.deployment import Deployment
 from gateway.model.metrics import Metric
 from gateway.model.rollout import Cause, Event, Rollback
@@ -108,7 +108,7 @@ class Monitor:
         return dict(rollback_limits(self._deployment, phase))
 
     def document(self) -> Document:
-        """Evidence and limits for `status`."""
+        """Evidence, limits, and a treatment that is away, for `status`."""
         policy, state, limits = self._deployment.rollback, self._dossier.state, self.limits
         began = (state.began + self._dossier.anchor) / 1000
         exposed = Exposed(self.traffic.rate(), state.share)
@@ -118,7 +118,16 @@ class Monitor:
             "evidence": evidence(self.assessment, policy.decision, policy.unit, began)
             | {"detection": detections(found), "detection_in_words": in_words(found)},
             "limits": limits_view(limits),
+            "treatment_absence": self._absence(),
         }
+
+    def _absence(self) -> Document | None:
+        """What becomes of a treatment that is away; None while it is there, as far as is known."""
+        seen, endpoints = self._dossier.absence, self._scene.endpoints
+        if endpoints.treatment_healthy() and not seen.lasted:
+            return None
+        after = self._deployment.rollback.system_failure_after
+        return absence(seen, after, self._obstacle(), control_healthy=endpoints.control_healthy())
 
     @property
     def _deployment(self) -> Deployment:
@@ -222,7 +231,7 @@ class Monitor:
 
     def _events(self) -> tuple[Event, ...]:
         state = self._scene.desk.state
-        if state.latch is None and self._is_system_failure():
+        if self._is_system_failure():
             lasted = format_duration(round(self._dossier.absence.lasted))
             reason = f"treatment gave no sign of life for {lasted}, and control is well"
             evidence = {"seconds": round(self._dossier.absence.lasted, 1)}
@@ -231,13 +240,20 @@ class Monitor:
         return () if self.assessment is None else reactions(self._conclusion(self.assessment), state)
 
     def _is_system_failure(self) -> bool:
-        policy = self._deployment.rollback
-        return (
-            watches_system_failure(self._deployment)
-            and is_system_failure(self._dossier.absence, policy.system_failure_after)
-            and self._scene.endpoints.control_healthy()
-            and not self._control.beyond(self._limits().error_rate)
-        )
+        after = self._deployment.rollback.system_failure_after
+        return is_system_failure(self._dossier.absence, after) and self._obstacle() is None
+
+    def _obstacle(self) -> Obstacle | None:
+        """What keeps an absence of treatment from becoming a rollback now."""
+        if self._scene.desk.state.latch is not None:
+            return Obstacle.LATCHED
+        if not watches_system_failure(self._deployment):
+            return Obstacle.NOT_WATCHED
+        if not self._dossier.absence.was_alive:
+            return Obstacle.NEVER_ALIVE
+        if not self._scene.endpoints.control_healthy():
+            return Obstacle.CONTROL_UNHEALTHY
+        return Obstacle.CONTROL_FAILS if self._control.beyond(self._limits().error_rate) else None
 
     def _conclusion(self, found: Assessment) -> Conclusion:
         if self._deployment.rollback.decision is RollbackDecision.THRESHOLD:

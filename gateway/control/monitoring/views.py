@@ -14,6 +14,7 @@ from gateway.core.evidence.assessment import Assessment, Part
 from gateway.core.evidence.detection import Detection
 from gateway.core.limits import RollbackLimit
 from gateway.core.reactions import Conclusion
+from gateway.core.system_failure import Absence, Obstacle
 from gateway.model.metrics import Metric
 from gateway.model.safety import RollbackDecision, Unit
 
@@ -67,6 +68,19 @@ def _part(part: Part) -> Document:
 def limits(found: Mapping[Metric, RollbackLimit]) -> Document:
     """The status's limits, each with where it comes from."""
     return {metric.value: {"value": limit.value, "source": limit.source} for metric, limit in found.items()}
+
+
+def absence(seen: Absence, after: float, obstacle: Obstacle | None, *, control_healthy: bool) -> Document:
+    """A treatment that is away: for how long, and in how many seconds it is rolled back.
+
+    `after` is the time that makes it a rollback. `rollback_in` is None where an obstacle is in the way.
+    """
+    return {
+        "seconds": round(seen.lasted, 1),
+        "control_healthy": control_healthy,
+        "rollback_in": round(max(0.0, after - seen.lasted), 1) if obstacle is None else None,
+        "obstacle": None if obstacle is None else obstacle.value,
+    }
 
 
 def detections(found: Iterable[Detection]) -> list[Document]:
