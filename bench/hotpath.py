@@ -55,7 +55,9 @@ async def serve(config_path: Path, port: int) -> None:
     snapshot = compile_snapshot(loaded.config, position, digest=loaded.digest, version=1)
     listener = socket.create_server(("127.0.0.1", port), backlog=4096)
     listener.setblocking(False)
-    worker = Worker(MemoryLink(snapshot), LatchPage.create(), UserMarks.create(), slot=0, listeners=[listener])
+    worker = Worker(
+        MemoryLink(snapshot), LatchPage.create(), UserMarks.create(), slot=0, listeners=[listener]
+    )
     await worker.start()
     gc.collect()
     gc.freeze()

@@ -169,8 +169,8 @@ class Client:
         self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **body: Any
     ) -> tuple[int, Any]:
         """Status and JSON (or text) of an answer."""
-        payload = {"json": body} if body else {}
-        async with self.session.request(method, self.url + path, headers=headers, **payload) as response:
+        request = self.session.request(method, self.url + path, headers=headers, json=body or None)
+        async with request as response:
             is_json = response.content_type.endswith("json")
             return response.status, await (response.json(content_type=None) if is_json else response.text())
 
