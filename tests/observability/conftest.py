@@ -47,7 +47,7 @@ class Scraped:
             return str(body.read().decode())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its traffic must not outlive these tests
 def scraped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     """Under traffic, with failures, failovers, a transition, a rollback, a release and a reload behind it."""
     folder = tmp_path_factory.mktemp("scraped")

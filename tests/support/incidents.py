@@ -20,6 +20,8 @@ from typing import Any
 
 LATENCY = (0.01, 0.03)
 """Seconds between which a healthy upstream answers."""
+DICE = random.Random()
+"""Of its own: the shared one belongs to whoever tests properties meanwhile."""
 GIVE_UP = 30.0
 """Seconds after which a user leaves."""
 
@@ -93,7 +95,7 @@ class Connection(asyncio.Protocol):
     def _serve(self) -> None:
         match self._arm.fault:
             case Fault.NONE:
-                delay = random.uniform(*LATENCY)
+                delay = DICE.uniform(*LATENCY)
                 asyncio.get_running_loop().call_later(delay, self._answer, 200)
             case Fault.ERRORS:
                 self._answer(500)
