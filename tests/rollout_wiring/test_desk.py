@@ -14,7 +14,7 @@ from gateway.control.store.api import NotDurableError
 from gateway.control.store.encoding import from_json
 from gateway.control.store.sqlite import STORE_FILE
 from gateway.core.rollout import begin, replay
-from gateway.latch import DurableLatch, LatchKind
+from gateway.latch import DurableLatch, LatchKind, LatchState
 from gateway.model.rollout import (
     ROLLBACK_GATE,
     Advance,
@@ -228,6 +228,18 @@ async def test_what_follows_a_fall_is_in_the_history_with_the_time_that_it_took(
     assert list(event.evidence["seconds"]) == ["latch", "phase", "publish", "restart evidence", "notify"]
     assert event.evidence["ticket"] == 7
     assert scene.measured.restarts[-1] == "evidence"
+
+
+async def test_the_steps_after_a_signal_begin_with_the_latch_itself(scene: Scene) -> None:
+    """Whoever flipped it, and however late the control process saw it: seconds since the flip."""
+    async with scene.control() as room:
+        await room.go_to("canary")
+        scene.page.restore(LatchState(7, 6, LatchKind.EMERGENCY, "SIGUSR1", "signal", scene.now - 3.0))
+        await room.desk.settle()
+        event = room.history.recent(1)[0]
+    seconds = event.evidence["seconds"]
+    assert list(seconds) == ["latch", "phase", "publish", "restart evidence", "notify"]
+    assert (seconds["latch"], 3.0 <= seconds["phase"] <= seconds["notify"] < 8.0) == (0.0, True)
 
 
 async def test_a_signal_is_worked_off_once_with_the_words_of_the_page(scene: Scene) -> None:

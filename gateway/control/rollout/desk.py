@@ -209,16 +209,15 @@ class RolloutDesk:
         """
         self.check(expected)
         stopwatch = Stopwatch()
-        flipped = self._flip(event)
+        flipped = self._flip(event, stopwatch)
         ours = self._around.latch.page.number if flipped is not event else None
         if ours is not None:
             self._flipped.add(ours)
-            stopwatch.note("latch")
         try:
             async with self._turn:
                 if ours is None:
                     self.check(expected)
-                return await self._take(self._flip(flipped), self.loaded, stopwatch)
+                return await self._take(self._flip(flipped, stopwatch), self.loaded, stopwatch)
         finally:
             if ours is not None:
                 self._flipped.discard(ours)
@@ -243,7 +242,8 @@ class RolloutDesk:
                 event = self._unsettled()
                 if event is not None:
                     self._settled_at = self._now()
-                    await self._take(self._flip(event), self.loaded, Stopwatch())
+                    stopwatch = self._since_engaged()
+                    await self._take(self._flip(event, stopwatch), self.loaded, stopwatch)
         logs.error("latch and rollout do not agree", page=repr(self._around.latch.page), state=repr(self))
 
     def _unsettled(self) -> Event | None:
@@ -285,11 +285,20 @@ class RolloutDesk:
             return LatchView(number, page.engaged, page.kind, reason, SOMEBODY)
         return LatchView(number, page.engaged, page.kind, page.reason, page.operator)
 
-    def _flip(self, event: Event) -> Event:
+    def _since_engaged(self) -> Stopwatch:
+        """A stopwatch for what others began by engaging the page; one that begins now where nobody did."""
+        page = self._around.latch.page
+        if not page.engaged:
+            return Stopwatch()
+        return Stopwatch.since(_LATCH_STEP, max(0.0, self._now() - page.state().since))
+
+    def _flip(self, event: Event, stopwatch: Stopwatch) -> Event:
         """Engage the latch where that is what the event asks for; the event that follows, else the same."""
         match step(self.state, event, self._now(), self.rules).effects:
             case (EngageLatch(kind, then),):
-                return replace(then, engagement=self._around.latch.engage(kind, then.reason, then.operator))
+                number = self._around.latch.engage(kind, then.reason, then.operator)
+                stopwatch.note(_LATCH_STEP)
+                return replace(then, engagement=number)
             case _:
                 return event
 
@@ -398,6 +407,7 @@ class RolloutDesk:
         return Document(self.state.version, to_json(self.state))
 
 
+_LATCH_STEP = "latch"
 _STEPS: Mapping[type, str] = {
     Publish: "publish",
     RestartEvidence: "restart evidence",

@@ -13,11 +13,19 @@ class Stopwatch:
     A step that failed has its time too, and its reason in `failed`.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, behind: float = 0.0) -> None:
+        """`behind` are the seconds for which what it measures has been going on."""
         self.seconds: dict[str, float] = {}
         self.failed: dict[str, str] = {}
         self._clock = clock
-        self._began = clock()
+        self._began = clock() - behind
+
+    @classmethod
+    def since(cls, step: str, ago: float) -> Stopwatch:
+        """One that began with a step that somebody else did, so many seconds ago."""
+        stopwatch = cls(behind=ago)
+        stopwatch.seconds[step] = 0.0
+        return stopwatch
 
     def __repr__(self) -> str:
         return f"<Stopwatch {self.seconds} failed={self.failed}>"
