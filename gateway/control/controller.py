@@ -127,7 +127,7 @@ class Controller:
         view = DashboardView(parts, self._operations, self._now)
         dashboard = DashboardResources(view)
         experiments = ExperimentResources(parts.experiments), OutcomeResources(parts.experiments)
-        inbound = Inbound(store, parts.desk, parts.latch)
+        inbound = Inbound(store, parts.desk, parts.latch, parts.aftermath.tell)
         alerts = AlertResources(AlertRoom(parts.alerts, inbound, parts.history))
         self._admin = AdminServer(
             self._operations, _access(loaded.config), self._listening, areas=(dashboard, alerts, *experiments)

@@ -20,9 +20,14 @@ from gateway.control.alerting.inbound import (
     read_payload,
 )
 from gateway.control.rollout.desk import Refused
-from gateway.model.rollout import Mode, Refusal, RefusalCode
+from gateway.model.rollout import Mode, Notify, Refusal, RefusalCode
 from tests.support.control import CONFIG, make_gateway
 from tests.support.wiring import Scene
+
+
+def nobody(notify: Notify) -> None:
+    """Is told."""
+
 
 DOOR = "/api/v1/alerts/alertmanager"
 
@@ -74,7 +79,7 @@ async def test_a_firing_alert_that_asks_for_it_gets_it(tmp_path: Path, action: s
         event = (await client.history())[-1]
     assert (status, answer) == (
         200,
-        {"taken": [{"alert": "HighErrorRate", "action": action, "repeated": False}]},
+        {"taken": [{"alert": "HighErrorRate", "action": action, "repeated": False}], "ignored": []},
     )
     assert gateway.page.engaged
     assert (event["type"], event["operator"]) == (action, "alertmanager")
@@ -98,21 +103,55 @@ async def test_a_token_names_the_operator(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "alerts",
-    [[], [foreign(None)], [foreign(status="resolved")], [foreign("reboot")], [foreign("Rollback")]],
-    ids=["none", "no label", "resolved", "unknown action", "other case"],
+    [[], [foreign(None)], [foreign(status="resolved")], [foreign("reboot", status="resolved")]],
+    ids=["none", "no label", "resolved", "unknown action resolved"],
 )
 async def test_what_asks_for_nothing_does_nothing(tmp_path: Path, alerts: list[dict[str, Any]]) -> None:
     """It is answered, so that Alertmanager does not send it again and again."""
     gateway = make_gateway(tmp_path)
     async with gateway.control() as client:
-        assert await client.ask("POST", DOOR, **payload(*alerts)) == (200, {"taken": []})
+        assert await client.ask("POST", DOOR, **payload(*alerts)) == (200, {"taken": [], "ignored": []})
     assert not gateway.page.engaged
+
+
+@pytest.mark.parametrize("asked", ["reboot", "Rollback", ""])
+async def test_an_action_that_is_not_known_is_said_and_stops_nothing(tmp_path: Path, asked: str) -> None:
+    """Each delivery is answered with it, and what the others ask for is done."""
+    gateway = make_gateway(tmp_path)
+    unknown = foreign(asked, name="Typo", fingerprint="2")
+    async with gateway.control() as client:
+        _, answer = await client.ask("POST", DOOR, **payload(unknown))
+        assert answer["taken"] == []
+        assert not gateway.page.engaged
+        status, answer = await client.ask("POST", DOOR, **payload(unknown, foreign()))
+    assert (status, len(answer["taken"]), gateway.page.engaged) == (200, 1, True)
+    (ignored,) = answer["ignored"]
+    assert (ignored["alert"], ignored["asked"]) == ("Typo", asked)
+    assert "none of rollback, emergency" in ignored["reason"]
+
+
+async def test_people_hear_once_of_an_action_that_is_not_known(scene: Scene) -> None:
+    """Whoever wrote it counts on it; a repetition is no news, another firing is."""
+    told: list[Notify] = []
+    async with scene.control() as room:
+        inbound = Inbound(room.store, room.desk, room.latch, told.append)
+        twice = [foreign("reboot", name="Typo"), foreign("halt", name="Other", fingerprint="2")]
+        for _ in range(3):
+            await inbound.take(read_payload(payload(*twice)), None)
+    async with scene.control() as room:
+        inbound = Inbound(room.store, room.desk, room.latch, told.append)
+        await inbound.take(read_payload(payload(*twice)), None)
+        assert len(told) == 1
+        await inbound.take(read_payload(payload({**twice[0], "startsAt": "later"})), None)
+    first, second = told
+    assert (first.severity, "Typo asks for 'reboot'; Other asks for 'halt'" in first.text) == ("high", True)
+    assert "Other" not in second.text
 
 
 async def test_a_repeated_group_is_acted_upon_once_also_over_a_restart(tmp_path: Path) -> None:
     """A repetition does not undo an operator's release; firing anew does."""
     gateway = make_gateway(tmp_path)
-    repeated = {"taken": [{"alert": "HighErrorRate", "action": "rollback", "repeated": True}]}
+    repeated = {"taken": [{"alert": "HighErrorRate", "action": "rollback", "repeated": True}], "ignored": []}
     async with gateway.control() as client:
         await client.ask("POST", DOOR, **payload(foreign()))
         await client.ask("POST", "/api/v1/release")
@@ -194,7 +233,7 @@ async def test_a_malformed_payload_is_a_clear_refusal(
 async def test_what_was_refused_is_not_remembered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next repetition is acted upon."""
     async with scene.control() as room:
-        inbound = Inbound(room.store, room.desk, room.latch)
+        inbound = Inbound(room.store, room.desk, room.latch, nobody)
         alerts = read_payload(payload(foreign()))
 
         async def refuse(*_: object) -> None:
@@ -204,14 +243,14 @@ async def test_what_was_refused_is_not_remembered(scene: Scene, monkeypatch: pyt
             patch.setattr(room.desk, "apply", refuse)
             with pytest.raises(Refused):
                 await inbound.take(alerts, None)
-        (taken,) = await inbound.take(alerts, None)
+        (taken,) = (await inbound.take(alerts, None)).taken
         assert (taken.repeated, room.desk.state.mode) == (False, Mode.LATCHED)
 
 
 async def test_what_is_remembered_is_bounded_and_forgets_what_is_resolved(scene: Scene) -> None:
     """A thousand firing alerts at most."""
     async with scene.control() as room:
-        inbound = Inbound(room.store, room.desk, room.latch)
+        inbound = Inbound(room.store, room.desk, room.latch, nobody)
         many = [foreign(fingerprint=str(number)) for number in range(MOST_REMEMBERED + 10)]
         await inbound.take(read_payload(payload(*many)), None)
         assert repr(inbound) == f"<Inbound remembered={MOST_REMEMBERED}>"

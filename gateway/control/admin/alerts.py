@@ -13,7 +13,7 @@ from gateway.control.admin.problems import Problem
 from gateway.control.admin.refusals import translated
 from gateway.control.admin.requests import read_json
 from gateway.control.admin.resources import API, OPERATOR
-from gateway.control.alerting.inbound import ForeignAlert, MalformedError, Taken, read_payload
+from gateway.control.alerting.inbound import Answer, ForeignAlert, MalformedError, read_payload
 
 
 class AlertBackend(Protocol):
@@ -22,7 +22,7 @@ class AlertBackend(Protocol):
     def alerts(self, state: str) -> list[dict[str, Any]]:
         """The alerts in that state (one of STATES), those that stand first, gravest first."""
 
-    async def take_alerts(self, alerts: Sequence[ForeignAlert], operator: str | None) -> Sequence[Taken]:
+    async def take_alerts(self, alerts: Sequence[ForeignAlert], operator: str | None) -> Answer:
         """Act on what Alertmanager's alerts ask for. Raises what `refusals` translates."""
 
 
@@ -53,12 +53,15 @@ class AlertResources:
         except MalformedError as error:
             raise Problem(HTTPStatus.BAD_REQUEST, str(error)) from error
         with translated():
-            taken = await self._backend.take_alerts(alerts, OPERATOR.get())
+            answer = await self._backend.take_alerts(alerts, OPERATOR.get())
         return web.json_response(
             {
                 "taken": [
                     {"alert": one.alert, "action": one.action.value, "repeated": one.repeated}
-                    for one in taken
-                ]
+                    for one in answer.taken
+                ],
+                "ignored": [
+                    {"alert": one.alert, "asked": one.asked, "reason": one.reason} for one in answer.ignored
+                ],
             }
         )

@@ -27,6 +27,11 @@ _TAKEN = object_of(
     action={"type": "string", "enum": [action.value for action in Action]},
     repeated={"type": "boolean", "description": "It was acted upon before: nothing was done"},
 )
+_IGNORED = object_of(
+    alert={"type": "string"},
+    asked={"type": "string", "description": "Its gateway_action, which is none that is known"},
+    reason={"type": "string"},
+)
 _STEP = object_of(step={"type": "string"}, seconds={"type": "number"}, failed=TEXT)
 _HOOK = object_of(
     name={"type": "string"},
@@ -85,7 +90,7 @@ PATHS = {
     "/api/v1/alerts/alertmanager": write(
         "What Alertmanager's webhook asks for",
         "AlertmanagerPayload",
-        object_of(taken=array_of(_TAKEN)),
+        object_of(taken=array_of(_TAKEN), ignored=array_of(_IGNORED)),
         409,
         503,
     ),

@@ -4,6 +4,9 @@ Alertmanager repeats a group for as long as it fires, and two of a pair may both
 alert (its fingerprint and when it began) is acted upon once, remembered over restarts, so that a
 repetition does not undo an operator's release. A resolved alert does nothing, and may ask anew when it
 fires again.
+
+An action that is not known is refused alone: the answer says so each time, and people are told once for
+each firing, because somebody counts on it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +24,7 @@ from gateway.control.rollout.desk import RolloutDesk
 from gateway.control.store.api import Document as Stored
 from gateway.control.store.api import Store
 from gateway.control.store.encoding import from_json, to_json
-from gateway.model.rollout import Cause, Durability, Emergency, Rollback
+from gateway.model.rollout import Cause, Durability, Emergency, Notify, Rollback, Severity
 
 LABEL = "gateway_action"
 """The label that asks for something."""
@@ -57,10 +60,14 @@ class ForeignAlert:
         return self.labels.get("alertname", "an alert without a name")
 
     @property
+    def asked(self) -> str | None:
+        """What it asks for, in its own word; None for nothing."""
+        return self.labels.get(LABEL)
+
+    @property
     def action(self) -> Action | None:
         """What it asks for; None for nothing that is known."""
-        asked = self.labels.get(LABEL, "")
-        return Action(asked) if asked in list(Action) else None
+        return Action(self.asked) if self.asked in list(Action) else None
 
     @property
     def key(self) -> str:
@@ -82,6 +89,23 @@ class Taken:
     alert: str
     action: Action
     repeated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """An alert that asked for something that is not known; `reason` says so."""
+
+    alert: str
+    asked: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of every firing alert that asked for something."""
+
+    taken: tuple[Taken, ...]
+    ignored: tuple[Ignored, ...]
 
 
 class MalformedError(ValueError):
@@ -137,40 +161,50 @@ class _Handled:
 class Inbound:
     """Acts on Alertmanager's alerts."""
 
-    def __init__(self, store: Store, desk: RolloutDesk, latch: LatchDesk) -> None:
+    def __init__(
+        self, store: Store, desk: RolloutDesk, latch: LatchDesk, tell: Callable[[Notify], None]
+    ) -> None:
+        """`tell` reaches people, without waiting."""
         self._store = store
         self._desk = desk
         self._latch = latch
+        self._tell = tell
         self._turn = asyncio.Lock()
         self._handled = _read(store.document(DOCUMENT))
 
     def __repr__(self) -> str:
         return f"<Inbound remembered={len(self._handled.keys)}>"
 
-    async def take(self, alerts: Sequence[ForeignAlert], operator: str | None) -> tuple[Taken, ...]:
+    async def take(self, alerts: Sequence[ForeignAlert], operator: str | None) -> Answer:
         """Act on the alerts that ask for something; `operator` is whose token came with them.
 
         Several new ones are one rollback, or one emergency if any asks for that. Raises what
         `RolloutDesk.apply` raises; then nothing is remembered, and a repetition is acted upon.
         """
-        asking = [(alert, alert.action) for alert in alerts if alert.firing]
-        for alert, action in asking:
-            if action is None and LABEL in alert.labels:
-                logs.warn("unknown action asked for", alert=alert.name, action=alert.labels[LABEL])
+        asking = [alert for alert in alerts if alert.firing and alert.asked is not None]
         async with self._turn:
             known = set(self._handled.keys)
-            taken = [
-                (alert, Taken(alert.name, action, alert.key in known))
-                for alert, action in asking
-                if action is not None
-            ]
-            new = [(alert, found.action) for alert, found in taken if not found.repeated]
-            if new:
-                await self._act(new, operator or OPERATOR)
+            new = [alert for alert in asking if alert.key not in known]
+            wanted = [(alert, alert.action) for alert in new if alert.action is not None]
+            if wanted:
+                await self._act(wanted, operator or OPERATOR)
+            if unknown := [alert for alert in new if alert.action is None]:
+                self._tell(_misunderstood(unknown))
             await self._remember(
-                [alert.key for alert, _ in new], [alert.key for alert in alerts if not alert.firing]
+                [alert.key for alert in new], [alert.key for alert in alerts if not alert.firing]
             )
-        return tuple(found for _, found in taken)
+        return Answer(
+            tuple(
+                Taken(alert.name, action, alert.key in known)
+                for alert in asking
+                if (action := alert.action) is not None
+            ),
+            tuple(
+                Ignored(alert.name, alert.asked, _REASON)
+                for alert in asking
+                if alert.action is None and alert.asked is not None
+            ),
+        )
 
     async def _act(self, asking: Sequence[tuple[ForeignAlert, Action]], operator: str) -> None:
         reason = "; ".join(dict.fromkeys(alert.reason for alert, _ in asking))[:_REASON_LIMIT]
@@ -195,6 +229,16 @@ class Inbound:
         before = None if standing is None else standing.version
         document = Stored((before or 0) + 1, to_json(handled))
         await self._store.commit(DOCUMENT, before, document, [], Durability.BEST_EFFORT)
+
+
+_REASON = f"{LABEL} is none of {', '.join(Action)}: nothing was done"
+
+
+def _misunderstood(alerts: Sequence[ForeignAlert]) -> Notify:
+    asked = "; ".join(f"{alert.name} asks for {alert.asked!r}" for alert in alerts)[:_REASON_LIMIT]
+    return Notify(
+        Severity.HIGH, "Alertmanager asks for what the gateway does not know", f"{_REASON}. {asked}"
+    )
 
 
 def _read(stored: Stored | None) -> _Handled:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.control.alerting.inbound import ForeignAlert, Inbound, Taken
+from gateway.control.alerting.inbound import Answer, ForeignAlert, Inbound
 from gateway.control.alerting.watch import AlertWatch, resolved_view, view
 from gateway.control.history import MEMORY_EVENTS, History
 
@@ -27,6 +27,6 @@ class AlertRoom:
         resolved = [shown for event in events if (shown := resolved_view(event)) is not None]
         return resolved if state == "resolved" else active + resolved
 
-    async def take_alerts(self, alerts: Sequence[ForeignAlert], operator: str | None) -> Sequence[Taken]:
+    async def take_alerts(self, alerts: Sequence[ForeignAlert], operator: str | None) -> Answer:
         """See `AlertBackend`."""
         return await self._inbound.take(alerts, operator)
