@@ -150,6 +150,7 @@ _DRAIN = {"step": 1, "steps": 5, "operator": "ann", "reason": "slow"}
 _TRIAL = {"cap": 50, "reason": "nobody to compare with", "since": AT}
 _ALERT = {"type": "error_rate", "severity": "high", "message": "2 %", "arm": "treatment"}
 _FAILING = {**status()["gateway"], "task_restarts": {"observe": 7}, "failing_tasks": ["observe"]}
+_AWAY = {"seconds": 12.0, "control_healthy": True, "rollback_in": 48.0, "obstacle": None}
 _FAULT = {"type": "state_not_durable", "severity": "critical", "message": "disk full"}
 
 
@@ -167,6 +168,9 @@ _FAULT = {"type": "state_not_durable", "severity": "critical", "message": "disk 
         (status(holds=[_HOLD], alerts=[_ALERT]), Condition.HOLDING),
         (status(trial=_TRIAL, holds=[_HOLD]), Condition.TRIAL),
         (status(drain=_DRAIN, holds=[_HOLD]), Condition.DRAINING),
+        (status(treatment_absence=_AWAY, drain=_DRAIN, alerts=[_FAULT]), Condition.TREATMENT_AWAY),
+        (status(treatment_absence=_AWAY, workers=[]), Condition.NOT_SERVING),
+        ({**latched("emergency"), "treatment_absence": _AWAY}, Condition.EMERGENCY),
         (status(workers=[], drain=_DRAIN), Condition.NOT_SERVING),
         ({**latched("config"), "workers": []}, Condition.SAFE_MODE),
         (latched("corrupt"), Condition.SAFE_MODE),
@@ -177,6 +181,26 @@ _FAULT = {"type": "state_not_durable", "severity": "critical", "message": "disk 
 def test_the_worst_condition_is_the_one_that_shows(seen: dict[str, Any], condition: Condition) -> None:
     """Whatever else is the case, the latch comes first, and calm words come last."""
     assert see(seen).condition is condition
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "gone for 12\u202fs; rolled back in 48\u202fs unless it comes back"),
+        ({"seconds": 70.0, "rollback_in": 0.0}, "gone for 1\u202fmin 10\u202fs; rolled back in 0"),
+        ({"rollback_in": None, "obstacle": "control fails"}, "not rolled back, for control fails"),
+        ({"control_healthy": False}, "control is not healthy either"),
+    ],
+)
+def test_of_a_treatment_that_is_away_the_banner_says_what_becomes_of_it(
+    changes: dict[str, Any], told: str
+) -> None:
+    """As the command does: nobody is to find out by the rollback."""
+    made = document(facts(status=status(treatment_absence=_AWAY | changes)))
+    state = made["state"]
+    assert told in f"{state['meaning']} {state['reason']}"
+    assert made["deployment"]["treatment_absence"] == _AWAY | changes
+    assert made["deployment"]["canary_health"]["status"] == "unhealthy"
 
 
 def test_alerts_that_are_all_calm_ask_for_nothing() -> None:

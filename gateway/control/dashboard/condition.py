@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.control.dashboard.figures import percentage, words
+from gateway.control.dashboard.figures import duration, percentage, words
 
 
 class Tone(enum.StrEnum):
@@ -31,6 +31,7 @@ class Condition(enum.Enum):
     SAFE_MODE = "safe_mode"
     """The latch is engaged because config or state could not be trusted."""
     NOT_SERVING = "not_serving"
+    TREATMENT_AWAY = "treatment_away"
     DRAINING = "draining"
     TRIAL = "trial"
     HOLDING = "holding"
@@ -55,6 +56,7 @@ _TONES = {
     Condition.ROLLED_BACK: Tone.CRITICAL,
     Condition.SAFE_MODE: Tone.CRITICAL,
     Condition.NOT_SERVING: Tone.CRITICAL,
+    Condition.TREATMENT_AWAY: Tone.WARNING,
     Condition.DRAINING: Tone.WARNING,
     Condition.TRIAL: Tone.WARNING,
     Condition.HOLDING: Tone.WARNING,
@@ -98,7 +100,27 @@ def see(status: Mapping[str, Any]) -> Seen:
         return Seen(condition, meaning, latch["reason"] or "", latch["operator"] or "", latch["since"])
     if not status["workers"]:
         return Seen(Condition.NOT_SERVING, "No worker is running: requests are not answered.")
-    return _of_rollout(status) or _of_tasks(status) or _of_alerts(status) or _calm(status)
+    return (
+        _of_treatment(status)
+        or _of_rollout(status)
+        or _of_tasks(status)
+        or _of_alerts(status)
+        or _calm(status)
+    )
+
+
+def _of_treatment(status: Mapping[str, Any]) -> Seen | None:
+    """Treatment is away: for how long, and what becomes of it."""
+    away = status["treatment_absence"]
+    if away is None:
+        return None
+    meaning = "Control answers for treatment, as far as failover allows it."
+    if not away["control_healthy"]:
+        meaning = "Treatment cannot be reached, and control is not healthy either."
+    follows = f"not rolled back, for {away['obstacle']}"
+    if away["obstacle"] is None:
+        follows = f"rolled back in {duration(away['rollback_in'])} unless it comes back"
+    return Seen(Condition.TREATMENT_AWAY, meaning, f"gone for {duration(away['seconds'])}; {follows}")
 
 
 def _of_rollout(status: Mapping[str, Any]) -> Seen | None:

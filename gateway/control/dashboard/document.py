@@ -381,6 +381,7 @@ def _deployment(facts: Facts, condition: Condition) -> Document:
         **{key: status.get(key) or [] for key in lists},
         "drain": status.get("drain"),
         "trial": status.get("trial"),
+        "treatment_absence": status["treatment_absence"],
     }
 
 
@@ -392,6 +393,8 @@ def _canary_health(facts: Facts, condition: Condition) -> Document:
         return {"status": "unhealthy", "reason": "treatment serves nobody: the latch is engaged"}
     if not all(upstream["available"] for upstream in serving):
         return {"status": "unhealthy", "reason": "treatment has no healthy endpoint, or its breaker is open"}
+    if condition is Condition.TREATMENT_AWAY:
+        return {"status": "unhealthy", "reason": "treatment gives no sign of life"}
     if condition in _DOUBTFUL:
         return {"status": "degraded", "reason": f"the rollout is {condition.word}"}
     if not treatment.requests:

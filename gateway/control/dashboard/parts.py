@@ -18,6 +18,7 @@ _ICONS: Mapping[str, str] = {
     "rolled_back": "M4 4v6h6 M4.5 10a8 8 0 1 1-.8 5",
     "safe_mode": "M6 11V8a6 6 0 0 1 12 0v3 M4 11h16v10H4z",
     "not_serving": "M5 5l14 14 M19 5 5 19",
+    "treatment_away": "M9 8V3 M15 8V3 M6 8h12v3a6 6 0 0 1-6 6v4 M4 20 20 4",
     "draining": "M12 3v12 M7 10l5 5 5-5 M4 20h16",
     "trial": "M12 3v18 M5 7h14 M5 7l-3 7h6z M19 7l-3 7h6z",
     "holding": "M8 11V5.5a1.5 1.5 0 0 1 3 0V10 M11 10V4a1.5 1.5 0 0 1 3 0v6 M14 10V5.5a1.5 1.5 0 0 1 3 0V14"
