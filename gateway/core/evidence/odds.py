@@ -7,6 +7,8 @@ logarithm) while the hypothesis holds, whatever came before. Pure mathematics on
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Sequence
 from functools import lru_cache
 
 from gateway.core.evidence.capital import GRID
@@ -60,40 +62,37 @@ def against_control(
 
 
 def _hypergeometric(treatment: int, treatment_bad: int, control: int, total_bad: int) -> tuple[float, ...]:
-    everything = _log_choose(treatment + control, total_bad)
-    return tuple(
-        [
-            treatment_bad * gain + everything - _log_sum(treatment, control, total_bad, ratio, gain)
-            for ratio, gain in zip(GRID, _LOG_GRID, strict=True)
-        ]
-    )
+    """`ratio**treatment_bad * Z(1) / Z(ratio)` with `Z(ratio) = sum_j C(n, j) C(m, s-j) ratio**j`."""
+    n, m, s = treatment, control, total_bad
+    least = max(0, s - m)
+    # The odds ratios at which a term is as large as the next one: ever larger, so the terms have one peak.
+    level = [(j + 1) * (m - s + j + 1) / ((n - j) * (s - j)) for j in range(least, min(n, s))]
+    # Z(1) without the factorials that all terms share, ln n! m!.
+    everything = math.lgamma(n + m + 1) - math.lgamma(s + 1) - math.lgamma(n + m - s + 1)
+    everything -= math.lgamma(n + 1) + math.lgamma(m + 1)
+    found = []
+    for ratio, gain in zip(GRID, _LOG_GRID, strict=True):
+        above = bisect_right(level, ratio)
+        peak = least + above
+        largest = math.lgamma(peak + 1) + math.lgamma(n - peak + 1)
+        largest += math.lgamma(s - peak + 1) + math.lgamma(m - s + peak + 1)
+        total = math.log(_from_peak(level, above, ratio))
+        found.append((treatment_bad - peak) * gain + everything + largest - total)
+    return tuple(found)
 
 
-def _log_sum(n: int, m: int, s: int, ratio: float, log_ratio: float) -> float:
-    """ln sum_j C(n, j) C(m, s-j) ratio**j, from its largest term outwards until nothing is added."""
-    mode = _mode(n, m, s, ratio)
-    largest = _log_choose(n, mode) + _log_choose(m, s - mode) + mode * log_ratio
+def _from_peak(level: Sequence[float], peak: int, ratio: float) -> float:
+    """The sum of the terms, the largest taken as 1, from there outwards until nothing is added."""
     total = term = 1.0
-    for j in range(mode, min(n, s)):
-        term *= ratio * (n - j) * (s - j) / ((j + 1) * (m - s + j + 1))
+    for even in level[peak:]:
+        term *= ratio / even
         total += term
-        if term < _PRECISION * total:
+        if term < _PRECISION:
             break
     term = 1.0
-    for j in range(mode, max(0, s - m), -1):
-        term *= j * (m - s + j) / (ratio * (n - j + 1) * (s - j + 1))
+    for even in reversed(level[:peak]):
+        term *= even / ratio
         total += term
-        if term < _PRECISION * total:
+        if term < _PRECISION:
             break
-    return largest + math.log(total)
-
-
-def _mode(n: int, m: int, s: int, ratio: float) -> int:
-    """Where the terms are largest (Liao and Rosen 2001), in the form without cancellation."""
-    a, b, c = ratio - 1.0, (n + s + 2) * ratio + m - s, ratio * (n + 1) * (s + 1)
-    mode = math.floor(2.0 * c / (b + math.sqrt(b * b - 4.0 * a * c)))
-    return min(max(mode, 0, s - m), n, s)
-
-
-def _log_choose(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    return total

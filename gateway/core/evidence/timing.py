@@ -49,10 +49,11 @@ class Watch:
             self._decided += 1
             self._latencies.clear()
             self._successes = 0
+        latencies = self._latencies
         for counts in control:
             for bucket, count in counts.latencies.items():
-                self._latencies[bucket] = self._latencies.get(bucket, 0) + count
-                self._successes += count
+                latencies[bucket] = latencies.get(bucket, 0) + count
+            self._successes += sum(counts.latencies.values())
 
     def _quantile(self, share: float) -> int:
         """The bucket that `share` of the successes do not exceed."""
