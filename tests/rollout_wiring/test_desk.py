@@ -11,6 +11,7 @@ import pytest
 from gateway.control.rollout.desk import DOCUMENT, NotReleased, Outdated, Refused
 from gateway.control.rollout.views import gates
 from gateway.control.store.api import NotDurableError
+from gateway.control.store.database import move_aside
 from gateway.control.store.encoding import from_json
 from gateway.control.store.sqlite import STORE_FILE
 from gateway.core.rollout import begin, replay
@@ -513,6 +514,18 @@ async def test_what_comes_back_from_an_unknown_share_comes_back_with_nobody(scen
         else:
             await room.desk.apply(Advance(operator=ANN, authority=Authority.FORCE))
             assert (room.desk.state.ceiling, scene.share) == (None, room.desk.state.share)
+
+
+async def test_a_start_cut_off_while_it_moved_a_corrupt_file_leaves_nothing_open(scene: Scene) -> None:
+    """The next one finds no file, and knows all the same that one was there."""
+    async with scene.control() as room:
+        await room.go_to("canary")
+    move_aside(scene.directory / STORE_FILE, scene.now)
+    scene.kept.clear()
+    async with scene.control() as room:
+        assert (scene.page.state().kind, room.desk.state.mode) == (LatchKind.STATE, Mode.LATCHED)
+        await room.release()
+        assert (room.desk.state.ceiling, scene.share) == (0, 0)
 
 
 async def test_an_empty_state_directory_has_no_ceiling(scene: Scene) -> None:

@@ -25,7 +25,7 @@ from gateway.control.store.api import (
     Tick,
 )
 from gateway.control.store.backlog import Batch
-from gateway.control.store.database import Database
+from gateway.control.store.database import Database, move_aside
 from gateway.control.store.sqlite import SqliteStore, Timing
 from gateway.model.rollout import Durability
 from tests.store.conftest import QUICK, Opener
@@ -227,6 +227,42 @@ async def test_a_corrupt_file_is_moved_aside_and_told(
     assert store.moved_aside.read_bytes() == junk
     assert [fault.kind for fault in faults] == [FaultKind.CORRUPT]
     assert await store.commit("rollout", None, doc(1), [], REQUIRED)
+
+
+@pytest.mark.parametrize("successor", [False, True], ids=["no file", "an empty file"])
+async def test_a_start_that_ended_between_moving_aside_and_telling_is_caught_up_with(
+    open_store: Opener, path: Path, faults: list[StoreFault], successor: bool
+) -> None:
+    """What was lost is lost for the next start too: nothing there is not the same as nothing before."""
+    path.write_bytes(b"rotten" * 1000)
+    older = move_aside(path, 999.0)
+    path.write_bytes(b"rotten" * 1000)
+    aside = move_aside(path, 1000.0)
+    if successor:
+        Database(path).close()
+    store = await open_store()
+    assert (store.opening, store.moved_aside) == (Opening.CORRUPT, aside)
+    assert [fault.kind for fault in faults] == [FaultKind.CORRUPT]
+    assert older.exists()
+    assert await store.commit("rollout", None, doc(1), [], REQUIRED)
+    await store.close()
+    assert (await open_store()).opening is Opening.FOUND
+
+
+async def test_a_file_is_moved_aside_before_its_log(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off in between, the file must not be read without what the log held."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).write_bytes(b"rotten")
+    moved: list[str] = []
+    rename = os.rename
+
+    def note(source: Path, target: Path) -> None:
+        moved.append(source.name)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", note)
+    move_aside(path, 1000.0)
+    assert moved == [path.name, f"{path.name}-wal", f"{path.name}-shm"]
 
 
 async def test_a_file_that_rots_while_in_use_is_replaced_by_what_is_in_memory(

@@ -254,14 +254,26 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
+_ASIDE = ".corrupt-"
+
+
 def move_aside(path: Path, now: float) -> Path:
     """Put a file that cannot be trusted, with its log, out of the way; where it is now.
 
     Raises DatabaseFault if it cannot be moved.
     """
-    target = _beside(path, f".corrupt-{int(now)}")
+    target = _beside(path, f"{_ASIDE}{int(now)}")
     with translated(path):
-        for suffix in ("-wal", "-shm", ""):
+        # The file goes first: should we end here, it is never read again without its log.
+        for suffix in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.rename(_beside(path, suffix), _beside(target, suffix))
     return target
+
+
+def moved_aside(path: Path) -> Path | None:
+    """The newest file that was put out of the way of `path`, if there is one."""
+    with translated(path):
+        named = [(file.name.removeprefix(path.name + _ASIDE), file) for file in path.parent.iterdir()]
+    found = [(int(at), file) for at, file in named if at.isdigit()]
+    return max(found, default=(0, None))[1]

@@ -31,7 +31,7 @@ from gateway.control.store.api import (
     Tick,
 )
 from gateway.control.store.backlog import Backlog, Batch
-from gateway.control.store.database import Contents, Database, DatabaseFault, move_aside
+from gateway.control.store.database import Contents, Database, DatabaseFault, move_aside, moved_aside
 from gateway.control.store.feed import Feed, FeedSubscription
 from gateway.control.store.thread import DiskThread
 from gateway.model.rollout import Durability
@@ -344,15 +344,16 @@ class SqliteStore:
     # --- on the thread ----------------------------------------------------------------------
 
     def _open_first(self) -> _Opened:
-        moved = None
         try:
             database = Database(self.path)
         except DatabaseFault as refusal:
             if refusal.fault.kind is not FaultKind.CORRUPT:
                 raise
-            moved = move_aside(self.path, self._now())
+            move_aside(self.path, self._now())
             database = Database(self.path)
-        return _Opened(database, database.contents(), moved)
+        contents = database.contents()
+        # By what lies there: an earlier start may have moved a file aside, and ended before it told anybody.
+        return _Opened(database, contents, None if contents.documents else moved_aside(self.path))
 
     def _write(self, batch: Batch, standing: Mapping[str, Document]) -> None:
         try:
