@@ -135,6 +135,7 @@ class Operations:
             "config_not_in_force": parts.reloader.error or "",
             "experiments_not_durable": parts.experiments.fault,
             "no_worker": "" if parts.workers() else "no worker is running",
+            "control_task_failing": _failing_in_words(parts.tasks.keep_failing),
         }
         return {kind: text for kind, text in found.items() if text}
 
@@ -268,6 +269,12 @@ def _waits_for_failed_tests(refused: Refused) -> bool:
         result.type is GateType.AUTOMATED_TEST and result.verdict is Verdict.FAIL
         for result in refused.refusal.gates
     )
+
+
+def _failing_in_words(tasks: Collection[str]) -> str:
+    if not tasks:
+        return ""
+    return f"{', '.join(tasks)}: fails again and again, so what depends on it is out of date; see the log"
 
 
 def directory_bytes(directory: Path) -> int:

@@ -26,6 +26,8 @@ RESTART_DELAY = 0.5
 """Seconds until a failed task runs again: under a second, and no spin where it fails at once."""
 FAILING_FOR = 30.0
 """Seconds after a failure for which a task still counts as failing: what it does may be out of date."""
+KEEPS_FAILING_AFTER = 3
+"""Failures, none longer than that after the one before, that make a task one that keeps failing."""
 
 
 class TaskKeeper:
@@ -39,6 +41,7 @@ class TaskKeeper:
         self._restart_delay = restart_delay
         self._monotonic = monotonic
         self._failed_at: dict[str, float] = {}
+        self._in_a_row: Counter[str] = Counter()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
     def __repr__(self) -> str:
@@ -49,6 +52,11 @@ class TaskKeeper:
         """Names of the tasks that failed lately, in order."""
         since = self._monotonic() - FAILING_FOR
         return sorted(name for name, at in self._failed_at.items() if at > since)
+
+    @property
+    def keep_failing(self) -> list[str]:
+        """Names of those that failed again and again until lately: somebody has to look at them."""
+        return [name for name in self.failing if self._in_a_row[name] >= KEEPS_FAILING_AFTER]
 
     def start(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         """Run `run` for ever under `name`; call it again when it ends for any reason but `stop`."""
@@ -75,9 +83,14 @@ class TaskKeeper:
                     consequence="started again",
                     trace=traceback.format_exc(),
                 )
-            self.restarts[name] += 1
-            self._failed_at[name] = self._monotonic()
+            self._note_failure(name)
             await asyncio.sleep(self._restart_delay)
+
+    def _note_failure(self, name: str) -> None:
+        again = name in self.failing
+        self.restarts[name] += 1
+        self._in_a_row[name] = self._in_a_row[name] + 1 if again else 1
+        self._failed_at[name] = self._monotonic()
 
 
 class Lane:

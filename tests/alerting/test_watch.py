@@ -12,7 +12,15 @@ import pytest
 from gateway import logs
 from gateway.control.alerting.lookout import Lookout, readings, treatment_share
 from gateway.control.alerting.notices import Notice, NoticeKind
-from gateway.control.alerting.watch import CHECKPOINT_INTERVAL, DOCUMENT, AlertWatch, levels_of, resolved_view
+from gateway.control.alerting.watch import (
+    BLIND_AFTER,
+    CHECKPOINT_INTERVAL,
+    DOCUMENT,
+    AlertWatch,
+    levels_of,
+    resolved_view,
+)
+from gateway.control.monitoring.monitor import Monitor
 from gateway.control.windows import Windows
 from gateway.core.alerts import Condition, Look, Reading
 from gateway.core.percentage import effective_percentage
@@ -23,7 +31,7 @@ from gateway.model.rollout import BeginHold, EndHold, HoldKind, Rollback, Severi
 from gateway.model.scores import Score
 from gateway.model.ticks import Counts, bucket_of
 from tests.support.configs import complete, load_text
-from tests.support.control import CONFIG, make_gateway, make_observation
+from tests.support.control import CONFIG, eventually, make_gateway, make_observation
 from tests.support.snapshots import make_snapshot
 from tests.support.wiring import ANN, Room, Scene, refusing_disk
 
@@ -345,6 +353,44 @@ def test_levels_are_the_config_s(tmp_path: Path) -> None:
     levels = levels_of(load_text(tmp_path, complete(text)).config.deployment.monitoring.alerts)
     assert levels.keys() == {Metric.ERROR_RATE, Metric.PERFORMANCE_DEGRADATION, Metric.ACCURACY}
     assert (levels[Metric.ACCURACY].warning, levels[Metric.ACCURACY].critical) == (0.9, 0.8)
+
+
+async def test_of_a_task_that_keeps_failing_people_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody watches the restarts of one gateway; what fails may be the rollback itself."""
+    monkeypatch.setattr(Monitor, "run", _fail)
+    gateway = make_gateway(tmp_path, CONFIG)
+    async with gateway.control() as client:
+        await client.status()
+        keeper, alerts = client.controller._tasks, client.controller._parts.alerts
+        await eventually(lambda: bool(keeper.keep_failing))
+        for _ in range(2):
+            await alerts.look()
+        alerts_now = {alert["type"]: alert for alert in (await client.status())["alerts"]}
+        lines = [line["evidence"] for line in await client.history() if line["type"] == "alert"]
+    alert = alerts_now["control_task_failing"]
+    assert alert["severity"] == "critical"
+    assert alert["message"].startswith("monitor: fails again and again")
+    assert [line["change"] for line in lines if line["type"] == "control_task_failing"] == ["raised"]
+
+
+async def test_a_watch_that_keeps_failing_tells_of_itself_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No alert could: it is the watch that raises them."""
+    async with scene.control() as room:
+        watching = Watching(scene, room)
+        monkeypatch.setattr(watching.watch, "look", _fail)
+        for _ in range(BLIND_AFTER + 2):
+            with pytest.raises(ValueError, match="injected"):
+                await watching.watch.run()
+        (notice,) = watching.people.told
+    assert (notice.kind, notice.severity) == (NoticeKind.HAPPENED, Severity.CRITICAL)
+
+
+async def _fail(*_: object) -> None:
+    raise ValueError("injected")
 
 
 async def test_an_alert_is_seen_in_status_the_api_and_the_metrics(

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from gateway.control.tasks import Lane, TaskKeeper
+from gateway.control.tasks import FAILING_FOR, Lane, TaskKeeper
 from tests.support.control import eventually
 
 
@@ -58,6 +58,33 @@ async def test_a_task_that_never_failed_is_listed_with_zero() -> None:
     keeper = TaskKeeper()
     keeper.start("calm", asyncio.Event().wait)
     assert keeper.restarts == {"calm": 0}
+    await keeper.stop()
+
+
+async def test_a_task_keeps_failing_from_the_third_failure_in_a_row_until_it_is_calm() -> None:
+    """One failure, or two an hour apart, are no reason to wake anybody."""
+    now, runs = 0.0, 0
+    fail = asyncio.Event()
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        await fail.wait()
+        fail.clear()
+        raise ValueError("injected")
+
+    keeper = TaskKeeper(restart_delay=0.0, monotonic=lambda: now)
+    keeper.start("observe", run)
+    seen = []
+    for pause in (0.0, 3600.0, 1.0, 1.0, 1.0):
+        now += pause
+        before = keeper.restarts["observe"]
+        fail.set()
+        await eventually(lambda: keeper.restarts["observe"] > before)  # noqa: B023
+        seen.append(keeper.keep_failing)
+    assert seen == [[], [], [], ["observe"], ["observe"]]
+    now += FAILING_FOR
+    assert keeper.keep_failing == []
     await keeper.stop()
 
 

@@ -20,6 +20,7 @@ FAULTS = (
     "config_not_in_force",
     "experiments_not_durable",
     "no_worker",
+    "control_task_failing",
 )
 """The gateway's own faults, which are alerts too."""
 COMMAND = re.compile(r"(?:^|`|&& |-- )gateway ((?!--)[a-z][^`\n#;]*)", re.MULTILINE)

@@ -49,6 +49,8 @@ LONGEST_INTERVAL = 30.0
 """Seconds between two looks at most, however long they take."""
 CHECKPOINT_INTERVAL = 10.0
 """Seconds between two writes of what moves without a change: since when it has been calm, the trends."""
+BLIND_AFTER = 3
+"""Looks that fail in a row until people are told so: no alert can be raised meanwhile."""
 _HELD = frozenset(kind.value for kind in HELD)
 _TYPES = (*(metric.value for metric in Metric), *_HELD, MISSING_TRAFFIC)
 
@@ -86,6 +88,7 @@ class AlertWatch:
         self._now = now
         self._state = _read(store.document(DOCUMENT))
         self._checkpointed = now()
+        self._failed_in_a_row = 0
         people.standing = self._standing
 
     def __repr__(self) -> str:
@@ -106,9 +109,21 @@ class AlertWatch:
         """For ever: look."""
         while True:
             began = time.thread_time()
-            await self.look()
+            try:
+                await self.look()
+            except Exception as error:
+                self._say_blind(error)
+                raise
+            self._failed_in_a_row = 0
             busy = time.thread_time() - began
             await asyncio.sleep(min(max(LOOK_INTERVAL, busy / MOST_BUSY), LONGEST_INTERVAL))
+
+    def _say_blind(self, error: Exception) -> None:
+        """Of every other task that fails an alert tells; of this one nobody would."""
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row == BLIND_AFTER:
+            text = f"the gateway cannot look at its alerts ({type(error).__name__}); see the log"
+            self._people.tell(notices.happened(Severity.CRITICAL, "alerts are blind", text, self._now()))
 
     async def look(self) -> None:
         """Look once, and write down and tell what is new."""

@@ -73,6 +73,7 @@ _OWN = frozenset(
         "experiments_not_durable",
         "config_not_in_force",
         "no_worker",
+        "control_task_failing",
     )
 )
 """Types of alerts that are about the gateway itself, not about its traffic."""
