@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.core.evidence import timing
 from gateway.core.evidence.assessment import Verdict
 from gateway.core.evidence.gathering import Limits, Look, Ratings, fold
 from gateway.core.evidence.state import EvidenceState, begin, expose, rebase
@@ -18,7 +19,7 @@ from gateway.core.folding import Tick
 from gateway.model.codec import decode, encode
 from gateway.model.safety import Unit
 from gateway.model.scores import Score
-from gateway.model.ticks import Counts, Series, bucket_of
+from gateway.model.ticks import LATENCY_BASE, Counts, Series, bucket_of
 from tests.support.evidence import (
     CONTROL,
     ERRORS,
@@ -201,6 +202,15 @@ def test_what_is_as_slow_as_it_may_be_does_not(times: float) -> None:
     slower = {times * seconds: number for seconds, number in USUAL.items()}
     found = gathering.many(50, successes(slower), successes(USUAL))
     assert found.value < 1
+
+
+@pytest.mark.parametrize("degradation", [0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 1.0])
+def test_what_treatment_may_take_longer_is_rounded_up_but_for_what_nobody_can_measure(
+    degradation: float,
+) -> None:
+    """Buckets are half a percent wide: a limit that is nearly whole in them stays where it was written."""
+    allowed = LATENCY_BASE ** timing.stretched(0, degradation)
+    assert (1 + degradation) * 0.99935 <= allowed < (1 + degradation) * 1.0045
 
 
 def test_drift_in_both_arms_is_no_evidence_though_the_thresholds_are_stale() -> None:
