@@ -285,7 +285,7 @@ def resume(state: Rollout, event: Resume, at: float, rules: Rules) -> Outcome:
 
 
 def begin_drain(state: Rollout, event: BeginDrain, at: float, rules: Rules) -> Outcome:
-    """The first step down of a graceful rollback; votes on going further are void.
+    """The first step down of a graceful rollback; what was approved before it is void.
 
     Without steps (`drain.over: 0s`) it is the rollback itself.
     """
@@ -296,7 +296,8 @@ def begin_drain(state: Rollout, event: BeginDrain, at: float, rules: Rules) -> O
         return Unrecorded(state, (EngageLatch(LatchKind.ROLLBACK, rollback),))
     notice = Notify(Severity.HIGH, f"draining {state.phase}", f"{event.operator}: {event.reason}")
     drain = Drain(1, rules.drain_steps, event.operator, event.reason)
-    return Change(replace(state, drain=drain, votes=()), (notice,))
+    void = _void_approvals(state, f"{event.operator} began to drain {state.phase}")
+    return Change(replace(state, drain=drain, votes=void), (notice,))
 
 
 def drain_step(state: Rollout, event: DrainStep, at: float, rules: Rules) -> Outcome:

@@ -477,6 +477,17 @@ def test_an_approval_from_before_the_first_look_is_void_when_that_fails(found: V
     assert verdicts(drive) == [found, Verdict.PASS if stands else Verdict.PENDING]
 
 
+def test_an_approval_is_void_when_a_drain_begins_and_its_operator_sees_why() -> None:
+    """It is not forgotten as if nobody had given it; a rejection stands."""
+    drive = Drive(make_rules(gates={"canary": (APPROVAL,)})).go_to("canary")
+    drive.apply(Approve(operator=ANN, gate=APPROVAL.id))
+    drive.apply(Reject(operator=BEN, gate=APPROVAL.id))
+    drive.apply(BeginDrain(operator=BEN))
+    approval, rejection = drive.state.votes
+    assert (approval.operator, approval.void) == (ANN, f"{BEN} began to drain canary")
+    assert (rejection.operator, rejection.void) == (BEN, "")
+
+
 @pytest.mark.parametrize("kind", [HoldKind.EVIDENCE, HoldKind.SAMPLE_RATIO, HoldKind.SHARED_OUTAGE])
 def test_an_approval_is_void_when_a_hold_begins(kind: HoldKind) -> None:
     """And the hold's end does not bring it back."""
