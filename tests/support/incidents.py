@@ -230,10 +230,7 @@ class Incident:
         status = 0
         try:
             async with asyncio.timeout(GIVE_UP):
-                if self._idle:
-                    reader, writer = self._idle.pop()
-                else:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = self._reusable() or await asyncio.open_connection("127.0.0.1", port)
                 try:
                     fields = f"Host: x\r\nX-User-Id: {user}\r\nX-Sent: {sent!r}"
                     writer.write(f"GET / HTTP/1.1\r\n{fields}\r\n\r\n".encode())
@@ -250,6 +247,15 @@ class Incident:
         arm = "treatment" if b"x-gateway-arm: treatment" in head else "control"
         failover = b"x-gateway-failover" in head
         self.requests.append(Request(user, sent, time.time(), status, arm, failover))
+
+    def _reusable(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """A connection that is open still, if there is one: the gateway closes those that rest for long."""
+        while self._idle:
+            reader, writer = self._idle.pop()
+            if not reader.at_eof():
+                return reader, writer
+            writer.close()
+        return None
 
     async def _end(self) -> None:
         open_ones = list(self._open)
