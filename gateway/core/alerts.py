@@ -7,9 +7,10 @@ trouble that lasts is told once, once more whenever it becomes graver, and once 
 A reading is looked at as often as the caller likes, always over the last window; it takes at least
 `MINIMUM_SAMPLES`. An alert is raised, or becomes graver, at once. It becomes milder, or is resolved,
 after three windows in a row in which the value was a tenth better than its level: continuously since the
-end of the first, which is two windows ago. Meanwhile it says both what it was raised for and that it is
-calm. A trend is three windows that lie end to end, each worse than the one before, together by more than
-chance, with the last one at least halfway to the warning.
+end of the first, which is two windows ago. Each level counts for itself, so that an alert which eases on
+the way is over no later than one that does not. Meanwhile it says both what it was raised for and that
+it is calm. A trend is three windows that lie end to end, each worse than the one before, together by
+more than chance, with the last one at least halfway to the warning.
 
 It does not know how a value is measured, who is told, or what time it is.
 """
@@ -47,6 +48,7 @@ GRAVITY: Mapping[Severity, int] = {
     Severity.CRITICAL: 4,
 }
 """The severities in their order; 0 is left for none."""
+_GRADES: tuple[Severity | None, ...] = (None, *GRAVITY)
 
 Key: TypeAlias = tuple[str, str]
 """Type and arm: there is at most one alert of each."""
@@ -113,6 +115,11 @@ class Alert:
         """What there is one alert of."""
         return self.type, self.arm
 
+    @property
+    def subject(self) -> str:
+        """The same in words."""
+        return f"{self.type} of {self.arm}" if self.arm else self.type
+
 
 class ChangeKind(enum.StrEnum):
     """What happened to an alert."""
@@ -138,11 +145,24 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An alert that stands, and since when it could be milder (`calm_since`), and how mild (None: over)."""
+    """An alert that stands, and since when (Unix seconds) it has been better than each severity, low first.
+
+    None where it is not. What is better than one severity is better than every graver one.
+    """
 
     alert: Alert
-    calm_since: float | None = None
-    calm_severity: Severity | None = None
+    better_since: tuple[float | None, ...] = (None,) * len(GRAVITY)
+
+    @property
+    def calm_since(self) -> float | None:
+        """Since when it could be milder; None while it could not."""
+        return self.better_since[GRAVITY[self.alert.severity] - 1]
+
+    def severity_at(self, at: float, patience: float) -> Severity | None:
+        """What is left of its severity at a time, if it stays so: each severity goes after the patience."""
+        standing = self.better_since[: GRAVITY[self.alert.severity]]
+        left = sum(since is None or at < since + patience for since in standing)
+        return _GRADES[left]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +263,11 @@ def severity_of(badness: float, warning: float | None, critical: float | None) -
     """How grave a value is; None below the warning.
 
     Medium up to the middle of the two levels, high up to critical; medium throughout where there is no
-    critical level, and nothing below critical where there is no warning.
+    critical level, and nothing below critical where there is no warning. What is perfect is no trouble,
+    even where that is the level.
     """
+    if badness <= 0.0:
+        return None
     if critical is not None and badness >= critical:
         return Severity.CRITICAL
     if warning is None or badness < warning:
@@ -263,7 +286,7 @@ class _Finding:
 
     `severity` is how grave it is, `floor` how grave it would be if it were a tenth worse: what it may
     ease to. None for no trouble. `telling` puts it into words once its severity is known, `now` says in
-    a few what a calm alert comes to.
+    a few what a calm alert comes to, `aside` what is to be known of one that stands.
     """
 
     severity: Severity | None
@@ -271,6 +294,7 @@ class _Finding:
     telling: Callable[[Alert], Alert]
     at_once: bool = False
     now: str = ""
+    aside: str = ""
 
 
 def _badness(metric: Metric, value: float) -> float:
@@ -327,7 +351,8 @@ def _silence(key: Key, look: Look, levels: Mapping[Metric, Levels]) -> _Finding:
         return _Finding(None, None, _unchanged, at_once=True)
     if arm in look.unserved or (name == Metric.PERFORMANCE_DEGRADATION and look.unserved):
         return _Finding(None, None, _unchanged, now="nothing to measure")
-    return _Finding(Severity.LOW, Severity.CRITICAL, _unchanged)  # too little to say: it stays as it is
+    too_little = f"fewer than {MINIMUM_SAMPLES} samples now, too few to judge by"
+    return _Finding(None, Severity.CRITICAL, _unchanged, aside=too_little)  # it stays as it is
 
 
 def _unchanged(alert: Alert) -> Alert:
@@ -347,17 +372,18 @@ def _step(
         worst = max(alert.worst, severity, key=GRAVITY.__getitem__)
         worse = _graded(finding, replace(alert, severity=severity, worst=worst))
         return Standing(worse), Change(ChangeKind.WORSENED, worse, worse.message, alert.severity)
-    calm = _calm(held, finding, look.at)
-    if calm.calm_since is None:
-        return replace(calm, alert=_lasting(finding, alert)), None
-    until = calm.calm_since + (WINDOWS - 1) * look.window
-    if not finding.at_once and look.at < until:
-        return replace(calm, alert=_calmed(calm, finding, look.at, until)), None
-    if calm.calm_severity is None:
+    better = replace(held, better_since=_better_since(held, finding, look.at))
+    if better.calm_since is None:
+        return replace(better, alert=_lasting(finding, alert)), None
+    left = better.severity_at(look.at, 0.0 if finding.at_once else _patience(look))
+    if left is alert.severity:
+        return replace(better, alert=_calmed(better, finding, look)), None
+    if left is None:
         last = _standing(finding, alert)
-        return None, Change(ChangeKind.RESOLVED, last, _past(finding, look), alert.severity)
-    milder = _graded(finding, replace(alert, severity=calm.calm_severity))
-    return Standing(milder), Change(ChangeKind.EASED, milder, _past(finding, look), alert.severity)
+        return None, Change(ChangeKind.RESOLVED, last, _past(finding, last, "over", look), alert.severity)
+    milder = _eased(replace(better, alert=replace(alert, severity=left)), finding, look)
+    reason = _past(finding, milder, f"{left} only", look)
+    return replace(better, alert=milder), Change(ChangeKind.EASED, milder, reason, alert.severity)
 
 
 def _raised(finding: _Finding, key: Key, look: Look) -> tuple[Standing | None, Change | None]:
@@ -375,48 +401,62 @@ def _graded(finding: _Finding, alert: Alert) -> Alert:
 
 
 def _standing(finding: _Finding, alert: Alert) -> Alert:
-    """An alert as grave as it was, not calm; what nothing new is known of keeps the words that it had."""
-    message = alert.message if alert.calm_since is None else alert.cause
+    """An alert as grave as it was, not calm; what nothing new is known of has the words of its cause."""
     cause = alert.cause or alert.message  # one of an earlier version has no cause yet
-    return finding.telling(replace(alert, message=message, cause=cause, calm_since=None, calm_until=None))
+    return finding.telling(replace(alert, message=cause, cause=cause, calm_since=None, calm_until=None))
 
 
 def _lasting(finding: _Finding, alert: Alert) -> Alert:
     """An alert that stands, and why, where its value alone would not say it."""
     told = _standing(finding, alert)
     milder = finding.severity is None or GRAVITY[finding.severity] < GRAVITY[alert.severity]
-    if not (milder and finding.now):
-        return told
-    return replace(told, message=f"{told.message}; not yet a tenth better than what it was raised for")
+    aside = "not yet a tenth better than what it was raised for" if milder and finding.now else finding.aside
+    return replace(told, message=f"{told.message}; {aside}") if aside else told
 
 
-def _calmed(calm: Standing, finding: _Finding, at: float, until: float) -> Alert:
+def _calmed(better: Standing, finding: _Finding, look: Look) -> Alert:
     """An alert that is better than its severity for now: why it is there, and when it will not be."""
-    assert calm.calm_since is not None
-    told = _standing(finding, calm.alert)
-    end = "over" if calm.calm_severity is None else f"{calm.calm_severity} only"
+    since = better.calm_since
+    assert since is not None
+    until = since + _patience(look)
+    left = better.severity_at(until, _patience(look))
+    told = _standing(finding, better.alert)
     message = (
-        f"calm for {format_duration(round(at - calm.calm_since))} ({finding.now}), {end} in "
-        f"{format_duration(math.ceil(until - at))} if it stays so; raised for: {told.cause}"
+        f"calm for {format_duration(round(look.at - since))} ({finding.now}), "
+        f"{'over' if left is None else f'{left} only'} in {format_duration(math.ceil(until - look.at))} "
+        f"if it stays so; raised for: {told.cause}"
     )
-    return replace(told, message=message, calm_since=calm.calm_since, calm_until=until)
+    return replace(told, message=message, calm_since=since, calm_until=until)
 
 
-def _calm(held: Standing, finding: _Finding, at: float) -> Standing:
-    """Whether it could be milder, since when, and how mild: the gravest of all that time."""
+def _eased(better: Standing, finding: _Finding, look: Look) -> Alert:
+    """An alert that has just become milder: what it is like now, unless it is on its way to be milder yet."""
+    if better.calm_since is not None:
+        return _calmed(better, finding, look)
+    if finding.severity is better.alert.severity:
+        return _graded(finding, better.alert)
+    return _lasting(finding, better.alert)
+
+
+def _better_since(held: Standing, finding: _Finding, at: float) -> tuple[float | None, ...]:
+    """A look that is as bad as a severity, or worse, begins the waiting for it anew."""
     floor = 0 if finding.floor is None else GRAVITY[finding.floor]
-    if floor >= GRAVITY[held.alert.severity]:
-        return Standing(held.alert)
-    if held.calm_since is None:
-        return Standing(held.alert, at, finding.floor)
-    seen = 0 if held.calm_severity is None else GRAVITY[held.calm_severity]
-    return replace(held, calm_severity=finding.floor if floor > seen else held.calm_severity)
+    return tuple(
+        None if gravity <= floor else at if since is None else since
+        for gravity, since in enumerate(held.better_since, start=1)
+    )
 
 
-def _past(finding: _Finding, look: Look) -> str:
-    if finding.at_once:
-        return "it is over"
-    return f"better for {WINDOWS} windows of {format_duration(look.window)}"
+def _patience(look: Look) -> float:
+    """Seconds from the end of the first window that was good to the end of the last."""
+    return (WINDOWS - 1) * look.window
+
+
+def _past(finding: _Finding, alert: Alert, what: str, look: Look) -> str:
+    past = f"{alert.subject} is {what}"
+    return (
+        past if finding.at_once else f"{past}: better for {WINDOWS} windows of {format_duration(look.window)}"
+    )
 
 
 # --- trends ---------------------------------------------------------------------------------------

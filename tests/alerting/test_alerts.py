@@ -284,6 +284,49 @@ def test_it_eases_to_the_worst_of_three_windows() -> None:
     assert (alert.severity, alert.worst) == ("high", "critical")
 
 
+def test_easing_on_the_way_does_not_put_off_the_end() -> None:
+    """Three windows under the warning are enough, whatever was above a graver level before them."""
+    watcher = Watcher()
+    watcher.errors(0.5)
+    told = [watcher.errors(rate, seconds=WINDOW) for rate in (0.016, 0.0, 0.0, 0.0)]
+    assert told == [[], [], ["eased"], ["resolved"]]
+
+
+def test_an_alert_that_eases_is_never_told_with_a_value_that_is_none() -> None:
+    """It was worse within these windows: the words say what it was raised for, and that it is calm."""
+    watcher = Watcher()
+    watcher.errors(0.5)
+    watcher.errors(0.016, seconds=WINDOW)
+    watcher.errors(0.0, seconds=WINDOW)
+    assert watcher.errors(0.0, seconds=WINDOW) == ["eased"]
+    change = watcher.told[-1]
+    assert change.reason == "error_rate of treatment is high only: better for 3 windows of 5m"
+    assert change.alert.message.startswith(
+        "calm for 5m (0 % now), over in 5m if it stays so; raised for: error rate of treatment is 50 %"
+    )
+
+
+def test_too_few_samples_leave_an_alert_as_it_is_and_it_says_so() -> None:
+    """Once, however often it is looked at: the value in its words is an old one."""
+    watcher = Watcher()
+    watcher.errors(0.05)
+    cause = watcher.state.active[0].message
+    for _ in range(3):
+        assert watcher.errors(0.0, seconds=WINDOW, samples=MINIMUM_SAMPLES - 1) == []
+        (alert,) = watcher.state.active
+        assert alert.message == f"{cause}; fewer than 30 samples now, too few to judge by"
+    assert watcher.look(seconds=WINDOW) == ()
+    assert watcher.state.active[0].message == alert.message
+
+
+@pytest.mark.parametrize(("metric", "perfect"), [(Metric.ERROR_RATE, 0.0), (Metric.USER_SATISFACTION, 1.0)])
+def test_what_is_perfect_is_no_alert_even_where_that_is_the_level(metric: Metric, perfect: float) -> None:
+    """A warning of 0 asks to be told of any error, and none is none."""
+    watcher = Watcher({metric: Levels(perfect, None)})
+    assert watcher.look(Reading(metric, "treatment", perfect, 1000)) == ()
+    assert watcher.look(Reading(metric, "treatment", 0.5, 1000)) != ()
+
+
 def test_an_arm_that_nobody_is_sent_to_calms_down() -> None:
     """After a rollback treatment has no traffic; its alerts end as if all was well."""
     watcher = Watcher()
@@ -372,6 +415,7 @@ def test_a_condition_stands_as_long_as_it_is_named() -> None:
     assert watcher.severity == "critical"
     assert watcher.look(conditions=(outage,)) == ()
     assert [change.kind for change in watcher.look()] == [ChangeKind.RESOLVED]
+    assert watcher.told[-1].reason == "shared_outage is over"
 
 
 @pytest.mark.parametrize(

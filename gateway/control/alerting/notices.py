@@ -92,8 +92,7 @@ def changed(change: Change, at: float) -> Notice:
 def _of_alert(
     kind: NoticeKind, severity: Severity, alert: Alert, text: str, at: float, before: Severity | None = None
 ) -> Notice:
-    words = f"{alert.type} of {alert.arm}" if alert.arm else alert.type
-    title = f"{words} is over" if kind is NoticeKind.RESOLVED else f"{words}: {severity}"
+    title = f"{alert.subject} is over" if kind is NoticeKind.RESOLVED else f"{alert.subject}: {severity}"
     labels = {"alertname": _camel(alert.type), "type": alert.type}
     if alert.arm:
         labels["arm"] = alert.arm
