@@ -3,10 +3,12 @@
 A timed state machine and nothing else: it reads no clock, knows no connection and logs nothing. The
 pool tells it what happened, and when, in monotonic seconds.
 
-It opens when no endpoint is usable, when a probe fails, and in an emergency. Half-open, requests go
-through one by one as probes, further apart the longer none is answered, until they have succeeded for
-long enough. An upstream that flaps stays open longer each time, and has to prove itself for longer:
-users must not bounce between the arms at the pace of its faults.
+It opens when no endpoint is usable, when a probe fails, and in an emergency. Before any user is sent
+there again the gateway itself knocks: connections that carry nothing must be accepted for a while.
+Half-open, requests go through one by one as probes, further apart the longer none is answered, until
+they have succeeded for long enough. An upstream that fails its users again stays open longer each time,
+and has to prove itself for longer: users must not bounce between the arms at the pace of its faults.
+A knock that fails hurts nobody and costs no such penalty: one long outage is one trip.
 
 It only routes. What a failure means for the rollout is judged elsewhere, by requests that it let
 through among others: a probe is an ordinary request of whoever was assigned to the upstream.
@@ -18,6 +20,10 @@ from gateway.model.observation import BreakerState
 
 CLOSED, HALF_OPEN, OPEN = BreakerState
 
+REACH_SECONDS = 2.0
+"""How long knocks must be answered before the first user is let through."""
+KNOCK_SECONDS = 0.5
+"""Between two knocks."""
 PROOF_SECONDS = 2.0
 """How long probes must succeed after the first trip; twice as long after each further one."""
 LONGEST_PROOF = 60.0
@@ -42,7 +48,9 @@ class Breaker:
         "_base",
         "_closed_at",
         "_emergency",
+        "_next_knock",
         "_next_probe",
+        "_reached_since",
         "_since",
         "_succeeded",
         "_unanswered",
@@ -67,7 +75,8 @@ class Breaker:
         self._usable = True
         self._emergency = False
         self._closed_at = -1e9
-        self._since = self._until = self._next_probe = 0.0
+        self._since = self._until = self._next_probe = self._next_knock = 0.0
+        self._reached_since: float | None = None
         self._admitted = self._unanswered = 0
         self._succeeded = False
 
@@ -81,6 +90,7 @@ class Breaker:
         if usable == self._usable:
             return
         self._usable = usable
+        self._reached_since = None
         if usable:
             self.tick(now)
         elif self.state is not OPEN or not self.trips:
@@ -91,12 +101,31 @@ class Breaker:
         if engaged == self._emergency:
             return
         self._emergency = engaged
+        self._reached_since = None
         if engaged and self.state is not OPEN:
             if self.state is CLOSED:
                 self.trips = 0  # no fault of the upstream's that is known
             self.state, self.cause, self._until = OPEN, EMERGENCY, now
             self.admits = not self.trips
         self.tick(now)
+
+    def wants_knock(self, now: float) -> bool:
+        """Should the gateway see by itself whether it is let in? Asked where no knock is under way."""
+        return (
+            self.state is OPEN
+            and self.trips > 0
+            and self._usable
+            and not self._emergency
+            and now >= max(self._next_knock, self._until - REACH_SECONDS)
+        )
+
+    def knocked(self, answered: bool, now: float) -> None:
+        """A connection that carries nothing was accepted, or not."""
+        self._next_knock = now + KNOCK_SECONDS
+        if not answered:
+            self._reached_since = None
+        elif self._reached_since is None:
+            self._reached_since = now
 
     def begin(self, now: float) -> None:
         """A request goes to the upstream; told while half-open only."""
@@ -122,7 +151,7 @@ class Breaker:
     def tick(self, now: float) -> None:
         """Time went by; told a few times a second."""
         if self.state is OPEN:
-            if self._usable and not self._emergency and now >= self._until:
+            if self._usable and not self._emergency and now >= self._until and self._reached(now):
                 self.state = HALF_OPEN
                 self._since = self._next_probe = now
                 self._admitted = self._unanswered = 0
@@ -141,7 +170,13 @@ class Breaker:
         self.trips = min(self.trips + 1, MOST_TRIPS)
         self.state, self.cause = OPEN, cause
         self._until = now + self._base * (self.trips - 1)
+        self._reached_since = None
         self.admits = False
+
+    def _reached(self, now: float) -> bool:
+        """After a mere emergency nothing speaks against it; else it was reached for long enough."""
+        since = self._reached_since
+        return not self.trips or (since is not None and now - since >= REACH_SECONDS)
 
     def _conclude(self, now: float) -> None:
         """Close after a proof: at once after a mere emergency, and where nobody asked it is time alone."""

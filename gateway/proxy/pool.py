@@ -79,6 +79,37 @@ class Waiter(Protocol[C]):
         """Too many are waiting already."""
 
 
+class Knock(Generic[C]):
+    """Waits for a connection on the breaker's behalf, to see whether it is accepted; nothing is sent."""
+
+    __slots__ = ("_breaker", "cancelled", "under_way")
+
+    def __init__(self, breaker: Breaker) -> None:
+        self._breaker = breaker
+        self.cancelled = False
+        self.under_way = False
+
+    def connected(self, connection: C, reused: bool) -> bool:
+        """See `Waiter`."""
+        self._end(answered=True)
+        connection.close()
+        return True
+
+    def connect_failed(self, endpoint: Endpoint[C], error: Exception) -> None:
+        """See `Waiter`."""
+        self._end(answered=False)
+
+    def queued(self) -> None:
+        """See `Waiter`: nobody knocks where there is no connection to be had."""
+
+    def overloaded(self) -> None:
+        """See `Waiter`."""
+
+    def _end(self, *, answered: bool) -> None:
+        self.under_way = False
+        self._breaker.knocked(answered, monotonic())
+
+
 class Endpoint(Generic[C]):
     """One address of an upstream and what this worker knows of it."""
 
@@ -137,6 +168,7 @@ class Pool(Generic[C]):
         self.on_availability: Callable[[], None] = lambda: None
         detection = upstream.outlier_detection
         self.breaker = Breaker(DEFAULT_OPENING if detection is None else detection.ejection_time)
+        self._knock: Knock[C] = Knock(self.breaker)
         self._loop = loop
         self._connection_factory = connection_factory
         self.endpoints: list[Endpoint[C]] = [
@@ -168,7 +200,7 @@ class Pool(Generic[C]):
                     self.release(connection)
                 return
             connection.close()
-        if self._open < self.upstream.limits.connections or self._evict_idle():
+        if self._has_room():
             self._dial(endpoint, waiter)
         elif len(self._waiting) < self.upstream.limits.pending:
             self._waiting[waiter] = None
@@ -242,6 +274,9 @@ class Pool(Generic[C]):
         self.breaker.set_emergency(emergency, now)
         self.breaker.tick(now)
         self._follow_breaker()
+        if self.breaker.wants_knock(now) and not self._knock.under_way and self._has_room():
+            self._knock.under_way = True
+            self._dial(self._choose(None), self._knock)
 
     def sweep(self, now: float) -> None:
         """Readmit ejected endpoints and close connections that idled too long. `now` is monotonic seconds."""
@@ -307,6 +342,10 @@ class Pool(Generic[C]):
             self.available = breaker.admits
             self.on_availability()
 
+    def _has_room(self) -> bool:
+        """Whether one more connection may be opened; an idle one makes way for it."""
+        return self._open < self.upstream.limits.connections or self._evict_idle()
+
     def _evict_idle(self) -> bool:
         for endpoint in self.endpoints:
             if endpoint.idle:
@@ -360,7 +399,7 @@ class Pool(Generic[C]):
         return untold
 
     def _fail(self, endpoint: Endpoint[C], waiter: Waiter[C], error: Exception, began: float) -> None:
-        if not is_shortage(error):
+        if waiter is not self._knock and not is_shortage(error):
             self.failed(endpoint, began)
         if not waiter.cancelled:
             waiter.connect_failed(endpoint, error)

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.model.observation import BreakerState
-from gateway.proxy.breaker import FORGIVEN_AFTER, MOST_TRIPS, PROBE_SECONDS, PROOF_SECONDS, Breaker
+from gateway.proxy.breaker import (
+    FORGIVEN_AFTER,
+    KNOCK_SECONDS,
+    MOST_TRIPS,
+    PROBE_SECONDS,
+    PROOF_SECONDS,
+    REACH_SECONDS,
+    Breaker,
+)
 
 CLOSED, HALF_OPEN, OPEN = BreakerState
 BASE = 30.0
@@ -22,6 +30,9 @@ class Clock:
 
     breaker: Breaker = field(default_factory=lambda: Breaker(BASE))
     now: float = 1000.0
+    accepts: bool = True
+    """Whether knocks are answered; each is at once."""
+    knocks: int = 0
 
     def wait(self, seconds: float) -> None:
         """Let time pass while nobody asks for anything."""
@@ -29,6 +40,9 @@ class Clock:
         while self.now < end:
             self.now += TICK
             self.breaker.tick(self.now)
+            if self.breaker.wants_knock(self.now):
+                self.knocks += 1
+                self.breaker.knocked(self.accepts, self.now)
 
     def probe(self, answered: bool) -> bool:
         """A request if the breaker admits one, answered or failed at once; whether it was admitted."""
@@ -52,10 +66,11 @@ class Clock:
         return admitted
 
     def lose_and_regain(self, seconds: float) -> None:
-        """No endpoint is usable for so long."""
+        """No endpoint is usable for so long; then knocks are answered for long enough."""
         self.breaker.set_usable(False, self.now)
         self.wait(seconds)
         self.breaker.set_usable(True, self.now)
+        self.wait(REACH_SECONDS + TICK)
 
 
 def test_without_a_usable_endpoint_it_is_open_and_admits_nothing() -> None:
@@ -66,6 +81,54 @@ def test_without_a_usable_endpoint_it_is_open_and_admits_nothing() -> None:
     assert (clock.breaker.state, clock.breaker.admits, clock.breaker.trips) == (OPEN, False, 1)
     clock.wait(1000)
     assert clock.breaker.state is OPEN
+
+
+def test_it_knocks_before_it_lets_anybody_through() -> None:
+    """Usable again, but nobody is let in: open, a knock every half second; then two seconds of answers."""
+    clock = Clock(accepts=False)
+    clock.lose_and_regain(5)
+    clock.knocks = 0
+    clock.wait(60)
+    assert (clock.breaker.state, clock.breaker.admits) == (OPEN, False)
+    assert clock.knocks == 60 / KNOCK_SECONDS
+    clock.accepts = True
+    clock.wait(REACH_SECONDS - TICK)
+    assert clock.breaker.state is OPEN
+    clock.accepts = False
+    clock.wait(KNOCK_SECONDS)
+    clock.accepts = True
+    clock.wait(REACH_SECONDS - TICK)
+    assert clock.breaker.state is OPEN
+    clock.wait(KNOCK_SECONDS)
+    assert (clock.breaker.state, clock.breaker.admits) == (HALF_OPEN, True)
+
+
+def test_one_long_outage_is_one_trip() -> None:
+    """Knocks that fail for an hour cost nobody anything: afterwards the first proof is enough."""
+    clock = Clock(accepts=False)
+    clock.lose_and_regain(1)
+    clock.wait(3600)
+    clock.accepts = True
+    clock.wait(KNOCK_SECONDS + REACH_SECONDS)
+    assert (clock.breaker.state, clock.breaker.trips) == (HALF_OPEN, 1)
+    clock.serve(PROOF_SECONDS)
+    assert clock.breaker.state is CLOSED
+
+
+def test_an_emergency_makes_old_knocks_worthless() -> None:
+    """Who was reached before it has to be reached again after it."""
+    clock = Clock()
+    clock.breaker.set_usable(False, clock.now)
+    clock.breaker.set_usable(True, clock.now)
+    clock.wait(REACH_SECONDS)
+    clock.breaker.set_emergency(True, clock.now)
+    knocks = clock.knocks
+    clock.wait(60)
+    assert clock.knocks == knocks
+    clock.breaker.set_emergency(False, clock.now)
+    assert clock.breaker.state is OPEN
+    clock.wait(REACH_SECONDS + TICK)
+    assert clock.breaker.state is HALF_OPEN
 
 
 def test_half_open_it_lets_single_probes_through_and_closes_after_a_proof() -> None:
@@ -156,7 +219,7 @@ def test_a_treatment_that_fails_at_once_after_the_release_is_open_again() -> Non
     clock.breaker.set_emergency(False, clock.now)
     assert clock.probe(answered=False)
     assert (clock.breaker.state, clock.breaker.trips) == (OPEN, 1)
-    clock.wait(TICK)
+    clock.wait(REACH_SECONDS + TICK)
     assert (clock.breaker.state, clock.probe(answered=True), clock.breaker.admits) == (HALF_OPEN, True, False)
 
 
@@ -197,25 +260,34 @@ def test_a_long_good_time_is_forgiving() -> None:
 
 
 def test_an_upstream_that_flaps_does_not_switch_arms() -> None:
-    """A second up, a second down, for ten minutes, as checks without any patience see it: open, once."""
+    """A second up, a second down, for ten minutes: open, once, and no user is sent there ever after."""
     clock = Clock()
-    states = [CLOSED]
+    clock.breaker.set_usable(False, clock.now)
+    clock.breaker.set_usable(True, clock.now)
     for number in range(int(600 / TICK)):
-        up = int(number * TICK) % 2 == 0
-        clock.breaker.set_usable(up, clock.now)
+        clock.accepts = int(number * TICK) % 2 == 0
         clock.wait(TICK)
-        clock.probe(answered=up)
-        served = clock.breaker.state is CLOSED
-        if served != (states[-1] is CLOSED):
-            states.append(clock.breaker.state)
-    assert len(states) - 1 <= 2
-    assert states[-1] is not CLOSED
+        assert not clock.probe(answered=clock.accepts)
+    assert (clock.breaker.state, clock.breaker.trips) == (OPEN, 1)
+
+
+def test_an_upstream_that_accepts_and_fails_in_turns_does_not_switch_arms() -> None:
+    """Knocks are answered always, probes every other second: few users meet one, and it never closes."""
+    clock = Clock()
+    clock.breaker.set_usable(False, clock.now)
+    clock.breaker.set_usable(True, clock.now)
+    probed = 0
+    for number in range(int(600 / TICK)):
+        clock.wait(TICK)
+        probed += clock.probe(answered=int(number * TICK) % 2 == 0)
+        assert clock.breaker.state is not CLOSED
+    assert probed <= 30
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["up", "down", "engage", "release", "begin", "answer", "fail", "tick"]),
+            st.sampled_from(["up", "down", "engage", "release", "begin", "answer", "fail", "knock", "tick"]),
             st.sampled_from([0.0, 0.1, 1.0, 40.0]),
         ),
         max_size=60,
@@ -237,6 +309,8 @@ def test_whatever_happens_it_agrees_with_itself(happenings: list[tuple[str, floa
                 breaker.succeeded(now)
             case "fail":
                 breaker.failed(now, now)
+            case "knock" if breaker.wants_knock(now):
+                breaker.knocked(int(now) % 2 == 0, now)
             case _:
                 breaker.tick(now)
         assert breaker.admits or breaker.state is not CLOSED
