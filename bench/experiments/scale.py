@@ -26,9 +26,9 @@ from xxhash import xxh3_64_intdigest
 
 from bench.decisions.report import Line
 from bench.processes import free_port
-from gateway.control.experiments.database import Batch, ExperimentsDatabase, Remembered
+from gateway.control.experiments.database import JOURNAL, PAGES, Batch, ExperimentsDatabase
 from gateway.control.experiments.file import FILE
-from gateway.core.results.participants import ParticipantTable, StoredRow
+from gateway.core.results.participants import ParticipantTable
 from gateway.core.split import hash_position
 from gateway.model.records import REQUEST
 from gateway.processes.directory import Role, StateDirectory
@@ -76,52 +76,77 @@ def records(first: int) -> list[tuple[int, int, int, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a table of participants cost; bytes and seconds."""
+    """What a table of participants cost; bytes, and seconds of CPU."""
 
     memory: int
-    record: float
+    arrival: float
+    """A record of somebody's first request, one of four; `again` one of somebody who is there."""
+    again: float
     tally: float
     load: float
 
 
-def measure_table(participants: int) -> Measured:
-    """Fill a table, ask it, and load another one from its rows."""
+def measure_table(participants: int, folder: str) -> Measured:
+    """Fill a table, ask it, keep it in a file, and load another one from there."""
     table = ParticipantTable(GROUPS)
     records(0)
-    before, spent = resident(), 0.0
-    for first in range(0, participants, BATCH):
-        batch = records(first)
-        begun = time.thread_time()
-        table.merge(batch, {0: 0, 1: 1}, METRICS)
-        spent += time.thread_time() - begun
-        table.take_changed()
+    database = ExperimentsDatabase(Path(folder) / FILE)
+    before = resident()
+    spent = []
+    for _ in range(2):
+        spent.append(0.0)
+        for first in range(0, participants, BATCH):
+            batch = records(first)
+            begun = time.thread_time()
+            table.merge(batch, {0: 0, 1: 1}, METRICS)
+            spent[-1] += time.thread_time() - begun
+            if changes := table.take_changes():
+                database.write(Batch({EXPERIMENT: changes}))
     memory = resident() - before
     begun = time.thread_time()
     tally = table.tally()
     asked = time.thread_time() - begun
-    for first in range(0, participants, BATCH):
-        table.merge([(name, group, 0, -1.0) for name, group, *_ in records(first)], {0: 0, 1: 1}, ())
-    rows, metrics = table.take_changed(), table.metrics
     begun = time.thread_time()
-    loaded = ParticipantTable(GROUPS, metrics=metrics)
-    loaded.load(rows)
-    load = time.thread_time() - begun
+    loaded = load(database)
+    seconds = time.thread_time() - begun
+    database.close()
     assert loaded.tally() == tally, "what was loaded is not what was there"
-    return Measured(memory, spent / (4 * participants), asked, load)
+    arrival, again = (total / (4 * participants) for total in spent)
+    return Measured(memory, arrival, again, asked, seconds)
+
+
+def load(database: ExperimentsDatabase) -> ParticipantTable:
+    """The table that a file has."""
+    head = database.head(EXPERIMENT)
+    assert head is not None
+    table = ParticipantTable.stored(head)
+    for kind, take_in in ((PAGES, table.load_page), (JOURNAL, table.load_entry)):
+        last = -1
+        while pieces := database.pieces(kind, EXPERIMENT, last, 16):
+            for last, data in pieces:
+                take_in(last, data)
+    for _ in table.finish():
+        pass
+    return table
 
 
 def table(fewer: int) -> Iterator[Line]:
     """The participant table by itself, in a process of its own."""
     participants = PARTICIPANTS // fewer
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        found = pool.submit(measure_table, participants).result()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool,
+    ):
+        found = pool.submit(measure_table, participants, folder).result()
     what = f"table of {participants:,} participants, five metrics each"
     memory = found.memory / _MIB
     yield Line("table", f"{what}: memory", 1, "≤ 60 MiB", f"{memory:.1f} MiB", memory <= 60)
-    yield Line("table", "a record", 4 * participants, "≤ 2 µs", f"{found.record * 1e6:.2f} µs of CPU", None)
+    for whose, seconds in (("newcomer's", found.arrival), ("participant's", found.again)):
+        cost = f"{seconds * 1e6:.2f} µs of CPU"
+        yield Line("table", f"a {whose} record", 4 * participants, "≤ 2 µs", cost, seconds <= 2e-6)
     yield Line("table", "tally of all", 1, "≤ 1 s", f"{found.tally * 1e6:.0f} µs", found.tally <= 1)
-    yield Line("table", "load from rows", 1, "≤ 5 s", f"{found.load:.2f} s of CPU", found.load <= 5)
+    yield Line("table", "load from a file", 1, "≤ 5 s", f"{found.load:.2f} s of CPU", found.load <= 5)
 
 
 class Gateway:
@@ -191,12 +216,13 @@ class Gateway:
     def fill(self, participants: int) -> None:
         """Write participants into its file, while it does not run."""
         database = ExperimentsDatabase(self.directory / "state" / FILE)
+        table = ParticipantTable(GROUPS)
         with contextlib.closing(database):
             for first in range(0, participants, BATCH):
-                table = ParticipantTable(GROUPS)
                 table.merge(records(first), {0: 0, 1: 1}, METRICS)
-                rows: list[StoredRow] = table.take_changed()
-                database.write(Batch({EXPERIMENT: rows}, {EXPERIMENT: Remembered(table.metrics)}))
+                changes = table.take_changes()
+                assert changes is not None
+                database.write(Batch({EXPERIMENT: changes}))
 
 
 def gateway(fewer: int) -> Iterator[Line]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import math
 import random
 import statistics
+import struct
+from array import array
 from collections import defaultdict
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.results.participants import ParticipantTable, StoredRow
+from gateway.core.results.head import from_text, to_text
+from gateway.core.results.journal import PAGE, Changes
+from gateway.core.results.numbers import pack, unpack
+from gateway.core.results.participants import ParticipantTable
 from gateway.core.results.tally import ERROR_RATE, RESPONSE_TIME, Arrivals, Tally
 from gateway.model.records import FAILED, NO_OUTCOME, REQUEST
 
@@ -92,21 +98,70 @@ def test_the_order_of_records_does_not_matter(records: list[tuple[int, int, int,
     assert other.tally() == table_of(dealt).tally()
 
 
+class Kept:
+    """What a store has of a table: the newest head, pages and the journal that is not void."""
+
+    def __init__(self) -> None:
+        self.head = ""
+        self.pages: dict[int, bytes] = {}
+        self.journal: dict[int, bytes] = {}
+
+    def take(self, changes: Changes | None) -> None:
+        """Write what changed."""
+        if changes is not None:
+            self.head = changes.head
+            self.journal[changes.number] = changes.entry
+            self.pages.update(changes.pages)
+            self.journal = {n: entry for n, entry in self.journal.items() if n > changes.void}
+
+    def table(self, *, recounted: bool = False) -> ParticipantTable:
+        """The table again; `recounted` adds the totals up from the rows."""
+        head = to_text(replace(from_text(self.head), totals=None)) if recounted else self.head
+        table = ParticipantTable.stored(head)
+        for number, data in self.pages.items():
+            table.load_page(number, data)
+        for number, data in self.journal.items():
+            table.load_entry(number, data)
+        for _ in table.finish():
+            pass
+        return table
+
+
 @given(records=RECORDS, more=RECORDS)
-def test_what_is_rebuilt_from_rows_is_the_same_to_the_last_digit(
+def test_what_is_rebuilt_from_a_store_is_the_same_to_the_last_digit(
     records: list[tuple[int, int, int, float]], more: list[tuple[int, int, int, float]]
 ) -> None:
-    """Rows written on the way and again at the end, as a store keeps them; then both go on alike."""
-    table = table_of(records)
-    store = {row[:2]: row for row in table.take_changed()}
+    """Written on the way and again at the end; then both go on alike. So are totals added up anew."""
+    table, kept = table_of([(1, 10, REQUEST, 1.0), *records]), Kept()
+    kept.take(table.take_changes())
     table.merge(more, SERIES, METRICS)
-    store.update({row[:2]: row for row in table.take_changed()})
-    rebuilt = ParticipantTable(["control", "treatment"], metrics=table.metrics)
-    rebuilt.load(store.values())
-    assert exactly(rebuilt.tally()) == exactly(table.tally())
-    for either in (table, rebuilt):
-        either.merge(records, SERIES, METRICS)
-    assert exactly(rebuilt.tally()) == exactly(table.tally())
+    kept.take(table.take_changes())
+    rebuilt, recounted = kept.table(), kept.table(recounted=True)
+    assert exactly(rebuilt.tally()) == exactly(recounted.tally()) == exactly(table.tally())
+    for one in (table, rebuilt, recounted):
+        one.merge(records, SERIES, METRICS)
+    assert exactly(rebuilt.tally()) == exactly(recounted.tally()) == exactly(table.tally())
+
+
+def test_the_journal_stays_short_and_nothing_is_lost_in_its_rounds() -> None:
+    """Arrivals, then many small changes: it holds half of the table's rows at most, and all is there."""
+    draw, table, kept = random.Random(5), ParticipantTable(["control", "treatment"]), Kept()
+    users = [draw.getrandbits(64) for _ in range(4 * PAGE + 7)]
+    for first in range(0, len(users), 500):
+        table.merge([(user, 10, REQUEST, 0.25) for user in users[first : first + 500]], SERIES, METRICS)
+        kept.take(table.take_changes())
+    for turn in range(300):
+        some = draw.sample(users, 40)
+        table.merge([(user, 10, 1 + turn % 2, 0.5) for user in some], SERIES, METRICS)
+        kept.take(table.take_changes())
+        if turn % 100 == 50:  # a restart on the way
+            table = kept.table()
+    assert sum(len(entry) for entry in kept.journal.values()) < 0.6 * sum(map(len, kept.pages.values()))
+    assert len(kept.journal) < 300
+    assert exactly(kept.table().tally()) == exactly(kept.table(recounted=True).tally())
+    assert exactly(kept.table().tally()) == exactly(table.tally())
+    table.merge([(user, 10, REQUEST, 0.25) for user in users], SERIES, METRICS)
+    assert len(table) == len(users)
 
 
 def exactly(tally: Tally) -> str:
@@ -115,28 +170,42 @@ def exactly(tally: Tally) -> str:
 
 
 def test_only_what_changed_is_to_be_written() -> None:
-    """A row is handed out once, and again when it changes; users are signed, as SQLite has it."""
+    """A row is handed out once, and again when it changes; nothing where nothing did."""
     table = table_of([(2**64 - 1, 10, REQUEST, 0.5), (7, 11, REQUEST, 1.0)])
-    assert sorted((row.user, row.group) for row in table.take_changed()) == [
-        (-1, "control"),
-        (7, "treatment"),
-    ]
-    assert table.take_changed() == []
+    first = table.take_changes()
+    assert first is not None
+    assert unpack(first.entry)[0].tolist() == [0, 1]
+    assert table.take_changes() is None
     assert table.report(7, "treatment", "accuracy", 0.9)
-    assert [row.user for row in table.take_changed()] == [7]
+    second = table.take_changes()
+    assert second is not None
+    assert (unpack(second.entry)[0].tolist(), first.number, second.number) == ([1], 1, 2)
 
 
-def test_rows_from_a_time_with_fewer_metrics_load() -> None:
+def test_pages_from_a_time_with_fewer_metrics_load() -> None:
     """A metric that came later is missing there, and nothing else."""
-    early = table_of([(1, 10, REQUEST, 0.5)])
-    rows = early.take_changed()
-    late = table_of([(2, 10, REQUEST, 1.5), (2, 10, 1, 0.9)])
-    rows += late.take_changed()
-    rebuilt = ParticipantTable([], metrics=late.metrics)
-    rebuilt.load(rows)
-    control = rebuilt.tally().find("control")
-    assert (control.participants, control.find(RESPONSE_TIME).mean) == (2, 1.0)
+    table = table_of([(user, 10, REQUEST, 0.5) for user in range(PAGE)])
+    early = table.take_changes()
+    assert early is not None
+    assert list(early.pages) == [0]
+    kept = Kept()
+    kept.take(early)
+    table.merge([(2, 10, REQUEST, 1.5), (2, 10, 1, 0.9)], SERIES, METRICS)
+    kept.take(table.take_changes())
+    assert len(unpack(kept.pages[0])) < len(unpack(kept.journal[2])) - 1
+    control = kept.table(recounted=True).tally().find("control")
+    assert (control.participants, control.find(RESPONSE_TIME).n) == (PAGE, PAGE)
     assert (control.find("accuracy").n, control.find("accuracy").mean) == (1, 0.9)
+    assert exactly(kept.table().tally()) == exactly(table.tally())
+
+
+@pytest.mark.parametrize("cut", [0, 1, 6, -1])
+def test_bytes_that_are_no_arrays_are_refused(cut: int) -> None:
+    """Cut off anywhere, or longer than they say."""
+    whole = pack([array("Q", [1, 2]), array("d", [0.5]), array("B")])
+    assert unpack(whole) == [array("Q", [1, 2]), array("d", [0.5]), array("B")]
+    with pytest.raises((ValueError, struct.error)):
+        unpack(whole[:cut] if cut >= 0 else whole + b"more")
 
 
 def test_a_user_in_two_groups_counts_in_each_but_arrived_once() -> None:
@@ -197,12 +266,12 @@ def test_request_metrics_are_measured_and_not_reported() -> None:
         table.report(1, "control", "error_rate", 1.0)
 
 
-def test_a_user_may_have_more_values_than_two_bytes_count() -> None:
+def test_a_user_may_have_more_values_than_one_byte_or_two_count() -> None:
     """A robot's 70,000 requests: its mean and its row stay right."""
     table = table_of([(1, 10, REQUEST, float(number % 2)) for number in range(70_000)])
-    rebuilt = ParticipantTable([])
-    rebuilt.load(table.take_changed())
-    for either in (table, rebuilt):
+    kept = Kept()
+    kept.take(table.take_changes())
+    for either in (table, kept.table(), kept.table(recounted=True)):
         either.merge([(1, 10, REQUEST, FAILED)] * 2, SERIES, METRICS)
         control = either.tally().find("control")
         assert (control.requests, control.find(RESPONSE_TIME).mean) == (70_002, 0.5)
@@ -231,4 +300,3 @@ def test_a_table_knows_what_it_was_given() -> None:
         ParticipantTable([], metrics=("accuracy", RESPONSE_TIME))
     with pytest.raises(ValueError, match="from 1"):
         table.begin_epoch(0, [])
-    assert isinstance(table_of([(1, 10, REQUEST, 0.1)]).take_changed()[0], StoredRow)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.store import database as database_module
+from gateway.control.store import file as file_module
 from gateway.control.store.api import (
     Change,
     ConflictError,
@@ -25,7 +25,8 @@ from gateway.control.store.api import (
     Tick,
 )
 from gateway.control.store.backlog import Batch
-from gateway.control.store.database import Database, move_aside
+from gateway.control.store.database import Database
+from gateway.control.store.file import move_aside
 from gateway.control.store.sqlite import SqliteStore, Timing
 from gateway.model.rollout import Durability
 from tests.store.conftest import QUICK, Opener
@@ -131,7 +132,7 @@ async def test_a_file_system_without_write_ahead_log_is_a_fault(
     """What SQLite grants is checked, not assumed: an in-memory database has no such log."""
     connect = sqlite3.connect
     monkeypatch.setattr(
-        database_module.sqlite3, "connect", lambda path, **options: connect(":memory:", **options)
+        file_module.sqlite3, "connect", lambda path, **options: connect(":memory:", **options)
     )
     store = await open_store()
     assert store.fault is not None
@@ -203,7 +204,7 @@ async def test_a_locked_file_is_a_fault_until_it_is_free(
     open_store: Opener, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody looks at the file with a tool of their own and forgets a transaction."""
-    monkeypatch.setattr(database_module, "BUSY_TIMEOUT", 0.01)
+    monkeypatch.setattr(file_module, "BUSY_TIMEOUT", 0.01)
     store = await open_store()
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.store.database import DatabaseFault
+from gateway.control.store.file import DatabaseFault
 from gateway.control.store.thread import DiskThread
 
 

@@ -15,7 +15,8 @@ from gateway.control.rollout.aftermath import Aftermath
 from gateway.control.rollout.desk import RolloutDesk, Surroundings
 from gateway.control.rollout.pace import Pace
 from gateway.control.store.api import FaultKind
-from gateway.control.store.database import Database, DatabaseFault
+from gateway.control.store.database import Database
+from gateway.control.store.file import DatabaseFault
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore, Timing
 from gateway.core.compile import Position
 from gateway.core.gates import evaluate

@@ -1,40 +1,34 @@
-"""The experiments' SQLite file: participants' sums, ids of outcomes, ratings, what was in force when.
+"""The experiments' SQLite file: participants' tables, ids of outcomes, ratings, what was in force when.
 
 A file beside the rollout's, so that a million participants never make a rollback wait. Synchronous and
 for one thread; a batch is one transaction, so that a sum and the id of the outcome in it are on disk
-together or not at all. What the numbers and texts mean is not known here.
+together or not at all. What the bytes and texts mean is not known here, but each piece of a table has
+its checksum, and all of them are checked when the file is opened.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
 
+from gateway.control.experiments.migration import CarriedOver
 from gateway.control.store.api import FaultKind
-from gateway.control.store.database import BUSY_TIMEOUT, DatabaseFault, identity_of, translated
-from gateway.core.results.participants import StoredRow
+from gateway.control.store.file import DatabaseFault, Schema, SqliteFile, translated
+from gateway.core.results.journal import Changes
 
-SCHEMA_VERSION = 1
 PARAMETERS = 500
 """Values in one statement: SQLite's oldest limit is 999."""
 PRUNED_AT_ONCE = 20_000
 """Old ids dropped per look: it never holds the writer for long."""
 
-_SCHEMA = """
-CREATE TABLE experiments (
-  id TEXT PRIMARY KEY, metrics TEXT NOT NULL DEFAULT '[]', planned_day TEXT, final TEXT
-) WITHOUT ROWID;
-CREATE TABLE participants (
-  experiment TEXT NOT NULL, user INTEGER NOT NULL, team TEXT NOT NULL,
-  epoch INTEGER NOT NULL, data BLOB NOT NULL,
-  PRIMARY KEY (experiment, user, team)
-) WITHOUT ROWID;
+PAGES, JOURNAL = PIECES = ("pages", "journal")
+"""Names of the tables with the pieces that a participants' table is made of."""
+
+_TABLES = """
 CREATE TABLE outcomes (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, at REAL NOT NULL);
 CREATE TABLE ratings (
   number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, at REAL NOT NULL, route TEXT NOT NULL,
@@ -42,10 +36,44 @@ CREATE TABLE ratings (
 );
 CREATE TABLE scenes (number INTEGER PRIMARY KEY, body TEXT NOT NULL);
 """
+_TABLES_OF_2 = """
+CREATE TABLE experiments (id TEXT PRIMARY KEY, planned_day TEXT, final TEXT) WITHOUT ROWID;
+CREATE TABLE heads (experiment TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE pages (
+  experiment TEXT NOT NULL, number INTEGER NOT NULL, checksum INTEGER NOT NULL, data BLOB NOT NULL,
+  PRIMARY KEY (experiment, number)
+);
+CREATE TABLE journal (
+  experiment TEXT NOT NULL, number INTEGER NOT NULL, checksum INTEGER NOT NULL, data BLOB NOT NULL,
+  PRIMARY KEY (experiment, number)
+);
+"""
 
 
-Row: TypeAlias = tuple[int, str, int, bytes]
-"""A `StoredRow` as SQLite hands it out: a million of them are read at a restart."""
+def _from_1(connection: sqlite3.Connection) -> None:
+    """A participant was a row of its own, and a million of them took long to read."""
+    for statement in ("ALTER TABLE experiments RENAME TO experiments_of_1", *_TABLES_OF_2.split(";")):
+        connection.execute(statement)
+    for name, metrics in connection.execute("SELECT id, metrics FROM experiments_of_1").fetchall():
+        rows = connection.execute(
+            "SELECT user, team, epoch, data FROM participants WHERE experiment = ? ORDER BY user, team",
+            (name,),
+        )
+        carried = CarriedOver(rows, json.loads(metrics))
+        _put(connection, PAGES, name, enumerate(carried.pages()))
+        connection.execute("INSERT INTO heads VALUES (?, ?)", (name, carried.head()))
+    connection.execute("INSERT INTO experiments SELECT id, planned_day, final FROM experiments_of_1")
+    connection.execute("DROP TABLE experiments_of_1")
+    connection.execute("DROP TABLE participants")
+
+
+SCHEMA = Schema(
+    version=2,
+    tables=_TABLES + _TABLES_OF_2,
+    migrations={1: _from_1},
+    checked=("experiments", "heads", "pages", "journal", "ratings", "scenes"),
+)
+"""Ids of outcomes, of which there may be many millions, are not looked through at every start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +95,6 @@ class Rating:
 class Remembered:
     """What the file has of an experiment beside its participants; the texts are JSON, None for none."""
 
-    metrics: tuple[str, ...] = ()
     planned_day: str | None = None
     final: str | None = None
 
@@ -76,11 +103,12 @@ class Remembered:
 class Batch:
     """What one transaction writes; to write it twice does no harm.
 
-    `rows` are participants by experiment; `ids` are hashes of outcomes' ids with Unix seconds. Experiments
-    that begin anew are `forgotten` first: the participants of their last lives go.
+    `tables` is what changed in the participants' tables, by experiment; `ids` are hashes of outcomes' ids
+    with Unix seconds. Experiments that begin anew are `forgotten` first: the participants of their last
+    lives go.
     """
 
-    rows: Mapping[str, Sequence[StoredRow]] = field(default_factory=dict)
+    tables: Mapping[str, Changes] = field(default_factory=dict)
     remembered: Mapping[str, Remembered] = field(default_factory=dict)
     ids: Sequence[tuple[bytes, float]] = ()
     ratings: Sequence[Rating] = ()
@@ -90,7 +118,9 @@ class Batch:
     forgotten: Collection[str] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.remembered or self.ids or self.ratings or self.scenes or self.forgotten)
+        return bool(
+            self.tables or self.remembered or self.ids or self.ratings or self.scenes or self.forgotten
+        )
 
 
 class ExperimentsDatabase:
@@ -99,44 +129,33 @@ class ExperimentsDatabase:
     def __init__(self, path: Path) -> None:
         """Open the file, or create it."""
         self.path = path
-        with translated(path):
-            if not path.exists():
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None)
-            try:
-                self._prepare()
-            except BaseException:
-                self.connection.close()
-                raise
-            self._identity = identity_of(path)
+        self.file = SqliteFile(path, SCHEMA)
+        self.connection = self.file.connection
+        try:
+            self._check()
+        except BaseException:
+            self.close()
+            raise
 
     def __repr__(self) -> str:
         return f"<ExperimentsDatabase {self.path}>"
 
-    def _prepare(self) -> None:
-        execute = self.connection.execute
-        (version,) = execute("PRAGMA user_version").fetchone()
-        if version not in (0, SCHEMA_VERSION):
-            detail = f"{self.path} is of version {version}, this gateway knows {SCHEMA_VERSION}"
-            raise DatabaseFault(FaultKind.UNREAD, detail)
-        (mode,) = execute("PRAGMA journal_mode=WAL").fetchone()
-        if mode != "wal":
-            raise DatabaseFault(FaultKind.FAILED, f"{self.path}: the file system grants no write-ahead log")
-        if version == 0:
-            self.connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
+    def _check(self) -> None:
+        with translated(self.path):
+            for table in PIECES:
+                query = f"SELECT experiment, number, checksum, data FROM {table}"  # noqa: S608  # our own names
+                for experiment, number, checksum, data in self.connection.execute(query):
+                    if zlib.crc32(data) != checksum:
+                        detail = f"{self.path}: {table} {number} of {experiment} is not what was written"
+                        raise DatabaseFault(FaultKind.CORRUPT, detail)
 
     # --- reading ----------------------------------------------------------------------------
 
     def remembered(self) -> dict[str, Remembered]:
         """What is known of each experiment."""
         with translated(self.path):
-            rows = self.connection.execute(
-                "SELECT id, metrics, planned_day, final FROM experiments"
-            ).fetchall()
-        return {
-            name: Remembered(tuple(json.loads(metrics)), planned_day, final)
-            for name, metrics, planned_day, final in rows
-        }
+            rows = self.connection.execute("SELECT id, planned_day, final FROM experiments").fetchall()
+        return {name: Remembered(planned_day, final) for name, planned_day, final in rows}
 
     def scenes(self) -> list[tuple[int, str]]:
         """Every scene with its number, oldest first."""
@@ -152,15 +171,21 @@ class ExperimentsDatabase:
             ).fetchall()
         return [Rating(*row) for row in rows]
 
-    def participants(self, experiment: str, after: Row | None, limit: int) -> list[Row]:
-        """The next rows of an experiment, in the order of users and groups."""
-        user, group = after[:2] if after is not None else (-(2**63), "")
+    def head(self, experiment: str) -> str | None:
+        """The head of an experiment's table; None where it has none."""
         with translated(self.path):
-            return self.connection.execute(
-                "SELECT user, team, epoch, data FROM participants"
-                " WHERE experiment = ? AND (user, team) > (?, ?) ORDER BY user, team LIMIT ?",
-                (experiment, user, group, limit),
-            ).fetchall()
+            found = self.connection.execute("SELECT body FROM heads WHERE experiment = ?", (experiment,))
+            row = found.fetchone()
+        return None if row is None else row[0]
+
+    def pieces(self, table: str, experiment: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """The next pages or entries of the journal (`table`) with numbers above `after`, in their order."""
+        query = (
+            f"SELECT number, data FROM {table} WHERE experiment = ? AND number > ?"  # noqa: S608  # our own names
+            " ORDER BY number LIMIT ?"
+        )
+        with translated(self.path):
+            return self.connection.execute(query, (experiment, after, limit)).fetchall()
 
     def known(self, ids: Sequence[bytes]) -> set[bytes]:
         """Those of the ids that are there already."""
@@ -177,33 +202,22 @@ class ExperimentsDatabase:
 
     def write(self, batch: Batch) -> None:
         """Write a batch in one transaction."""
-        if identity_of(self.path) != self._identity:
-            raise DatabaseFault(FaultKind.VANISHED, f"{self.path} is gone or replaced")
-        with translated(self.path):
-            self.connection.execute(f"PRAGMA synchronous={'FULL' if batch.durable else 'NORMAL'}")
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._put(batch)
-                self.connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    self.connection.execute("ROLLBACK")
-                raise
+        self.file.check_in_place()
+        with self.file.transaction(durable=batch.durable):
+            self._put(batch)
 
     def _put(self, batch: Batch) -> None:
         many = self.connection.executemany
-        many("DELETE FROM participants WHERE experiment = ?", ((name,) for name in batch.forgotten))
-        for experiment, rows in batch.rows.items():
+        for table in ("heads", *PIECES):
             many(
-                "INSERT OR REPLACE INTO participants VALUES (?, ?, ?, ?, ?)",
-                ((experiment, *row) for row in rows),
+                f"DELETE FROM {table} WHERE experiment = ?",  # noqa: S608  # our own names
+                ((name,) for name in batch.forgotten),
             )
+        for experiment, changes in batch.tables.items():
+            self._put_table(experiment, changes)
         many(
-            "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?, ?)",
-            (
-                (name, json.dumps(one.metrics), one.planned_day, one.final)
-                for name, one in batch.remembered.items()
-            ),
+            "INSERT OR REPLACE INTO experiments VALUES (?, ?, ?)",
+            ((name, one.planned_day, one.final) for name, one in batch.remembered.items()),
         )
         many("INSERT OR IGNORE INTO outcomes (id, at) VALUES (?, ?)", batch.ids)
         many(
@@ -211,6 +225,13 @@ class ExperimentsDatabase:
             ((one.id, one.at, one.route, one.arm, one.metric, one.value) for one in batch.ratings),
         )
         many("INSERT OR REPLACE INTO scenes VALUES (?, ?)", batch.scenes.items())
+
+    def _put_table(self, experiment: str, changes: Changes) -> None:
+        execute = self.connection.execute
+        execute("INSERT OR REPLACE INTO heads VALUES (?, ?)", (experiment, changes.head))
+        _put(self.connection, JOURNAL, experiment, [(changes.number, changes.entry)])
+        _put(self.connection, PAGES, experiment, changes.pages.items())
+        execute("DELETE FROM journal WHERE experiment = ? AND number <= ?", (experiment, changes.void))
 
     def prune(self, before: float) -> None:
         """Drop the oldest ids and ratings that came before Unix second `before`."""
@@ -221,8 +242,18 @@ class ExperimentsDatabase:
                     f" (SELECT coalesce(min(number), 0) FROM {table}) + ?",
                     (before, PRUNED_AT_ONCE),
                 )
+        self.file.give_back()
 
     def close(self) -> None:
         """Let go of the file."""
-        with contextlib.suppress(sqlite3.Error):
-            self.connection.close()
+        self.file.close()
+
+
+def _put(
+    connection: sqlite3.Connection, table: str, experiment: str, pieces: Iterable[tuple[int, bytes]]
+) -> None:
+    """Put pages or entries of the journal in place of those with the same numbers."""
+    connection.executemany(
+        f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?)",  # noqa: S608  # our own names
+        ((experiment, number, zlib.crc32(data), data) for number, data in pieces),
+    )

@@ -14,7 +14,7 @@ from typing import TypeVar
 from gateway import logs
 from gateway.control.experiments.database import Batch, ExperimentsDatabase
 from gateway.control.store.api import FaultKind, StoreError, StoreFault
-from gateway.control.store.database import DatabaseFault, move_aside
+from gateway.control.store.file import DatabaseFault, move_aside
 from gateway.control.store.thread import DiskThread
 
 FILE = "experiments.sqlite3"
@@ -82,6 +82,10 @@ class ExperimentsFile:
         if database is not None:
             await self._run(lambda: database.prune(self._now() - retention))
 
+    def refuse(self, reason: str) -> None:
+        """Write nothing any more, until a restart: what is there could not be read."""
+        self._blame(StoreFault(FaultKind.UNREAD, reason))
+
     async def _run(self, work: Callable[[], T]) -> T:
         try:
             return await self._thread.run(work, self._patience)
@@ -90,6 +94,8 @@ class ExperimentsFile:
             raise StoreError(refusal.fault.detail) from refusal
 
     def _blame(self, fault: StoreFault) -> None:
+        if self.fault is not None and self.fault.kind in _LASTING:
+            return
         if self.fault is None or self.fault.kind is not fault.kind:
             logs.error("experiments", kind=fault.kind, reason=fault.detail)
         self.fault = fault

@@ -18,12 +18,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from gateway import logs
-from gateway.control.experiments.database import Batch, ExperimentsDatabase, Rating, Remembered, Row
+from gateway.control.experiments.database import (
+    JOURNAL,
+    PAGES,
+    Batch,
+    ExperimentsDatabase,
+    Rating,
+    Remembered,
+)
 from gateway.control.experiments.file import ExperimentsFile
 from gateway.control.experiments.timeline import Timeline
 from gateway.control.store.api import StoreError
 from gateway.control.store.encoding import from_json, to_json
-from gateway.core.results.participants import REQUEST_METRICS, ParticipantTable
+from gateway.core.results.participants import ParticipantTable
 from gateway.core.results.tally import Tally
 from gateway.link.api import ControlEnd
 from gateway.model.lifecycle import Experiment, Experiments, Status
@@ -33,8 +40,10 @@ TAKE_INTERVAL = 0.25
 """Seconds between two looks at what the workers recorded."""
 FLUSH_INTERVAL = 2.0
 """Seconds between two writes: what a dying process may lose."""
-ROWS_AT_ONCE = 2_000
-"""Rows read from the file at a time, between which the loop goes on; more leave holes in memory."""
+PIECES_AT_ONCE = 16
+"""Pages read from the file at a time, between which the loop goes on: three megabytes."""
+ATTEMPTS, ATTEMPT_INTERVAL = 5, 1.0
+"""How often a table is tried to be read before it counts as unreadable, and the seconds in between."""
 PRUNE_INTERVAL = 300.0
 _EMPTY = Tally((), ())
 
@@ -118,22 +127,38 @@ class Participants:
         if self._is_final(name):
             self._anew.add(name)
             return ParticipantTable(epoch.design.groups, epoch=epoch.number)
-        metrics = self._remembered.get(name, Remembered()).metrics or REQUEST_METRICS
-        table = ParticipantTable(epoch.design.groups, metrics=metrics, epoch=epoch.number)
-        last: Row | None = None
-        try:
-            while True:
-                part = partial(
-                    ExperimentsDatabase.participants, experiment=name, after=last, limit=ROWS_AT_ONCE
-                )
-                rows: list[Row] = await self._file.read(part, [])
-                if not rows:
-                    return table
-                table.load(rows)
-                last = rows[-1]
-        except StoreError as error:
-            logs.error("experiments", experiment=name, reason=f"participants cannot be read: {error}")
-            return ParticipantTable(epoch.design.groups, epoch=epoch.number)
+        for _ in range(ATTEMPTS):
+            try:
+                table = await self._loaded(name)
+            except StoreError as error:
+                logs.error("experiments", experiment=name, reason=f"participants cannot be read: {error}")
+                await asyncio.sleep(ATTEMPT_INTERVAL)
+            else:
+                return table or ParticipantTable(epoch.design.groups, epoch=epoch.number)
+        self._file.refuse(f"the participants of {name} cannot be read, and are not written over")
+        return ParticipantTable(epoch.design.groups, epoch=epoch.number)
+
+    async def _loaded(self, name: str) -> ParticipantTable | None:
+        """The table of an experiment as the file has it; None where it has none. Raises StoreError."""
+        head = await self._file.read(lambda database: database.head(name), None)
+        if head is None:
+            return None
+        table = ParticipantTable.stored(head)
+        for kind, load in ((PAGES, table.load_page), (JOURNAL, table.load_entry)):
+            last = -1
+            while pieces := await self._pieces(kind, name, last):
+                for last, data in pieces:
+                    load(last, data)
+        for _ in table.finish():
+            await asyncio.sleep(0)
+        return table
+
+    async def _pieces(self, kind: str, name: str, after: int) -> list[tuple[int, bytes]]:
+        part = partial(
+            ExperimentsDatabase.pieces, table=kind, experiment=name, after=after, limit=PIECES_AT_ONCE
+        )
+        nothing: list[tuple[int, bytes]] = []
+        return await self._file.read(part, nothing)
 
     async def conclude(self, experiment: Experiment) -> None:
         """Keep what it has come to, and let its table go. Raises StoreError where that is not written."""
@@ -166,8 +191,8 @@ class Participants:
                 self._forgotten.add(name)
                 self._remember(name, final=None, planned_day=None)
 
-    def _remember(self, name: str, **changes: str | tuple[str, ...] | None) -> None:
-        self._remembered[name] = replace(self._remembered.get(name, Remembered()), **changes)  # type: ignore[arg-type]
+    def _remember(self, name: str, **changes: str | None) -> None:
+        self._remembered[name] = replace(self._remembered.get(name, Remembered()), **changes)
         self._unremembered.add(name)
         for what in changes:
             self._tallies.pop((name, what), None)
@@ -268,20 +293,18 @@ class Participants:
         await self.settle()
 
     def _collect(self, ids: Sequence[tuple[bytes, float]], ratings: Sequence[Rating], durable: bool) -> Batch:
-        rows = {}
+        tables = {}
         self._begin_anew()
         for name, table in self._tables.items():
             if name in self._anew:
                 continue
-            if changed := table.take_changed():
-                rows[name] = changed
-            if self._remembered.get(name, Remembered()).metrics != table.metrics:
-                self._remember(name, metrics=table.metrics)
+            if changes := table.take_changes():
+                tables[name] = changes
         remembered = {name: self._remembered[name] for name in self._unremembered}
         forgotten = tuple(sorted(self._forgotten))
         self._unremembered.clear()
         self._forgotten.clear()
-        return Batch(rows, remembered, ids, ratings, self._timeline.unwritten(), durable, forgotten)
+        return Batch(tables, remembered, ids, ratings, self._timeline.unwritten(), durable, forgotten)
 
     async def run(self) -> None:
         """For ever: take in, write, forget what is too old."""

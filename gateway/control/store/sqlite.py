@@ -31,8 +31,9 @@ from gateway.control.store.api import (
     Tick,
 )
 from gateway.control.store.backlog import Backlog, Batch
-from gateway.control.store.database import Contents, Database, DatabaseFault, move_aside, moved_aside
+from gateway.control.store.database import Contents, Database
 from gateway.control.store.feed import Feed, FeedSubscription
+from gateway.control.store.file import DatabaseFault, move_aside, moved_aside
 from gateway.control.store.thread import DiskThread
 from gateway.model.rollout import Durability
 

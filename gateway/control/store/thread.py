@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from gateway.control.store.api import FaultKind
-from gateway.control.store.database import DatabaseFault
+from gateway.control.store.file import DatabaseFault
 
 T = TypeVar("T")
 

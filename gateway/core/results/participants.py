@@ -1,4 +1,4 @@
-"""The participants of an experiment and the sums of what each of them did, a million in 60 MB.
+"""The participants of an experiment and the sums of what each of them did, a million in 55 MB.
 
 A pure data structure: a `roster` of users, and a column of plain numbers for each metric. The groups'
 totals are kept with every value that comes, and exactly: they are the same whether they were added up
@@ -9,13 +9,15 @@ It does not know routes, ids of users, files or clocks.
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any
 
 from gateway.core.results.columns import BLOCK, NO_CAP, Column, FailureColumn, ValueColumn
+from gateway.core.results.head import Head, from_text, to_text
+from gateway.core.results.journal import PAGE, Changes, Journal
+from gateway.core.results.numbers import Numbers, pack, unpack
 from gateway.core.results.roster import ABSENT, RETURNED, Roster
 from gateway.core.results.tally import ERROR_RATE, RESPONSE_TIME, Arrivals, GroupTally, Tally
 from gateway.model.records import NO_OUTCOME, REQUEST
@@ -23,33 +25,14 @@ from gateway.model.scores import MOST_SCORE
 
 REQUEST_METRICS = (RESPONSE_TIME, ERROR_RATE)
 """The metrics that every table begins with, made from the requests and from nothing else."""
-PORTION = 2_000
-"""Rows loaded at a time: by slices, while the copies are small enough to leave no holes in memory."""
-
-_WRAP = 1 << 64
-
-
-class StoredRow(NamedTuple):
-    """A row as a store keeps it; (user, group) is its key, and a newer row replaces an older one.
-
-    `user` is the hash as a signed number, as SQLite wants it. `epoch` is that in which the user was
-    first seen, 0 where another group had it before. `data` are 16 bytes for each metric in the table's
-    order (how many values, their sum; in the machine's byte order); a row from a time with fewer
-    metrics is shorter.
-    """
-
-    user: int
-    group: str
-    epoch: int
-    data: bytes
 
 
 class ParticipantTable:
     """Per-user sums of one experiment. Not for several threads at once.
 
-    `metrics` are those that the stored rows were written with (`table.metrics` of the time), in that
-    order; `caps` limit single values: larger ones are counted as the cap. A user that is dealt to
-    another group, in a later epoch, has a row in each of them.
+    `metrics` are the columns to begin with; `caps` limit single values: larger ones are counted as the
+    cap. A user that is dealt to another group, in a later epoch, has a row in each of them. What changes
+    goes to a store by `take_changes`, and comes back by `stored`.
     """
 
     def __init__(
@@ -72,7 +55,9 @@ class ParticipantTable:
         """Rows that the columns have room for."""
         self._requests: list[int] = []
         """Each group's requests that had an outcome."""
-        self._changed: set[int] = set()
+        self._journal = Journal()
+        self._is_counted = False
+        """Whether the totals of what is loaded came with it."""
         self.begin_epoch(epoch, groups)
         if tuple(metrics[: len(REQUEST_METRICS)]) != REQUEST_METRICS:
             raise ValueError(f"metrics begin with {', '.join(REQUEST_METRICS)}, not {metrics}")
@@ -85,7 +70,7 @@ class ParticipantTable:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """The metrics in the order of the rows' data. It only grows, and belongs beside stored rows."""
+        """The metrics in the order of the columns. It only grows."""
         return tuple(column.metric for column in self._columns)
 
     @property
@@ -130,7 +115,8 @@ class ParticipantTable:
         are values that are no measurements. `metrics` are the batch's. Users who are new take part
         from now on.
         """
-        enrol, epoch, changed, requests = self._roster.enrol, self._epoch, self._changed, self._requests
+        enrol, epoch, requests = self._roster.enrol, self._epoch, self._requests
+        marks = self._journal.marks
         add_time, add_success = self._response_time.add, self._error_rate.add_success
         last_user = last_series = ABSENT
         group: int | None = None
@@ -141,9 +127,9 @@ class ParticipantTable:
                 group = groups.get(series)
                 if group is not None:
                     row = enrol(user, group, epoch)
-                    changed.add(row)
                     if row >= self._room:
                         self._reserve()
+                    marks[row] = 1
             if group is None:
                 continue
             if metric != REQUEST:
@@ -172,7 +158,7 @@ class ParticipantTable:
         if row == ABSENT:
             return False
         self._column(metric).add(row, self.group_number(group), value)
-        self._changed.add(row)
+        self._journal.marks[row] = 1
         return True
 
     def tally(self) -> Tally:
@@ -187,48 +173,84 @@ class ParticipantTable:
         groups = (self._group_tally(group, users) for group, users in enumerate(participants))
         return Tally(tuple(groups), tuple(sorted(arrivals, key=lambda cell: (cell.epoch, cell.group))))
 
-    def take_changed(self) -> list[StoredRow]:
-        """The rows that changed since the last call, as they are now."""
-        pack = struct.Struct("=" + "qd" * len(self._columns)).pack
-        rows = []
-        for row in self._changed:
-            cell = self._roster.cell_of(row)
-            user = self._roster.users[row]
-            data: list[float] = []
-            for column in self._columns:
-                data += (column.count(row), column.total(row))
-            group, epoch = self._roster.cell_groups[cell], self._roster.cell_epochs[cell]
-            signed = user if user < _WRAP // 2 else user - _WRAP
-            rows.append(StoredRow(signed, self._groups[group], epoch, pack(*data)))
-        self._changed.clear()
-        return rows
+    # --- to a store and back -------------------------------------------------------------------
 
-    def load(self, rows: Iterable[tuple[int, str, int, bytes]]) -> None:
-        """Take in stored rows; before anything else is added, in as many portions as one likes."""
-        source = iter(rows)
-        while portion := list(islice(source, PORTION)):
-            self._load(portion)
+    def take_changes(self) -> Changes | None:
+        """What changed since the last call, for a store; None for nothing."""
+        journal, rows = self._journal, self._journal.take()
+        if not rows:
+            return None
+        planes = self._planes()
+        entry = pack([array("I", rows), *(plane.take(rows) for plane in planes)])
+        due, void = journal.enter(len(rows), len(self))
+        pages = {}
+        for page in due:
+            end = min((page + 1) * PAGE, len(self))
+            pages[page] = pack([plane.values[page * PAGE : end] for plane in planes])
+        return Changes(to_text(self._head()), journal.newest, entry, pages, void)
 
-    def _load(self, rows: Sequence[tuple[int, str, int, bytes]]) -> None:
-        by_group: dict[str, list[tuple[int, str, int, bytes]]] = {}
+    def _head(self) -> Head:
+        return Head(
+            rows=len(self),
+            groups=self.groups,
+            cells=tuple(zip(self._roster.cell_groups, self._roster.cell_epochs, strict=True)),
+            metrics=self.metrics,
+            requests=tuple(self._requests),
+            totals=tuple(column.totals for column in self._columns),
+        )
+
+    @classmethod
+    def stored(cls, head: str) -> ParticipantTable:
+        """A table that a store has; its pages, its journal and `finish` are to follow, in this order."""
+        known = from_text(head)
+        table = cls(known.groups, metrics=known.metrics)
+        table._roster.reserve(known.rows, known.cells)
+        table._reserve()
+        if known.totals is not None:
+            table._is_counted = True
+            table._requests[:] = known.requests
+            for column, totals in zip(table._columns, known.totals, strict=True):
+                column.restore_totals(totals)
+        return table
+
+    def load_page(self, number: int, data: bytes) -> None:
+        """Take in a stored page."""
+        arrays = unpack(data)
+        first = number * PAGE
+        self._restore(range(first, first + len(arrays[0])), arrays)
+
+    def load_entry(self, number: int, data: bytes) -> None:
+        """Take in an entry of the stored journal; they come in the order of their numbers."""
+        rows, *arrays = unpack(data)
+        self._restore(rows, arrays)
+        self._journal.resume(number, len(rows))
+
+    def _restore(self, rows: Sequence[int], arrays: Sequence[array[Any]]) -> None:
+        for plane, numbers in zip(self._planes(), arrays, strict=False):  # fewer, from before a metric came
+            plane.restore(rows, numbers)
+
+    def finish(self) -> Iterator[None]:
+        """Make the table ready after everything was loaded; stops now and then for others to go on."""
+        for first in range(0, len(self), PAGE):
+            end = min(first + PAGE, len(self))
+            self._roster.place(first, end)
+            if not self._is_counted:
+                self._recount(range(first, end))
+            yield
+
+    def _recount(self, rows: Iterable[int]) -> None:
         for row in rows:
-            by_group.setdefault(row[1], []).append(row)
-        for name, same in by_group.items():
-            self._add_group(name)
-            self._load_group(self.group_number(name), same)
+            group = self._roster.group_of(row)
+            self._requests[group] += self._error_rate.count(row)
+            for column in self._columns:
+                column.recount(row, group)
 
-    def _load_group(self, group: int, rows: Sequence[tuple[int, str, int, bytes]]) -> None:
-        first = len(self._roster)
-        self._roster.restore([row[0] % _WRAP for row in rows], group, [row[2] for row in rows])
-        self._reserve()
-        words = 2 * len(self._columns)
-        data = memoryview(b"".join([row[3].ljust(8 * words, b"\0") for row in rows]))
-        whole, real = data.cast("q"), data.cast("d")
-        for number, column in enumerate(self._columns):
-            counts = whole[2 * number :: words].tolist()
-            column.restore(first, group, counts, real[2 * number + 1 :: words].tolist())
-            if column is self._error_rate:
-                self._requests[group] += sum(counts)
+    def _planes(self) -> list[Numbers[int] | Numbers[float]]:
+        """All numbers of all rows, in the order in which a store has them: it only grows at the end."""
+        planes: list[Numbers[int] | Numbers[float]] = [self._roster.users, self._roster.cells]
+        for column in self._columns:
+            planes += column.planes
+        return planes
 
     def _find(self, user: int, group: str) -> int:
         return self._roster.find(user, self.group_number(group)) if group in self._groups else ABSENT
@@ -255,6 +277,7 @@ class ParticipantTable:
         """Give every column room for the rows that there are."""
         if len(self._roster) > self._room:
             self._room = (len(self._roster) // BLOCK + 1) * BLOCK
+        self._journal.reserve(self._room)
         for column in self._columns:
             column.reserve(self._room)
 

@@ -2,7 +2,7 @@
 
 Rows are numbered from zero in the order of arrival and never leave. The index is open addressing with
 linear probing over row numbers, in segments that grow one by one, so that no single arrival waits
-for more than a few thousand rows to be placed anew. 16 bytes a row, all in all.
+for more than a few thousand rows to be placed anew. 15 bytes a row, all in all.
 
 It does not know what the users did.
 """
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+from gateway.core.results.numbers import Numbers
 
 _SEGMENT_BITS = 7
 _SEGMENT_SHIFT = 64 - _SEGMENT_BITS
@@ -20,8 +22,6 @@ _FIRST_CAPACITY = 16
 _FULLEST = 0.8
 """A fuller segment grows: a search ends after three slots on average, an arrival after a dozen."""
 _GROWTH = 1.5
-_MOST_CELLS = 1 << 16
-"""Pairs of group and epoch: what two bytes a row can name."""
 
 ABSENT = -1
 """The row of somebody who takes no part."""
@@ -34,19 +34,19 @@ class Roster:
 
     __slots__ = (
         "_cell_numbers",
-        "_cells",
         "_free",
         "_segments",
         "cell_epochs",
         "cell_groups",
         "cell_rows",
+        "cells",
         "users",
     )
 
     def __init__(self) -> None:
-        self.users = array("Q")
+        self.users: Numbers[int] = Numbers("Q")
         """Each row's user."""
-        self._cells = array("H")
+        self.cells: Numbers[int] = Numbers()
         """Each row's number of a pair of group and epoch, a cell."""
         self.cell_groups: list[int] = []
         """Each cell's group; with `cell_epochs` and `cell_rows` (how many rows it has) a small table."""
@@ -61,16 +61,16 @@ class Roster:
     def __len__(self) -> int:
         return len(self.users)
 
-    def cell_of(self, row: int) -> int:
-        """The number of a row's cell."""
-        return self._cells[row]
+    def group_of(self, row: int) -> int:
+        """The group of a row."""
+        return self.cell_groups[self.cells.values[row]]
 
     def find(self, user: int, group: int) -> int:
         """The row of a user in a group, or ABSENT."""
         segment = self._segments[user >> _SEGMENT_SHIFT]
         capacity = len(segment)
         slot = user % capacity
-        users, cells, cell_groups = self.users, self._cells, self.cell_groups
+        users, cells, cell_groups = self.users.values, self.cells.values, self.cell_groups
         while entry := segment[slot]:
             row = entry - 1
             if users[row] == user and cell_groups[cells[row]] == group:
@@ -86,7 +86,7 @@ class Roster:
         segment = self._segments[number]
         capacity = len(segment)
         slot = user % capacity
-        users, cells, cell_groups = self.users, self._cells, self.cell_groups
+        users, cells, cell_groups = self.users.values, self.cells.values, self.cell_groups
         while entry := segment[slot]:
             row = entry - 1
             if users[row] == user:
@@ -98,16 +98,25 @@ class Roster:
                 slot = 0
         return self._append(user, self._cell(group, epoch), number, slot)
 
-    def restore(self, users: Sequence[int], group: int, epochs: Sequence[int]) -> None:
-        """Append rows of a group as they were; none of its users may be there already."""
-        first = len(self.users)
-        self.users.extend(users)
-        for epoch, rows in Counter(epochs).items():
-            self.cell_rows[self._cell(group, epoch)] += rows
-        self._cells.extend([self._cell_numbers[group, epoch] for epoch in epochs])
+    def reserve(self, rows: int, cells: Iterable[tuple[int, int]]) -> None:
+        """Have so many rows, whose `users` and `cells` are to be restored, and these groups and epochs."""
+        self.users.reserve(rows)
+        self.cells.reserve(rows)
+        share = rows >> _SEGMENT_BITS
+        for number in range(len(self._segments)):
+            self._make_room(number, share)
+            self._free[number] += share
+        for group, epoch in cells:
+            self._cell(group, epoch)
+
+    def place(self, first: int, end: int) -> None:
+        """Have the rows of a range found, whose users and cells were restored; each row once."""
+        users = self.users.values[first:end]
+        for cell, rows in Counter(self.cells.values[first:end]).items():
+            self.cell_rows[cell] += rows
         for number, arrivals in Counter([user >> _SEGMENT_SHIFT for user in users]).items():
             self._make_room(number, arrivals)
-        self._place(range(first + 1, first + 1 + len(users)))
+        self._place(range(first + 1, end + 1))
 
     def _make_room(self, number: int, arrivals: int) -> None:
         """Take note of so many rows that come into a segment, and let it grow at once if it has to."""
@@ -121,7 +130,7 @@ class Roster:
 
     def _place(self, entries: Iterable[int]) -> None:
         """Put entries, rows' numbers plus one, into the index."""
-        users, segments = self.users, self._segments
+        users, segments = self.users.values, self._segments
         for entry in entries:
             user = users[entry - 1]
             segment = segments[user >> _SEGMENT_SHIFT]
@@ -135,8 +144,8 @@ class Roster:
 
     def _append(self, user: int, cell: int, number: int, slot: int) -> int:
         """Add a row at a free slot of segment `number`."""
-        self.users.append(user)
-        self._cells.append(cell)
+        self.users.values.append(user)
+        self.cells.append(cell)
         self.cell_rows[cell] += 1
         row = len(self.users)
         self._segments[number][slot] = row
@@ -148,8 +157,6 @@ class Roster:
         number = self._cell_numbers.get(key)
         if number is None:
             number = len(self.cell_rows)
-            if number == _MOST_CELLS:
-                raise OverflowError(f"no more than {_MOST_CELLS} pairs of group and epoch")
             self._cell_numbers[key] = number
             self.cell_groups.append(group)
             self.cell_epochs.append(epoch)
