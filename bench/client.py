@@ -27,7 +27,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,9 +106,10 @@ def schedule(rps: float, seconds: float) -> Iterator[int]:
 class OpenLoop:
     """Sends requests when they are due, whatever has become of the ones before."""
 
-    def __init__(self, port: int, target: str) -> None:
+    def __init__(self, port: int, requests: Sequence[bytes]) -> None:
+        """`requests` are sent in turn, over and over."""
         self._port = port
-        self._requests = [request_bytes(target, user) for user in range(USERS)]
+        self._requests = requests
         self._idle: list[Connection] = []
         self._open: dict[int, Connection] = {}
         self._waiting: deque[int] = deque()
@@ -151,7 +152,7 @@ class OpenLoop:
             connection.answer.clear()
             self.lateness.append(now - due)
             try:
-                connection.socket.send(self._requests[self.sent % USERS])
+                connection.socket.send(self._requests[self.sent % len(self._requests)])
             except OSError as error:
                 self._drop(connection, f"send: {error}")
 
@@ -204,22 +205,28 @@ class OpenLoop:
         connection.socket.close()
 
 
-def rate(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure at a fixed rate; SIGTERM ends the schedule early."""
-    loop = OpenLoop(options.port, options.target)
+def send_at_rate(port: int, requests: Sequence[bytes], rps: float, seconds: float) -> dict[str, Any]:
+    """Say "started", then measure at a fixed rate; SIGTERM ends the schedule early."""
+    loop = OpenLoop(port, requests)
 
     def stop(*_: object) -> None:
         loop.stopped = True
 
     signal.signal(signal.SIGTERM, stop)
     print("started", flush=True)
-    loop.run(options.rps, options.seconds)
+    loop.run(rps, seconds)
     return {
         "sent": loop.sent,
         "latency": percentiles(loop.latencies),
         "lateness": percentiles(loop.lateness),
         "failures": [[each.sent_ns, each.failed_ns, each.reason] for each in loop.failures],
     }
+
+
+def rate(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure at a fixed rate, a thousand users in turn."""
+    requests = [request_bytes(options.target, user) for user in range(USERS)]
+    return send_at_rate(options.port, requests, options.rps, options.seconds)
 
 
 def stream(options: argparse.Namespace) -> dict[str, Any]:
