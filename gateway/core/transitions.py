@@ -80,7 +80,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
-    """A change outside the history: a clock that moved, a latch to flip first, or nothing at all."""
+    """A change outside the history: a clock that moved, a gate that found what it had found before, a latch
+    to flip first, or nothing at all."""
 
     state: Rollout
     effects: tuple[Effect, ...] = ()
@@ -423,7 +424,10 @@ def _voted(state: Rollout, vote: Vote) -> Rollout:
 
 
 def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
-    """A judgement stands until the next look; a worse one voids the approvals, as does a failed first."""
+    """A judgement stands until the next look; a worse one voids the approvals, as does a failed first.
+
+    One that finds what the last one found is no news: the numbers move, and no line is written.
+    """
     new = event.judgement
     old = next((item for item in state.judgements if item.gate == new.gate), None)
     ahead = any(gate.id == new.gate for gate in gates.gates_ahead(state, rules))
@@ -432,6 +436,8 @@ def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
         return Refusal(RefusalCode.STALE, f"the judgement of {new.gate} is not of this window")
     others = tuple(item for item in state.judgements if item.gate != new.gate)
     judged = replace(state, judgements=(*others, new))
+    if old is not None and old.verdicts == new.verdicts:
+        return Unrecorded(judged)
     if new.verdict > (Verdict.INCONCLUSIVE if old is None else old.verdict):
         judged = replace(judged, votes=_void_approvals(state, f"{new.gate} became worse"))
     return Change(judged)

@@ -176,6 +176,11 @@ class Judgement:
         """The worst verdict of the findings."""
         return max(finding.verdict for finding in self.findings)
 
+    @property
+    def verdicts(self) -> tuple[tuple[str, Comparison, Verdict], ...]:
+        """What was found, without the numbers: verdicts by metric and threshold."""
+        return tuple([(one.metric, one.threshold, one.verdict) for one in self.findings])
+
 
 @dataclass(frozen=True, slots=True)
 class TestResult:

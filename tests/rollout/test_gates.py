@@ -86,6 +86,22 @@ def test_a_judgement_of_another_epoch_or_an_old_look_is_refused() -> None:
     assert drive.refused(event).code is RefusalCode.STALE
 
 
+def test_a_look_that_finds_what_was_found_before_moves_numbers_and_writes_no_line() -> None:
+    """A gate that stays inconclusive for a week says so once; versions move with what is news alone."""
+    drive = in_canary()
+    drive.serve(3600)
+    drive.apply(measured(drive, 8, 864))
+    version = drive.state.version
+    drive.serve(1800)
+    step = drive.apply(measured(drive, 12, 1300))
+    assert (step.effects, drive.state.version) == ((), version)
+    (judgement,) = drive.state.judgements
+    assert (judgement.look, only(drive).worst.value) == (2, 12 / 1300)
+    drive.serve(1800)
+    drive.apply(measured(drive, 0, 1700))
+    assert (only(drive).verdict, drive.state.version) == (Verdict.PASS, version + 1)
+
+
 def test_a_judgement_of_another_limit_does_not_count() -> None:
     """The limit was edited: the gate waits for its next look."""
     drive = in_canary()

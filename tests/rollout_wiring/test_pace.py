@@ -103,7 +103,7 @@ async def test_a_killed_process_loses_ten_seconds_of_service_at_most(scene: Scen
 
 
 async def test_metrics_are_judged_at_the_window_s_end_and_what_follows(scene: Scene) -> None:
-    """Fail at the first look, pass at the second, half a window later; each look is in the history."""
+    """Fail at the first look, pass at the second, half a window later; both are in the history."""
     scene.text, scene.measured.found = LADDER, BAD
     async with scene.control() as room:
         await room.serve(HOUR - 60)
@@ -122,12 +122,18 @@ async def test_metrics_are_judged_at_the_window_s_end_and_what_follows(scene: Sc
 
 
 async def test_without_data_a_gate_is_inconclusive_and_holds(scene: Scene) -> None:
-    """No data is not success."""
+    """No data is not success; the history says so once, however often it is looked, and after a restart."""
     scene.text = AUTOMATIC
     async with scene.control() as room:
         await room.serve(3 * HOUR)
         assert room.verdicts == [Verdict.PASS, Verdict.INCONCLUSIVE]
         assert room.desk.state.phase == "canary"
+        assert room.types.count("gate") == 1
+    async with scene.control(with_kept=False) as room:
+        (judgement,) = room.desk.state.judgements
+        assert judgement.look == 5
+        await room.serve(HOUR)
+        assert room.types.count("gate") == 1
 
 
 async def test_a_judgement_survives_a_restart(scene: Scene) -> None:
