@@ -8,9 +8,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.core.results import sequence
 from gateway.core.results.assessment import Plan, Results, SuccessMeasure, assess
+from gateway.core.results.comparison import compare
 from gateway.core.results.sample_ratio import SampleRatio
 from gateway.core.results.tally import Arrivals, GroupTally, Summary, Tally
 from gateway.core.results.verdict import Verdict
@@ -228,10 +231,52 @@ def test_lift_is_relative_to_control_and_covers_what_the_difference_does() -> No
     assert sum(comparison.interval) / 2 == pytest.approx(0.1)
 
 
+def test_the_lift_s_interval_says_what_the_difference_s_says() -> None:
+    """Failures that are many times those of control: no interval with zero in it beside a veto."""
+    plan = replace(PLAN, minimum_sample_size=30)
+    good, better = {"accuracy": (400, 0.80, 0.01)}, {"accuracy": (400, 0.90, 0.01)}
+    many = judged(
+        good | {"error_rate": (400, 0.0233, 0.0057)}, better | {"error_rate": (400, 0.394, 0.12)}, plan=plan
+    )
+    comparison = many.metrics[-1].comparisons[0]
+    assert comparison.interval[0] > 0.0
+    assert comparison.lift_interval is not None
+    assert 0.0 < comparison.lift_interval[0] < (comparison.lift or 0.0) < comparison.lift_interval[1]
+    few = judged(
+        good | {"error_rate": (200, 0.0233, 0.0114)}, better | {"error_rate": (200, 0.394, 0.12)}, plan=plan
+    )
+    assert few.metrics[-1].comparisons[0].lift_interval is None  # control may fail never at all
+    assert few.conclusion.explanation == (
+        "treatment is worse than control, though better in accuracy: error_rate 39.4 % against 2.33 % "
+        "in control (+37.1 points, between +27.6 points and +46.6 points)"
+    )
+
+
+@given(st.floats(-2.0, 2.0), st.floats(-2.0, 2.0), st.floats(0.01, 4.0), st.floats(0.01, 4.0))
+def test_the_lift_s_interval_holds_the_ratios_that_the_data_do_not_contradict(
+    mean: float, control_mean: float, variance: float, control_variance: float
+) -> None:
+    """At its ends the group differs from so many times control by exactly the sequence's margin."""
+    n, m = 900, 1100
+    comparison = compare(
+        "g", Summary("m", n, mean, variance), Summary("m", m, control_mean, control_variance), 2000
+    )
+    if comparison.lift_interval is None:  # control's mean may be zero
+        assert abs(control_mean) <= sequence.margin(control_variance / m, n + m, 2000)
+        return
+    zero_is_within = comparison.lift_interval[0] <= 0.0 <= comparison.lift_interval[1]
+    assert zero_is_within is (comparison.interval[0] <= 0.0 <= comparison.interval[1])
+    for bound in comparison.lift_interval:
+        ratio = 1.0 + math.copysign(bound, bound * control_mean)
+        margin = sequence.margin(variance / n + ratio * ratio * control_variance / m, n + m, 2000)
+        assert abs(mean - ratio * control_mean) == pytest.approx(margin, rel=1e-6)
+
+
 def test_without_a_mean_of_control_there_is_no_lift() -> None:
     """Relative to nothing says nothing; the sentence has the difference instead."""
     results = judged({"accuracy": (5000, 0.0, 0.0)}, {"accuracy": (5000, 0.1, 0.09)})
-    assert results.metrics[0].comparisons[0].lift is results.metrics[0].comparisons[0].lift_interval is None
+    comparison = results.metrics[0].comparisons[0]
+    assert (comparison.lift, comparison.lift_interval) == (None, None)
     assert "accuracy 10 % against 0 % in control (+10 points, between +" in results.conclusion.explanation
 
 

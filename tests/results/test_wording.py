@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.core.results.wording import amount, chance
+from gateway.core.results.wording import amount, chance, percent
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,12 @@ def test_an_amount_is_told_in_the_metric_s_unit(value: float, metric: str, told:
 def test_a_chance_is_told_without_exponents(p_value: float, told: str) -> None:
     """Nobody reads `1.6e-13`."""
     assert chance(p_value) == told
+
+
+@pytest.mark.parametrize(
+    ("share", "told"),
+    [(0.0321, "+3.21 %"), (-0.5, "-50 %"), (9.994, "+999 %"), (15.9, "+1,590 %"), (-36.7, "-3,670 %")],
+)
+def test_a_change_is_told_without_exponents(share: float, told: str) -> None:
+    """Failures may be sixteen times as many, and nobody reads `+1.59e+03 %`."""
+    assert percent(share) == told

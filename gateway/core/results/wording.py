@@ -12,6 +12,9 @@ _SHARES = frozenset((Metric.ERROR_RATE, Metric.ACCURACY, Metric.USER_SATISFACTIO
 _LEAST_CHANCE = 0.001
 """Nobody believes more in a smaller one, and nobody can read it."""
 
+_MANY = 1000.0
+"""From here on no digit behind the point is told."""
+
 
 def reading(comparison: Comparison, metric: str, control: str) -> str:
     """`accuracy 93.1 % against 90.2 % in control (+3.2 %, between +1.1 % and +5.3 %)`."""
@@ -54,9 +57,10 @@ def difference(value: float, metric: str) -> str:
 
 def _number(value: float) -> str:
     """To four digits; thousands are set apart, and nothing has an exponent before it must."""
-    return f"{value:,.0f}" if 1000.0 <= abs(value) < 1e12 else f"{value:.4g}"
+    return f"{value:,.0f}" if _MANY <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def percent(share: float) -> str:
-    """A relative change with its sign: `+3.2 %`."""
-    return f"{100.0 * share:+.3g} %"
+    """A relative change with its sign: `+3.2 %`, and `+1,590 %` without an exponent."""
+    change = 100.0 * share
+    return f"{change:+,.0f} %" if abs(change) >= _MANY else f"{change:+.3g} %"
