@@ -13,6 +13,7 @@ from pathlib import Path
 from gateway import logs
 from gateway.control.alerting.lookout import Lookout
 from gateway.control.alerting.notifier import Notifier
+from gateway.control.alerting.served import Served
 from gateway.control.alerting.watch import AlertWatch, levels_of
 from gateway.control.experiments.database import Rating
 from gateway.control.experiments.room import ExperimentsRoom, Ground
@@ -109,7 +110,7 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
         windows=windows,
         notifier=notifier,
         aftermath=aftermath,
-        alerts=_alert_watch(site, history, notifier, windows, desk, publisher),
+        alerts=_alert_watch(site, history, notifier, windows, desk, publisher, ledger),
         ledger=ledger,
         upstreams=upstreams,
         monitor=monitor,
@@ -180,12 +181,15 @@ def _alert_watch(
     windows: Windows,
     desk: RolloutDesk,
     publisher: Publisher,
+    ledger: Ledger,
 ) -> AlertWatch:
+    served = Served(ledger.totals)
+    lookout = Lookout(windows, desk, lambda: publisher.current, site.faults, served, site.now)
     return AlertWatch(
         site.store,
         history,
         notifier,
-        Lookout(windows, desk, lambda: publisher.current, site.faults, site.now).look,
+        lookout.look,
         levels=lambda: levels_of(desk.loaded.config.deployment.monitoring.alerts),
         digest=lambda: desk.loaded.digest,
         now=site.now,

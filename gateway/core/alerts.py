@@ -84,6 +84,7 @@ class Condition:
     value: float | None = None
     threshold: float | None = None
     samples: int | None = None
+    window: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,17 +246,22 @@ def assess(
     return AlertState(tuple(after), trails), tuple(changes)
 
 
-def missing_traffic(share: float, requests: int, treatment: int, window: float) -> Condition | None:
-    """Treatment had none of the window's `requests`, although `share` (0 to 1) of them should be its own."""
+def missing_traffic(
+    share: float, requests: int, treatment: int, window: float, hint: str = ""
+) -> Condition | None:
+    """Treatment had none of the window's `requests`, although `share` (0 to 1) of them should be its own.
+
+    `hint` is what is known of why.
+    """
     expected = share * requests
     if treatment or expected < MISSING_REQUESTS:
         return None
     message = (
         f"treatment had no request in {format_duration(window)}, although {format_number(share * 100)} % "
-        f"of {requests} should have been its own"
+        f"of {requests} should have been its own{hint and f'; {hint}'}"
     )
     return Condition(
-        MISSING_TRAFFIC, Severity.LOW, message, "treatment", 0.0, float(MISSING_REQUESTS), requests
+        MISSING_TRAFFIC, Severity.LOW, message, "treatment", 0.0, float(MISSING_REQUESTS), requests, window
     )
 
 
@@ -337,6 +343,7 @@ def _of_condition(condition: Condition) -> _Finding:
             message=condition.message,
             value=condition.value,
             threshold=condition.threshold,
+            window=condition.window,
             samples=condition.samples,
         )
 

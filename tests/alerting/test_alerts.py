@@ -428,6 +428,10 @@ def test_missing_traffic_is_low(share: float, requests: int, treatment: int, mis
     assert (found is not None) is missing
     if found is not None:
         assert (found.type, found.severity, found.arm) == (MISSING_TRAFFIC, Severity.LOW, "treatment")
+        watcher = Watcher()
+        watcher.look(conditions=(found,))
+        (alert,) = watcher.state.active
+        assert (alert.value, alert.threshold, alert.window, alert.samples) == (0.0, 20.0, WINDOW, requests)
 
 
 # --- properties -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pytest
 from gateway import logs
 from gateway.control.alerting.lookout import Lookout, readings, treatment_share
 from gateway.control.alerting.notices import Notice, NoticeKind
+from gateway.control.alerting.served import Served
 from gateway.control.alerting.watch import (
     BLIND_AFTER,
     CHECKPOINT_INTERVAL,
@@ -20,6 +21,7 @@ from gateway.control.alerting.watch import (
     levels_of,
     resolved_view,
 )
+from gateway.control.ledger import Ledger
 from gateway.control.monitoring.monitor import Monitor
 from gateway.control.windows import Windows
 from gateway.core.alerts import Condition, Look, Reading
@@ -31,7 +33,7 @@ from gateway.model.rollout import BeginHold, EndHold, HoldKind, Rollback, Severi
 from gateway.model.scores import Score
 from gateway.model.ticks import Counts, bucket_of
 from tests.support.configs import complete, load_text
-from tests.support.control import CONFIG, eventually, make_gateway, make_observation
+from tests.support.control import CONFIG, eventually, make_counts, make_gateway, make_observation
 from tests.support.snapshots import make_snapshot
 from tests.support.wiring import ANN, Room, Scene, refusing_disk
 
@@ -281,6 +283,10 @@ class Traffic:
         return Contrast(())
 
 
+NOBODY = Served(Ledger().totals)
+"""No request at all."""
+
+
 def test_treatment_s_share_is_that_of_its_groups_among_the_enrolled() -> None:
     """Ten percent enrolled, three quarters of them in treatment's groups."""
     snapshot = make_snapshot(10)
@@ -300,6 +306,7 @@ async def test_missing_traffic_is_looked_for_once_the_share_has_stood_for_a_wind
             room.desk,
             lambda: snapshot,
             dict,
+            NOBODY,
             lambda: scene.now,
         )
         assert effective_percentage(room.desk.state, room.desk.rules) == Fraction(10)
@@ -312,11 +319,54 @@ async def test_missing_traffic_is_looked_for_once_the_share_has_stood_for_a_wind
         assert (look.conditions, look.unserved) == ((), frozenset(("treatment",)))
 
 
+async def test_users_without_an_id_are_missed_too(scene: Scene) -> None:
+    """Clients that stop to send it are answered by control and count for no arm: the totals know of them."""
+    scene.text = "deployment: {initial_phase: limited_production}"
+    async with scene.control() as room:
+        snapshot = make_snapshot(10)
+        traffic, ledger = Traffic(), Ledger()
+        lookout = Lookout(
+            traffic,  # type: ignore[arg-type]
+            room.desk,
+            lambda: snapshot,
+            dict,
+            Served(ledger.totals),
+            lambda: scene.now,
+        )
+        served = 0
+
+        def look(requests: int, arm: str = "control") -> list[str]:
+            nonlocal served
+            served += requests
+            ledger.take([make_observation("one", 1, make_counts(arm, [(200, "ok", served)]))])
+            scene.now += WINDOW / 10
+            return [one.message for one in lookout.look().conditions]
+
+        assert [look(100) for _ in range(10)] == [[]] * 10  # not watched for a window yet
+        (said,) = look(100)
+        assert "10 % of 1000 should have been its own; none of them said who its user is" in said
+        assert [look(0) for _ in range(10)][-1] == []  # nobody is there
+        assert [look(100, "treatment") for _ in range(12)][-1] == []  # anonymous: random
+        assert [look(100) for _ in range(12)][-1] != []
+        traffic.recently = {("default", "control"): profile(100)}
+        assert look(100) == []  # some say who they are, and they are few
+
+
+def test_totals_are_forgotten_when_the_clock_is_set_back() -> None:
+    """They are of times to come: what was served since is not known."""
+    ledger = Ledger()
+    served = Served(ledger.totals)
+    assert served.lately(1000.0, 10.0) == {}
+    ledger.take([make_observation("one", 1, make_counts("control", [(200, "ok", 7)]))])
+    assert served.lately(1010.0, 10.0) == {("default", "control"): 7}
+    assert served.lately(500.0, 10.0) == {}
+
+
 async def test_control_is_unserved_where_treatment_gets_everybody(scene: Scene) -> None:
     async with scene.control() as room:
         for percentage, unserved in ((100, frozenset(("control",))), (99, frozenset())):
             snapshot = make_snapshot(percentage)
-            lookout = Lookout(Traffic(), room.desk, lambda: snapshot, dict)  # type: ignore[arg-type]  # noqa: B023
+            lookout = Lookout(Traffic(), room.desk, lambda: snapshot, dict, NOBODY)  # type: ignore[arg-type]  # noqa: B023
             assert lookout.look().unserved == unserved
 
 
@@ -329,6 +379,7 @@ async def test_holds_and_lasting_faults_are_conditions(scene: Scene) -> None:
             room.desk,
             lambda: make_snapshot(10),
             lambda: faults,
+            NOBODY,
             lambda: scene.now,
         )
         await room.desk.apply(BeginHold(operator="gateway", reason="both fail", kind=HoldKind.SHARED_OUTAGE))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 
+from gateway.control.alerting.served import Served
 from gateway.control.rollout.desk import RolloutDesk
 from gateway.control.windows import Windows
 from gateway.core.alerts import Condition, Look, Reading, missing_traffic
@@ -41,6 +42,7 @@ class Lookout:
         desk: RolloutDesk,
         snapshot: Callable[[], Snapshot],
         faults: Callable[[], Mapping[str, str]],
+        served: Served,
         now: Callable[[], float] = time.time,
     ) -> None:
         """`snapshot` is the newest; `faults` are the gateway's own, by type, in words."""
@@ -48,6 +50,7 @@ class Lookout:
         self._desk = desk
         self._snapshot = snapshot
         self._faults = faults
+        self._served = served
         self._now = now
         self._share: tuple[Fraction, float] | None = None
         self._faulty: frozenset[str] = frozenset()
@@ -61,8 +64,9 @@ class Lookout:
             *_of_faults(self._lasting_faults()),
             *filter(None, map(_of_hold, self._desk.state.holds)),
         ]
+        served = self._served.lately(at, window)
         if self._stood(percentage, at) >= window:
-            conditions += filter(None, [_missing(recent, self._snapshot(), window)])
+            conditions += filter(None, [_missing(recent, served, self._snapshot(), window)])
         return Look(
             at,
             window,
@@ -136,16 +140,20 @@ def _degradation(arms: Contrast) -> Iterable[Reading]:
 
 
 def _missing(
-    recent: Mapping[tuple[str, str], Profile], snapshot: Snapshot, window: float
+    recent: Mapping[tuple[str, str], Profile],
+    served: Mapping[tuple[str, str], int],
+    snapshot: Snapshot,
+    window: float,
 ) -> Condition | None:
-    requests = treatment = 0
-    expected = 0.0
+    """Of requests that count for an arm; where there are none at all, of all that were `served`."""
+    counted = {key: profile.answered for key, profile in recent.items() if profile.answered}
+    hint = "" if counted else "none of them said who its user is (identity.sources)"
+    requests = counted or served
     shares = {route.name: treatment_share(snapshot, route.name) for route in snapshot.routes}
-    for (route, arm), profile in recent.items():
-        requests += profile.answered
-        expected += profile.answered * shares.get(route, 0.0)
-        treatment += profile.answered if arm == _TREATMENT else 0
-    return missing_traffic(expected / requests if requests else 0.0, requests, treatment, window)
+    total = sum(requests.values())
+    expected = sum(count * shares.get(route, 0.0) for (route, _), count in requests.items())
+    treatment = sum(count for (_, arm), count in requests.items() if arm == _TREATMENT)
+    return missing_traffic(expected / total if total else 0.0, total, treatment, window, hint)
 
 
 def treatment_share(snapshot: Snapshot, route: str) -> float:
