@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.control.loading import ConfigError, Loaded, Problem, load
-from gateway.control.monitoring.forecast import Exposed, forecasts, in_words
+from gateway.control.monitoring.forecast import Exposed, counted_unit, forecasts, in_words
 from gateway.control.monitoring.views import detections, limits
 from gateway.core.evidence.detection import Detection
 from gateway.core.exposure import treatment_percentage
@@ -141,7 +141,7 @@ def _phase_lines(config: Config) -> list[str]:
 
 
 def _detection_title(config: Config, traffic: float) -> str:
-    by_user = config.deployment.rollback.unit is Unit.USER
+    by_user = counted_unit(config.deployment.rollback) is Unit.USER
     counted = "users' first requests in ten minutes" if by_user else "requests"
     return f"how soon a broken treatment is rolled back, with {format_number(traffic)} {counted} a second"
 
@@ -151,7 +151,8 @@ def _detection_lines(config: Config, traffic: float) -> list[str]:
     rows = []
     for name in config.deployment.ladder:
         share = f"{format_number(_largest_share(config, name) * 100)} %"
-        found = in_words(_found(config, name, traffic)) or ["never: it has no limit of errors"]
+        found = in_words(_found(config, name, traffic), _exposed(config, name, traffic))
+        found = found or ["never: it has no limit of errors"]
         rows.append(["", name, share, found[0]])
         rows += [["", "", "", line] for line in found[1:]]
     return _table(rows)
@@ -161,8 +162,11 @@ def _found(config: Config, phase: str, traffic: float) -> tuple[Detection, ...]:
     limit = rollback_limits(config.deployment, phase).get(Metric.ERROR_RATE)
     if limit is None:
         return ()
-    exposed = Exposed(traffic, _largest_share(config, phase))
-    return forecasts(limit.value, config.deployment.rollback, exposed)
+    return forecasts(limit.value, config.deployment, _exposed(config, phase, traffic))
+
+
+def _exposed(config: Config, phase: str, traffic: float) -> Exposed:
+    return Exposed(traffic, _largest_share(config, phase))
 
 
 def _largest_share(config: Config, phase: str) -> float:

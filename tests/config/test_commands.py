@@ -118,6 +118,31 @@ def test_check_says_how_soon_a_broken_treatment_is_found(
     assert slow["seconds"] == pytest.approx(10 * fast["seconds"], rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("rollback", "phase", "line"),
+    [
+        ("{}", "canary: {user_percentage: 0}", "0 %    never: nobody is on treatment\n"),
+        (
+            "{decision: threshold}",
+            "canary: {user_percentage: 10}",
+            "if everything failed: after about 61 requests to treatment, 7s",
+        ),
+        (
+            "{decision: threshold}",
+            "canary: {user_percentage: 0.1}",
+            "if everything failed: never, for treatment gets too little traffic",
+        ),
+    ],
+)
+def test_check_says_why_nothing_is_found_and_how_late_a_plain_threshold_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rollback: str, phase: str, line: str
+) -> None:
+    """What holds for this way to decide, and no forecast for a treatment that nobody is on."""
+    text = f"deployment: {{rollback: {rollback}, phases: {{{phase}}}}}\n"
+    assert main(["check", write(tmp_path, complete(text)), "--traffic", "100"]) == Exit.DONE
+    assert line in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("traffic", ["0", "-1", "nan", "inf", "many"])
 def test_check_with_a_traffic_that_is_none(tmp_path: Path, traffic: str) -> None:
     """A usage error, before the file is looked at."""

@@ -56,7 +56,7 @@ async def test_before_the_first_look_nothing_is_said(stage: Stage) -> None:
     evidence = document["evidence"]
     assert isinstance(evidence, dict)
     assert (evidence["value"], evidence["verdict"], evidence["parts"]) == (None, None, {})
-    assert "never, for treatment gets no traffic" in evidence["detection_in_words"][0]
+    assert evidence["detection_in_words"] == ["not known while there is no traffic"]
     assert "nothing was looked at yet" in shown(document)
 
 

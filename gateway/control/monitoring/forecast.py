@@ -7,11 +7,12 @@ For a few kinds of broken, from traffic and share. It is what `check` and `statu
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 
-from gateway.core.evidence.detection import Detection, expected_detection
-from gateway.model.safety import Rollback
+from gateway.core.evidence.detection import Detection, expected_breach, expected_detection
+from gateway.model.deployment import Deployment
+from gateway.model.safety import Rollback, RollbackDecision, Unit
 from gateway.model.units import format_duration, format_number
 
 FAILURE_RATES = (1.0, 0.2, 0.05)
@@ -21,31 +22,53 @@ _LONG = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """What treatment is exposed to: so many requests a second in all, of which this share is its own."""
+    """What treatment is exposed to: so many requests a second in all, of which this share is its own.
+
+    Requests in `counted_unit`.
+    """
 
     requests_per_second: float
     share: float
 
 
-def forecasts(limit: float, policy: Rollback, exposed: Exposed) -> tuple[Detection, ...]:
+def counted_unit(policy: Rollback) -> Unit:
+    """What a rollback is decided by: the plain threshold takes every request."""
+    return policy.unit if policy.decision is RollbackDecision.EVIDENCE else Unit.REQUEST
+
+
+def forecasts(limit: float, deployment: Deployment, exposed: Exposed) -> tuple[Detection, ...]:
     """One for each kind of broken that is beyond `limit`, an error rate; after long good service."""
-    return tuple(
-        expected_detection(
+    return tuple(_forecast(rate, limit, deployment, exposed) for rate in FAILURE_RATES if rate > limit)
+
+
+def _forecast(rate: float, limit: float, deployment: Deployment, exposed: Exposed) -> Detection:
+    policy = deployment.rollback
+    if policy.decision is RollbackDecision.THRESHOLD:
+        return expected_breach(
             rate,
             limit=limit,
             requests_per_second=exposed.requests_per_second,
             share=exposed.share,
-            alpha=policy.false_rollback_probability,
-            minimum_failures=policy.minimum_failures,
-            late=True,
+            window=deployment.monitoring.window,
+            minimum_samples=policy.minimum_samples,
         )
-        for rate in FAILURE_RATES
-        if rate > limit
+    return expected_detection(
+        rate,
+        limit=limit,
+        requests_per_second=exposed.requests_per_second,
+        share=exposed.share,
+        alpha=policy.false_rollback_probability,
+        minimum_failures=policy.minimum_failures,
+        late=True,
     )
 
 
-def in_words(found: Iterable[Detection]) -> list[str]:
-    """A line for each, for people."""
+def in_words(found: Collection[Detection], exposed: Exposed) -> list[str]:
+    """A line for each, for people; one for all where there is nothing to forecast by."""
+    if found and exposed.share <= 0.0:
+        return ["never: nobody is on treatment"]
+    if found and exposed.requests_per_second <= 0.0:
+        return ["not known while there is no traffic"]
     return [f"{_what(each.failure_rate)}: {_when(each)}" for each in found]
 
 
@@ -55,7 +78,7 @@ def _what(rate: float) -> str:
 
 def _when(found: Detection) -> str:
     if not math.isfinite(found.seconds):
-        return "never, for treatment gets no traffic"
+        return "never, for treatment gets too little traffic"
     seconds = float(math.ceil(found.seconds))
     seconds = seconds if seconds < _LONG else math.ceil(seconds / _LONG) * _LONG
     return f"after about {math.ceil(found.requests)} requests to treatment, {format_duration(seconds)}"

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from gateway import logs
 from gateway.control.monitoring.control_answers import ControlAnswers
 from gateway.control.monitoring.dossier import Dossier
-from gateway.control.monitoring.forecast import Exposed, forecasts, in_words
+from gateway.control.monitoring.forecast import Exposed, counted_unit, forecasts, in_words
 from gateway.control.monitoring.thresholds import Window, breach
 from gateway.control.monitoring.traffic import Traffic
 from gateway.control.monitoring.views import absence, conclusion, detections, evidence
@@ -113,10 +113,10 @@ class Monitor:
         began = (state.began + self._dossier.anchor) / 1000
         exposed = Exposed(self.traffic.rate(), state.share)
         limit = limits.get(Metric.ERROR_RATE)
-        found = () if limit is None else forecasts(limit.value, policy, exposed)
+        found = () if limit is None else forecasts(limit.value, self._deployment, exposed)
         return {
             "evidence": evidence(self.assessment, policy.decision, policy.unit, began)
-            | {"detection": detections(found), "detection_in_words": in_words(found)},
+            | {"detection": detections(found), "detection_in_words": in_words(found, exposed)},
             "limits": limits_view(limits),
             "treatment_absence": self._absence(),
         }
@@ -189,7 +189,7 @@ class Monitor:
         )
         self._dossier.add(seen, self._limits(), deployment.rollback.unit)
         self.traffic.seconds = self._window.seconds = deployment.monitoring.window
-        self.traffic.add(closed, deployment.rollback.unit)
+        self.traffic.add(closed, counted_unit(deployment.rollback))
         if deployment.rollback.decision is RollbackDecision.THRESHOLD:
             self._window.add(Progress(closed, settled, tuple(map(judged, progress.grown))))
 

@@ -1,7 +1,8 @@
 """How long it takes until something broken is found: for people who choose a share and its limits.
 
-Expectations, not bounds. Evidence grows by the Kullback-Leibler divergence of what is seen from what may
-be, once per request that treatment gets, and has to pay for its own stakes on the way: see `capital`.
+Expectations, not bounds, for both ways to decide. Evidence grows by the Kullback-Leibler divergence of
+what is seen from what may be, once per request that treatment gets, and has to pay for its own stakes on
+the way: see `capital`. A plain threshold has to outweigh what went well in its window.
 """
 
 from __future__ import annotations
@@ -59,6 +60,27 @@ def expected_detection(
         return Detection(failure_rate, late, requests, requests / treated)
     seconds = over / treated + worse / (requests_per_second * tried)
     return Detection(failure_rate, late, math.ceil(over + worse), seconds)
+
+
+def expected_breach(
+    failure_rate: float,
+    *,
+    limit: float,
+    requests_per_second: float,
+    share: float,
+    window: float,
+    minimum_samples: int,
+) -> Detection:
+    """The same of a plain threshold on the last `window` seconds, which good service has filled.
+
+    Never where the window does not get `minimum_samples` of treatment's requests.
+    """
+    treated = requests_per_second * share
+    held = treated * window
+    if failure_rate <= limit or held < minimum_samples:
+        return Detection(failure_rate, True, _NEVER, _NEVER)
+    requests = math.floor(limit * held / failure_rate) + 1
+    return Detection(failure_rate, True, requests, requests / treated)
 
 
 def _divergence(p: float, q: float) -> float:
