@@ -11,6 +11,7 @@ import contextlib
 import http.client
 import json
 import multiprocessing
+import os
 import signal
 import subprocess
 import sys
@@ -42,15 +43,21 @@ EXPERIMENT, SEED = "scale", "s"
 PATIENCE = 60.0
 SENDERS, TOGETHER, SENDING = 4, 200, 10.0
 """Connections that post outcomes, outcomes in a request, and for how many seconds."""
-_MIB = 1 << 20
+_MB = 1_000_000
 
 
-def resident(pid: int | str = "self") -> int:
-    """Bytes of memory that a process really has."""
+def resident(pid: int | str = "self", *, field: str = "VmRSS") -> int:
+    """Bytes of memory that a process really has; with `field` VmHWM, that it had at most."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise ValueError(f"process {pid} has no memory")
+
+
+def processor(pid: int) -> float:
+    """Seconds of CPU that a process has used."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, after_name[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def user_name(number: int) -> str:
@@ -140,8 +147,8 @@ def table(fewer: int) -> Iterator[Line]:
     ):
         found = pool.submit(measure_table, participants, folder).result()
     what = f"table of {participants:,} participants, five metrics each"
-    memory = found.memory / _MIB
-    yield Line("table", f"{what}: memory", 1, "≤ 60 MiB", f"{memory:.1f} MiB", memory <= 60)
+    memory = found.memory / _MB
+    yield Line("table", f"{what}: memory", 1, "≤ 60 MB", f"{memory:.1f} MB", memory <= 60)
     for whose, seconds in (("newcomer's", found.arrival), ("participant's", found.again)):
         cost = f"{seconds * 1e6:.2f} µs of CPU"
         yield Line("table", f"a {whose} record", 4 * participants, "≤ 2 µs", cost, seconds <= 2e-6)
@@ -207,11 +214,11 @@ class Gateway:
             response = connection.getresponse()
             return response.status, json.loads(response.read())
 
-    def control_memory(self) -> int:
-        """What its control process has."""
+    def control(self) -> int:
+        """The pid of its control process."""
         roster = StateDirectory(self.directory / "state").read_roster()
         (pid,) = (process.pid for process in roster.processes if process.role is Role.CONTROL)
-        return resident(pid)
+        return pid
 
     def fill(self, participants: int) -> None:
         """Write participants into its file, while it does not run."""
@@ -238,19 +245,24 @@ def gateway(fewer: int) -> Iterator[Line]:
 
 def _measure(running: Gateway, participants: int) -> Iterator[Line]:
     empty_start = running.start()
-    empty = running.control_memory()
+    pid = running.control()
+    empty, empty_peak, empty_spent = resident(pid), resident(pid, field="VmHWM"), processor(pid)
     running.stop()
     running.fill(participants)
     restart = running.start()
+    loading = processor(running.control()) - empty_spent
     begun = time.monotonic()
     _, document = running.ask("GET", f"experiments/{EXPERIMENT}")
     show = time.monotonic() - begun
     counted = sum(group["participants"] for group in document["groups"].values())
     assert counted == participants, f"{counted} of {participants} participants are there"
-    memory = (running.control_memory() - empty) / _MIB
+    pid = running.control()
+    memory = (resident(pid) - empty) / _MB
+    peak = (resident(pid, field="VmHWM") - empty_peak) / _MB
+    found = f"{memory:.1f} MB more, at most {peak:.1f} on the way"
     what = f"gateway with {participants:,} participants"
-    yield Line("scale", f"{what}: memory", 1, "≤ 60 MiB more", f"{memory:.1f} MiB more", memory <= 60)
-    found = f"{restart:.2f} s (empty: {empty_start:.2f} s)"
+    yield Line("scale", f"{what}: memory", 1, "≤ 60 MB more", found, max(memory, peak) <= 60)
+    found = f"{restart:.2f} s (empty: {empty_start:.2f} s; its loading: {loading:.2f} s of CPU)"
     yield Line("scale", "restart until its results are shown", 1, "≤ 5 s", found, restart <= 5)
     yield Line("scale", "show", 1, "≤ 1 s", f"{show * 1000:.1f} ms", show <= 1)
     accepted, seconds = _post_outcomes(running, participants)

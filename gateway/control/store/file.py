@@ -18,6 +18,8 @@ from gateway.control.store.api import FaultKind, StoreFault
 
 BUSY_TIMEOUT = 1.0
 """Seconds to wait for somebody who reads the file with a tool of their own."""
+CACHE = 500
+"""Kibibytes of the file that SQLite keeps in memory: the system's own cache is as near."""
 VACUUMED_AT_ONCE = 1000
 """Free pages given back at a time: four megabytes."""
 
@@ -95,6 +97,7 @@ class SqliteFile:
             raise DatabaseFault(FaultKind.UNREAD, detail)
         if version == 0:
             execute("PRAGMA auto_vacuum=INCREMENTAL")
+        execute(f"PRAGMA cache_size=-{CACHE}")
         (mode,) = execute("PRAGMA journal_mode=WAL").fetchone()
         if mode != "wal":
             raise DatabaseFault(FaultKind.FAILED, f"{self.path}: the file system grants no write-ahead log")

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 _WIDER = {"B": "H", "H": "I", "I": "Q"}
+_PIECE = 4096
+"""Rows that are added at a time."""
 _COUNT = struct.Struct("=H")
 _KIND = struct.Struct("=cI")
 
@@ -32,7 +34,10 @@ class Numbers(Generic[Number]):
 
     def reserve(self, rows: int) -> None:
         """Have room for so many rows; new ones are zero."""
-        self.values.frombytes(bytes(max(0, rows - len(self.values)) * self.values.itemsize))
+        values = self.values
+        while len(values) < rows:
+            # A piece at a time: what a large one leaves behind, the allocator would keep.
+            values.frombytes(bytes(min(_PIECE, rows - len(values)) * values.itemsize))
 
     def put(self, row: int, number: Number) -> None:
         """Set the number of a row that there is room for."""

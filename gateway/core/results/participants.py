@@ -222,7 +222,8 @@ class ParticipantTable:
     def load_entry(self, number: int, data: bytes) -> None:
         """Take in an entry of the stored journal; they come in the order of their numbers."""
         rows, *arrays = unpack(data)
-        self._restore(rows, arrays)
+        run = range(rows[0], rows[-1] + 1)
+        self._restore(run if len(run) == len(rows) else rows, arrays)  # a run is restored far quicker
         self._journal.resume(number, len(rows))
 
     def _restore(self, rows: Sequence[int], arrays: Sequence[array[Any]]) -> None:

@@ -22,6 +22,8 @@ _FIRST_CAPACITY = 16
 _FULLEST = 0.8
 """A fuller segment grows: a search ends after three slots on average, an arrival after a dozen."""
 _GROWTH = 1.5
+_SPARE = 1.1
+"""What a segment has more than its share of rows that are known beforehand: chance deals them unevenly."""
 
 ABSENT = -1
 """The row of somebody who takes no part."""
@@ -102,10 +104,10 @@ class Roster:
         """Have so many rows, whose `users` and `cells` are to be restored, and these groups and epochs."""
         self.users.reserve(rows)
         self.cells.reserve(rows)
-        share = rows >> _SEGMENT_BITS
-        for number in range(len(self._segments)):
-            self._make_room(number, share)
-            self._free[number] += share
+        capacity = int((rows >> _SEGMENT_BITS) / _FULLEST * _SPARE)
+        if capacity > _FIRST_CAPACITY:
+            self._segments = [_empty(capacity) for _ in self._segments]
+            self._free = [_limit(segment) for segment in self._segments]
         for group, epoch in cells:
             self._cell(group, epoch)
 
