@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.control.alerting.lookout import Lookout
-from gateway.control.alerting.notifier import Notifier
+from gateway.control.alerting.notifier import Notifier, instance_of
 from gateway.control.alerting.served import Served
 from gateway.control.alerting.watch import AlertWatch, levels_of
 from gateway.control.experiments.database import Rating
@@ -74,7 +74,7 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
         now=site.now,
     )
     history = History(site.store, await _newest(site.store))
-    notifier = Notifier(now=site.now)
+    notifier = Notifier(instance_of(loaded.config), now=site.now)
     aftermath = Aftermath(history, notifier, loaded.path.parent, now=site.now)
     beginnings = Beginnings(windows)
     around = Surroundings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,7 @@ async def test_a_treatment_that_fails_is_an_alert_that_people_hear_of(
             "alertname": "GatewayErrorRate",
             "type": "error_rate",
             "arm": "treatment",
+            "instance": f"{socket.gethostname()}:{gateway.admin_port}",
         }
         assert (alert["severity"], alert["details"]["value"]) == ("critical", 1.0)
         assert alert["details"]["samples"] >= 30

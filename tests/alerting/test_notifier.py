@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from gateway import logs
 from gateway.control.alerting import notices
 from gateway.control.alerting.notices import Notice, NoticeKind, happened, record
-from gateway.control.alerting.notifier import Notifier
+from gateway.control.alerting.notifier import Notifier, instance_of
 from gateway.control.alerting.outbox import CAPACITY, Message, Outbox, Patience
 from gateway.core.alerts import Alert, Change, ChangeKind
 from gateway.model.config import Config
@@ -220,6 +221,31 @@ async def test_alertmanager_s_alert_of_the_severity_before_ends(tmp_path: Path) 
         for body in receiver.bodies
     ]
     assert ends == [[("critical", True), ("high", False)], [("critical", False)]]
+
+
+async def test_everybody_is_told_which_gateway_it_is(tmp_path: Path) -> None:
+    """In a fleet all send the same alerts: the recovery of one must not end those of the others."""
+    kinds = ("webhook", "slack", "alertmanager")
+    async with receiving() as hook, receiving() as slack, receiving() as manager:
+        receivers = dict(zip(kinds, (hook, slack, manager), strict=True))
+        loaded = config(tmp_path, {kind: channel(receivers[kind], kind) for kind in kinds})
+        async with notifying(loaded, instance="pipeline-0:9900") as notifier:
+            notifier.standing = lambda: [notices.lasting(alert(HIGH), NOW)]
+            notifier.tell(raised(HIGH))
+            assert await notifier.drained(5.0)
+            notifier.tell_what_stands()
+            assert await notifier.drained(5.0)
+    assert hook.bodies[0]["labels"]["instance"] == "pipeline-0:9900"
+    assert slack.bodies[0]["attachments"][0]["footer"] == "pipeline-0:9900"
+    assert {one["labels"]["instance"] for body in manager.bodies for one in body} == {"pipeline-0:9900"}
+
+
+def test_a_gateway_is_told_apart_by_machine_and_admin_port(tmp_path: Path) -> None:
+    """The machine's name is the pod's; on one machine each has an admin port of its own."""
+    machine = socket.gethostname()
+    for address, instance in (("127.0.0.1:9911", f"{machine}:9911"), (f"unix:{tmp_path}/admin", machine)):
+        found = load_text(tmp_path, complete(f'admin: {{address: "{address}"}}')).config
+        assert instance_of(found) == instance
 
 
 # --- receivers that misbehave ---------------------------------------------------------------------

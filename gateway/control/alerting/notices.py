@@ -149,6 +149,7 @@ def slack(notice: Notice) -> bytes:
         "title": title,
         "text": _escaped(notice.text[:_TEXT_LIMIT]),
         "fallback": title,
+        "footer": _escaped(notice.labels.get("instance", "")),
         "ts": int(notice.at),
     }
     return _json({"text": title, "attachments": [body]})

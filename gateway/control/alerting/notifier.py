@@ -11,9 +11,10 @@ Alertmanager is a machine and forgets what is not repeated: it is told again and
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import aiohttp
 
@@ -23,6 +24,7 @@ from gateway.control.alerting.outbox import Message, Outbox, OutboxFactory
 from gateway.core.alerts import GRAVITY
 from gateway.model.config import Channel, ChannelType, Config
 from gateway.model.rollout import Severity
+from gateway.model.units import TcpAddress
 
 RESEND_INTERVAL = 60.0
 """Seconds between two repetitions of what stands, for Alertmanager; Prometheus repeats as often."""
@@ -85,6 +87,17 @@ def recipients(config: Config) -> tuple[Recipient, ...]:
     )
 
 
+def instance_of(config: Config) -> str:
+    """What tells a gateway from its likes: the machine's name, which is the pod's, and the admin port.
+
+    In a fleet all send the same alerts to the same Alertmanager, which goes by labels: without this one
+    the recovery of any would end the alert of all.
+    """
+    address = config.admin.address
+    machine = socket.gethostname()
+    return f"{machine}:{address.port}" if isinstance(address, TcpAddress) and address.port else machine
+
+
 def _address(channel: Channel) -> str:
     url = channel.url.get_secret_value()
     if channel.type is not ChannelType.ALERTMANAGER or url.rstrip("/").endswith(ALERTS_PATH):
@@ -111,13 +124,16 @@ class Notifier:
 
     def __init__(
         self,
+        instance: str = "",
         *,
         resend_interval: float = RESEND_INTERVAL,
         outbox: OutboxFactory = Outbox,
         now: Callable[[], float] = time.time,
     ) -> None:
+        """`instance` tells this gateway from others that tell the same people; see `instance_of`."""
         self.standing: Callable[[], Iterable[Notice]] = tuple
         """The alerts that stand: what Alertmanager is told again and again."""
+        self._labels = {"instance": instance} if instance else {}
         self._resend_interval = resend_interval
         self._make = outbox
         self._now = now
@@ -142,7 +158,12 @@ class Notifier:
         """Have everybody told whom it concerns. Never waits and never fails."""
         for recipient, box in self._boxes.items():
             if recipient.hears(notice):
-                box.put(Message(notice.severity, notice.title, _WRITTEN[recipient.type](notice)))
+                body = _WRITTEN[recipient.type](self._signed(notice))
+                box.put(Message(notice.severity, notice.title, body))
+
+    def _signed(self, notice: Notice) -> Notice:
+        """With the label that says which gateway this is."""
+        return replace(notice, labels={**notice.labels, **self._labels})
 
     def reaches_anybody(self) -> bool:
         """True if there is a channel at all."""
@@ -218,7 +239,7 @@ class Notifier:
         """Tell every Alertmanager which of the alerts that it heard of stand still."""
         for recipient, box in self._boxes.items():
             if recipient.type is ChannelType.ALERTMANAGER:
-                heard = [notice for notice in self.standing() if recipient.hears(notice)]
+                heard = [self._signed(notice) for notice in self.standing() if recipient.hears(notice)]
                 if heard:
                     body = notices.standing(heard)
                     box.put(Message(Severity.LOW, "what stands", body, topic=_RESEND))
