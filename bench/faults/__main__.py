@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.faults.configs import odd, storm, swaps, wrong
 from bench.faults.findings import Findings
 from bench.faults.flapping import flapping
 from bench.faults.hanging import hanging
@@ -39,6 +40,10 @@ class Experiment:
 
 
 EXPERIMENTS = (
+    Experiment("wrong", (1, 2), "200 files with an invalid meaning under load (2 min)", wrong),
+    Experiment("odd", (4,), "what can lie at the config's path and is no config (20 s)", odd),
+    Experiment("swaps", (5,), "100 swaps of a ConfigMap under load (1 min)", swaps),
+    Experiment("storm", (6,), "200 SIGHUP in a second under load (80 s)", storm),
     Experiment("hanging", (27,), "treatment accepts and never answers (110 s)", hanging),
     Experiment("flapping", (30,), "treatment is up for a second and down for a second (10 min)", flapping),
     Experiment("outage", (31,), "both arms are down, then back (50 s)", outage, isolated=True),

@@ -10,6 +10,7 @@ from bench.faults.findings import Findings
 from bench.faults.gateways import gateway_before
 from tests.faults.operating import deployment, status
 from tests.support.flapping import Flapping
+from tests.support.processes import eventually
 from tests.support.raw import Upstream, echo
 
 MINUTES = 10.0
@@ -32,6 +33,7 @@ def flapping(scale: float) -> Findings:
     closed, failed, asked = [True], 0, 0
     try:
         with gateway_before(ports, {"upstreams": upstreams, "deployment": unjudged}) as gateway:
+            eventually("treatment is up", lambda: gateway.arm() == "treatment")
             end, look_at = time.monotonic() + MINUTES * scale * 60, 0.0
             for user in itertools.cycle(arms):
                 now = time.monotonic()
