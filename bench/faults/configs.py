@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -72,12 +73,7 @@ def odd(scale: float) -> Findings:
         path, before = gateway.directory / "gateway.yaml", _highest(control)
         with _Watch(gateway) as watch:
             for name, place in ODD.items():
-                refused = _count(gateway)
-                path.unlink()
-                place(path)
-                began = time.monotonic()
-                eventually(f"{name} is refused", lambda r=refused: _count(gateway) > r)
-                times[name] = time.monotonic() - began
+                times[name] = _counted(gateway, functools.partial(_replace, path, place))
                 path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
                 write(gateway, deployment=deployment(50))
                 eventually("it is well again", lambda: status(gateway)["config"]["error"] is None)
@@ -252,13 +248,23 @@ def _count(gateway: Gateway) -> int:
 
 def _told(gateway: Gateway, content: bytes) -> float:
     """Put a wrong file in place; seconds until it is counted as one."""
-    before = _count(gateway)
     fresh = gateway.directory / "gateway.new"
     fresh.write_bytes(content)
+    return _counted(gateway, lambda: fresh.rename(gateway.directory / "gateway.yaml"))
+
+
+def _counted(gateway: Gateway, change: Callable[[], object]) -> float:
+    """Make a change to the file; seconds until a reload is counted."""
+    before = _count(gateway)
+    change()
     began = time.monotonic()
-    fresh.rename(gateway.directory / "gateway.yaml")
     eventually("it is counted", lambda: _count(gateway) > before, interval=0.03)
     return time.monotonic() - began
+
+
+def _replace(path: Path, place: Callable[[Path], object]) -> None:
+    path.unlink()
+    place(path)
 
 
 def _until(gateway: Gateway, percentage: float) -> float:

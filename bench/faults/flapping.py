@@ -10,7 +10,6 @@ from bench.faults.findings import Findings
 from bench.faults.gateways import gateway_before
 from tests.faults.operating import deployment, status
 from tests.support.flapping import Flapping
-from tests.support.processes import eventually
 from tests.support.raw import Upstream, echo
 
 MINUTES = 10.0
@@ -21,7 +20,7 @@ MOST_SWITCHES = 2
 
 def flapping(scale: float) -> Findings:
     """Sticky users in turn, one request every 20 ms; their switches of arm, and the breaker's of state."""
-    treatment, control = Flapping(1.0), Upstream(echo)
+    treatment, control = Flapping(1.0, steady=True), Upstream(echo)
     ports = {"traditional": control.port, "dspy": treatment.address[1]}
     upstreams: dict[str, Any] = {
         name: {"endpoints": [f"http://127.0.0.1:{port}"]} for name, port in ports.items()
@@ -33,7 +32,9 @@ def flapping(scale: float) -> Findings:
     closed, failed, asked = [True], 0, 0
     try:
         with gateway_before(ports, {"upstreams": upstreams, "deployment": unjudged}) as gateway:
-            eventually("treatment is up", lambda: gateway.arm() == "treatment")
+            for user, seen in arms.items():
+                seen.append(gateway.get(user=user).arm)
+            treatment.begin()
             end, look_at = time.monotonic() + MINUTES * scale * 60, 0.0
             for user in itertools.cycle(arms):
                 now = time.monotonic()
