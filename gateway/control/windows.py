@@ -84,6 +84,8 @@ class Windows:
         self._late: dict[Series, Counts] = {}
         self._views: dict[Span, View] = {}
         self._settled_to = 0
+        self.stored_to = 0
+        """Monotonic milliseconds: ticks that began before are in the store, and do not come again."""
         self.look_back = 300.0
         """Seconds that `recent` covers: `monitoring.window`."""
         self.rated_at = 0.0
@@ -276,6 +278,7 @@ class Windows:
         self._archive.flush(
             self._periods, self._now(), self.rated_at, anchor=self._anchor, settled_to=self._settled_to
         )
+        self.stored_to = self._settled_to
 
     def close(self) -> None:
         """The process ends: what is open counts as it stands. Then store everything."""

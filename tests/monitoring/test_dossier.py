@@ -76,6 +76,20 @@ async def test_the_evidence_is_stored_every_ten_seconds(stage: Stage) -> None:
         assert 3 <= len({None if document is None else document.body for document in stored}) <= 4
 
 
+async def test_the_evidence_is_stored_with_the_sums_of_what_it_is_made_of(stage: Stage) -> None:
+    """Ticks whose sums are in the store are not told a second time: a kill right after would lose them."""
+    async with stage.control() as watch:
+        await watch.seconds(2, FAILING, CONTROL)
+        watch.windows.stored_to = watch.milliseconds
+        await watch.second(FAILING, CONTROL)
+        gathered = numbers(watch)
+        written = len(stage.kept)
+        await watch.second(WELL, CONTROL)
+        assert len(stage.kept) == written  # and dies
+    async with stage.control() as watch:
+        assert numbers(watch) == gathered
+
+
 async def test_a_killed_process_decides_after_its_restart(stage: Stage) -> None:
     """It had stored half of what convicts; the rest comes from the workers again."""
     async with stage.control() as watch:

@@ -43,6 +43,7 @@ class Open:
     """The windows as the monitor sees them: nothing is open, all is known."""
 
     watch: Watch
+    stored_to: int = 0
 
     def standing(self, since: int = 0) -> tuple[Tick, ...]:
         return ()
@@ -87,6 +88,7 @@ class Watch:
     room: Room
     stage: Stage
     monitor: Monitor = field(init=False)
+    windows: Open = field(init=False)
 
     @property
     def milliseconds(self) -> int:
@@ -170,7 +172,8 @@ class Stage:
                 now=lambda: self.scene.now,
                 monotonic=lambda: self.monotonic,
             )
-            sight = Sight(room.desk, Open(watch), lambda: watch.snapshot, self.endpoints)  # type: ignore[arg-type]
+            watch.windows = Open(watch)
+            sight = Sight(room.desk, watch.windows, lambda: watch.snapshot, self.endpoints)  # type: ignore[arg-type]
             watch.monitor = Monitor(sight, dossier, monotonic=lambda: self.monotonic)
             self.scene.measured.monitors = [watch.monitor.restart_evidence]
             yield watch

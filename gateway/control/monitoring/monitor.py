@@ -44,7 +44,8 @@ from gateway.model.snapshot import Snapshot
 from gateway.model.units import format_duration
 
 SAVE_INTERVAL = 10.0
-"""Seconds between two writes of the evidence: what a restart has to fold again."""
+"""Seconds between two writes of the evidence at most: what a restart has to fold again. It is written with
+the windows' sums besides, for what is in these is not told a second time."""
 MOST_WAITING = 600
 """Looks that may wait for their turn, should the monitor fail again and again; beyond, the oldest go."""
 
@@ -77,6 +78,7 @@ class Monitor:
         self._waiting: deque[Progress] = deque(maxlen=MOST_WAITING)
         self._came = asyncio.Event()
         self._looked_at = self._saved_at = monotonic()
+        self._stored_to = scene.windows.stored_to
 
     def __repr__(self) -> str:
         return f"<Monitor {self._dossier!r}>"
@@ -155,8 +157,9 @@ class Monitor:
         self._looked_at = now
         self._fold(ours)
         self.assessment = self._assess(now)
-        if now - self._saved_at >= SAVE_INTERVAL:
-            self._saved_at = now
+        stored_to = scene.windows.stored_to
+        if stored_to != self._stored_to or now - self._saved_at >= SAVE_INTERVAL:
+            self._stored_to, self._saved_at = stored_to, now
             dossier.save()
 
     @property
