@@ -73,7 +73,7 @@ def _step(args: argparse.Namespace) -> int:
     body = client.audit_fields(args)
     if args.winner is not None:
         body["winner"] = args.winner
-    return _print(args, lambda gateway: gateway.post(path, body), _done)
+    return _print(args, lambda gateway: gateway.post(path, body), render_step)
 
 
 def _delete(args: argparse.Namespace) -> int:
@@ -96,14 +96,16 @@ def _print(
     return client.run(args, run)
 
 
-def _done(experiment: Document) -> str:
-    """Where the experiment stands after a step, in a line or two."""
+def render_step(experiment: Document) -> str:
+    """Where the experiment stands after a step, and what it came to where that was its end."""
     winner = f", {experiment['winner']} won" if experiment["winner"] else ""
     lines = [f"{experiment['id']} is {experiment['status']}{winner}."]
     if not experiment["acknowledged"]:
         lines.append("Not every worker serves by it yet; see: gateway status")
     if experiment["rollout_paused"]:
         lines.append("Control won, so the rollout is paused; to roll out further: gateway resume")
+    if experiment["status"] == "concluded":
+        lines.append(_verdict(experiment))
     return "\n".join(lines)
 
 
@@ -127,7 +129,7 @@ def render(experiment: Document) -> str:
         f"{experiment['id']} is {experiment['status']}{_since(experiment)}",
         *([experiment["name"]] if experiment["name"] != experiment["id"] else []),
         "",
-        f"{(experiment['verdict'] or 'no verdict').upper()}: {experiment['explanation']}",
+        _verdict(experiment),
         *_notes(experiment),
         "",
         *_groups(experiment),
@@ -135,6 +137,11 @@ def render(experiment: Document) -> str:
     if experiment["metrics"]:
         lines += ["", *_metrics(experiment)]
     return "\n".join(lines)
+
+
+def _verdict(experiment: Document) -> str:
+    """The verdict with its sentence."""
+    return f"{(experiment['verdict'] or 'no verdict').upper()}: {experiment['explanation']}"
 
 
 def _since(experiment: Document) -> str:
@@ -159,8 +166,8 @@ def _notes(experiment: Document) -> Iterator[str]:
         )
     if experiment["planned_end"] is not None:
         to_go = experiment["days_to_go"]
-        forecast = "" if to_go is None else f"; at this pace {span(to_go * _SECONDS_A_DAY)} to go"
-        yield f"Planned to run until {_moment(experiment['planned_end'])}{forecast}."
+        forecast = "" if to_go is None else f"; forecast: {span(to_go * _SECONDS_A_DAY)} to go"
+        yield f"Planned end: {_moment(experiment['planned_end'])}{forecast}."
     if experiment["minimum_sample_size"] > 1:
         least = experiment["minimum_sample_size"]
         yield f"Nothing is shown of a metric before {least:,} users of a group have it."

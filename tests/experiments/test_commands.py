@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gateway.commands.experiment import render, render_list
+from gateway.commands.experiment import render, render_list, render_step
 from tests.support.control import make_gateway
 from tests.support.experiments import (
     experiment_config,
@@ -59,13 +59,24 @@ async def test_figures_are_told_in_their_units(tmp_path: Path) -> None:
     document["metrics"]["accuracy"]["groups"]["treatment"]["mean"] = 0.9082
     text = render(document)
     assert ", has run for 1 d 3 h, but counted for 1 h only\n" in text
-    assert " UTC; at this pace 2 h 5 min to go." in text
+    assert " UTC; forecast: 2 h 5 min to go." in text
     of_treatment = [line.split() for line in text.splitlines() if line.split()[:1] == ["treatment"]]
     _, of_accuracy, of_times, of_errors = of_treatment
     assert " ".join(of_accuracy[2:]) == "90.82 % +3.21 points +9 % +1.1 to +5.33 points < 0.001"
     assert of_times[3] == "ms"
     assert of_errors[2:] == ["0", "%", "none", "-", "-", "-"]
     assert "e-" not in text
+
+
+async def test_to_conclude_says_what_it_came_to(tmp_path: Path) -> None:
+    """Whoever names a winner sees in the same breath whether the results named it."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        _, concluded = await client.ask("POST", "/api/v1/experiments/exp/conclude", winner="treatment")
+    assert render_step(concluded).splitlines() == [
+        "exp is concluded, treatment won.",
+        "CONTINUE: concluded, treatment serves; nothing to judge by: no success metric has a value yet",
+    ]
 
 
 def test_a_list_of_nothing() -> None:

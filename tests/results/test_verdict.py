@@ -174,11 +174,24 @@ def test_the_planned_day_stays_what_it_was() -> None:
 
 
 def test_a_planned_day_with_too_few_participants_goes_on() -> None:
-    """No data is no result; there is no forecast for it either."""
+    """No data is no result: it is said why, and when there will be enough at this pace."""
     few = tally_of(control={"accuracy": (900, 0.8, 0.16)}, treatment={"accuracy": (900, 0.9, 0.09)})
     results = judged({"accuracy": (900, 0.8, 0.16)}, {"accuracy": (900, 0.9, 0.09)}, day=30, planned_day=few)
     assert results.conclusion.verdict is Verdict.CONTINUE
-    assert results.days_to_go is None
+    assert results.conclusion.explanation == (
+        "the planned time is over with too few participants: nothing is shown before each group has "
+        "1000 participants with accuracy; control has 900, treatment 900; about 3 days to go"
+    )
+
+
+def test_a_planned_end_that_was_put_off_is_not_over() -> None:
+    """The test of the day that was planned first stands; where it showed nothing, the new end counts."""
+    nothing = tally_of(control={"accuracy": (9000, 0.8, 0.16)}, treatment={"accuracy": (9000, 0.802, 0.16)})
+    for end, over in ((30 * DAY, True), (60 * DAY, False), (None, False)):
+        plan = replace(PLAN, planned_end=end)
+        conclusion = judged(*CLOSE, day=31, planned_day=nothing, plan=plan).conclusion
+        assert (conclusion.verdict is Verdict.STOP) is over
+        assert ("the planned time is over" in conclusion.explanation) is over
 
 
 THREE = replace(PLAN, groups=("control", "short", "long"))
@@ -293,6 +306,17 @@ def test_the_forecast_is_the_nearer_of_the_planned_end_and_the_difference_seen()
         judged({"accuracy": (5000, 0.8, 0.1)}, {"accuracy": (5000, 0.8, 0.1)}, plan=endless).days_to_go
         is None
     )
+
+
+def test_the_forecast_begins_with_what_is_enough_to_be_shown() -> None:
+    """At the pace of the slower group; a planned day with too few decides nothing, so it is no forecast."""
+    early = judged({"accuracy": (500, 0.8, 0.16)}, {"accuracy": (520, 0.8, 0.16)})
+    assert early.days_to_go == pytest.approx(10.0)
+    slow = judged({"accuracy": (100, 0.8, 0.16)}, {"accuracy": (110, 0.8, 0.16)})
+    assert slow.days_to_go == pytest.approx(90.0)
+    assert slow.conclusion.explanation.endswith("control has 100, treatment 110; about 90 days to go")
+    unknown = judged({"accuracy": (100, 0.8, 0.16)}, {})
+    assert unknown.days_to_go == pytest.approx(20.0)
 
 
 def test_the_forecast_goes_by_the_time_in_which_it_counted() -> None:

@@ -51,11 +51,16 @@ class Plan:
     @property
     def participants(self) -> int:
         """How many participants it was planned for, at least: the sequence is tightest there."""
-        return len(self.groups) * max(_FEWEST, self.minimum_sample_size)
+        return len(self.groups) * self.enough
+
+    @property
+    def enough(self) -> int:
+        """The participants with a metric from whom on a group is shown in it."""
+        return max(_FEWEST, self.minimum_sample_size)
 
     def suffices(self, *summaries: Summary) -> bool:
         """Whether each of these has enough participants to be shown."""
-        return all(summary.n >= max(_FEWEST, self.minimum_sample_size) for summary in summaries)
+        return all(summary.n >= self.enough for summary in summaries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +90,8 @@ class Results:
     """All that may be said of an experiment at a time.
 
     `metrics` are the success metrics in their order, then the others; `primary` the one that decides,
-    None as long as none has data. `days_to_go` is a forecast: until the difference seen so far would be
-    shown, or until the planned end; None where neither is in sight.
+    None as long as none has data. `days_to_go` is a forecast: until there is enough to be shown, until the
+    difference seen so far would be, or until the planned end; None where none of these is in sight.
     """
 
     metrics: tuple[MetricResult, ...]
@@ -126,7 +131,7 @@ def assess(
             primary=findings[0] if findings else (),
             others=tuple(finding for other in (*findings[1:], _failures(plan, tally)) for finding in other),
             minimum_sample_size=plan.minimum_sample_size,
-            is_planned_end_over=planned_day is not None,
+            is_planned_end_over=planned_day is not None and _is_over(plan, at),
             is_sample_ratio_ok=ratio.ok,
             days_to_go=days,
         )
@@ -138,6 +143,11 @@ def assess(
         conclusion=conclusion,
         days_to_go=days if conclusion.verdict is Verdict.CONTINUE else None,
     )
+
+
+def _is_over(plan: Plan, at: float) -> bool:
+    """Whether the planned end is past; it may have been put off after the test of the planned day."""
+    return plan.planned_end is not None and at >= plan.planned_end
 
 
 def _dealt(tally: Tally, weights: Mapping[int, Mapping[str, Fraction]]) -> Iterable[Dealt]:
@@ -223,22 +233,28 @@ def _metrics(plan: Plan, tally: Tally) -> Iterable[MetricResult]:
 
 def _days_to_go(plan: Plan, metric: str | None, tally: Tally, at: float, counted_for: float) -> float | None:
     """Days until the next group can be decided on, if participants keep coming as they did."""
-    waits = [plan.planned_end - at] if plan.planned_end is not None and plan.planned_end > at else []
-    if metric is not None and counted_for > 0.0:
-        for group in plan.treated:
-            pair = _pair(plan, tally, metric, group)
-            wait = _wait(plan, *pair, counted_for)
-            if wait is not None:
-                waits.append(wait)
+    pairs = [] if metric is None else [_pair(plan, tally, metric, group) for group in plan.treated]
+    waits = [wait for pair in pairs if (wait := _wait(plan, *pair, counted_for)) is not None]
+    if plan.planned_end is not None and plan.planned_end > at:
+        end = plan.planned_end - at
+        shown = [_wait_for_enough(plan, *pair, counted_for) for pair in pairs]
+        if not shown or any(wait is None or wait <= end for wait in shown):
+            waits.append(end)  # else that day will have too few to test
     return min(waits) / _DAY if waits else None
 
 
 def _wait(plan: Plan, treated: Summary, control: Summary, elapsed: float) -> float | None:
-    """Seconds until the present difference would be shown; None where it never would be."""
+    """Seconds until anything, and then the present difference, would be shown; None where it never would."""
     if not plan.suffices(treated, control):
-        return None
+        return _wait_for_enough(plan, treated, control, elapsed)
     participants = treated.n + control.n
     needed = sequence.participants_needed(
         treated.mean - control.mean, difference_variance(treated, control), participants, plan.participants
     )
     return None if needed is None else max(0.0, needed - participants) * elapsed / participants
+
+
+def _wait_for_enough(plan: Plan, treated: Summary, control: Summary, elapsed: float) -> float | None:
+    """Seconds until both have enough participants to be shown; None while one has none to go by."""
+    fewest = min(treated.n, control.n)
+    return max(0.0, plan.enough - fewest) * elapsed / fewest if fewest else None

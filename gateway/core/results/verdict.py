@@ -196,13 +196,18 @@ def _no_difference(judged: Sequence[_Judged], case: Case) -> Conclusion:
     return Conclusion(Verdict.STOP, None, explanation)
 
 
+_EARLY = "too early"
+_OVER = "the planned time is over with too few participants"
+
+
 def _continue(judged: Sequence[_Judged], case: Case) -> Conclusion:
     early = [group.finding for group in judged if group.standing is Standing.TOO_FEW]
     if early:
         counts = ", ".join(f"{finding.group} {finding.n}" for finding in early)
         explanation = (
-            f"too early: nothing is shown before each group has {case.minimum_sample_size} participants "
-            f"with {early[0].metric}; {case.control} has {early[0].control_n}, {counts}"
+            f"{_OVER if case.is_planned_end_over else _EARLY}: nothing is shown before each group has "
+            f"{case.minimum_sample_size} participants with {early[0].metric}; "
+            f"{case.control} has {early[0].control_n}, {counts}"
         )
     else:
         explanation = f"no difference is shown yet: {'; '.join(_open_reading(g, case) for g in judged)}"
