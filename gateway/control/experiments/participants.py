@@ -40,8 +40,8 @@ TAKE_INTERVAL = 0.25
 """Seconds between two looks at what the workers recorded."""
 FLUSH_INTERVAL = 2.0
 """Seconds between two writes: what a dying process may lose."""
-PIECES_AT_ONCE = 4
-"""Pages read from the file at a time, between which the loop goes on: a megabyte."""
+PIECES_AT_ONCE = 2
+"""Pages read from the file at a time, between which the loop goes on: half a megabyte."""
 ATTEMPTS, ATTEMPT_INTERVAL = 5, 1.0
 """How often a table is tried to be read before it counts as unreadable, and the seconds in between."""
 PRUNE_INTERVAL = 300.0
