@@ -7,9 +7,15 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 COMPILED := build/compiled
+COMPILED_TESTS := tests/http tests/split tests/observing tests/latch \
+	tests/processes/test_emergency.py tests/processes/test_signals.py
+
+# As many at once as there are processors, each file's tests in one process, in their order. Four at most:
+# tests of processes that react in time are no tests of a crowd.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-compiled lint format bench clean
+.PHONY: help demo test test-unit test-compiled lint format bench clean
 
 help:  ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,14 +23,20 @@ help:  ## list the commands
 demo: $(VENV)/installed  ## see it work; DEMO_ARGS="--duration 30s" ends it by itself
 	@$(BIN)/gateway demo $(DEMO_ARGS)
 
-test: $(VENV)/installed-dev $(VENV)/installed-programs  ## run all tests; TEST_ARGS="-k latch" or "-m 'not process'" for some
-	@$(BIN)/python -m pytest $(TEST_ARGS)
+# Some hundred processes are started: their bytecode is kept, also where the environment says otherwise.
+test test-unit test-compiled: export PYTHONDONTWRITEBYTECODE :=
+
+test: $(VENV)/installed-dev $(VENV)/installed-programs  ## run all tests; TEST_ARGS="-k latch" for some, "-n 0" for one at a time
+	@$(PYTEST) $(TEST_ARGS)
+
+test-unit: $(VENV)/installed-dev  ## run what needs neither real gateways nor patience
+	@$(PYTEST) -m 'not process and not slow' $(TEST_ARGS)
 
 test-compiled: $(VENV)/installed-dev  ## compile a copy as GATEWAY_COMPILE=1 does, and run what is served by it
 	@rm -rf $(COMPILED) && mkdir -p $(COMPILED)
 	@cp -r pyproject.toml setup.py README.md LICENSE config gateway tests $(COMPILED)
 	@cd $(COMPILED) && GATEWAY_COMPILE=1 $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace
-	@cd $(COMPILED) && $(CURDIR)/$(BIN)/python -m pytest tests/http tests/processes tests/split $(TEST_ARGS)
+	@cd $(COMPILED) && $(CURDIR)/$(PYTEST) $(COMPILED_TESTS) $(TEST_ARGS)
 
 lint: $(VENV)/installed-dev  ## ruff (rules and format) and mypy --strict
 	@$(BIN)/ruff check
