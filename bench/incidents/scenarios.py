@@ -12,6 +12,7 @@ import os
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -20,7 +21,7 @@ from typing import Any
 
 from gateway.processes.directory import Role
 from tests.faults.operating import status
-from tests.support.incidents import Fault, Incident, until
+from tests.support.incidents import GIVE_UP, Fault, Incident, until
 from tests.support.processes import Gateway
 
 RATE = 200.0
@@ -36,6 +37,9 @@ PATIENCE = 60.0
 CUTOVER = 0.1
 """Seconds from the decision to the last treatment request at most."""
 RESTART = 20.0
+"""Seconds that treatment is away in a restart."""
+HEALTHY, QUICK_HEALTHY = 600.0, 60.0
+"""Seconds for which both arms are well."""
 MOST_FAILURES = 8
 """Failures that a broken canary takes until there is evidence, beside those of the tick that is under way."""
 MOST_HANGING = 30
@@ -120,7 +124,7 @@ def _broken(fault: Fault, most: float, must: str) -> Outcome:
 
 
 def _until_latched(scene: Scene, began: float, most: float, must: str, patience: float = PATIENCE) -> Outcome:
-    """Wait for the rollback and a little longer, then count."""
+    """Wait for the rollback and a little longer, then count; users, once the last has an answer or left."""
     incident = scene.incident
     latched = until(lambda: scene.latched, patience)
     time.sleep(1.0)
@@ -129,11 +133,16 @@ def _until_latched(scene: Scene, began: float, most: float, must: str, patience:
     failed = incident.dspy.since(began)
     early = failed - incident.dspy.since(last - TICK - FIRST_BYTE)
     cutover = last - datetime.fromisoformat(latch["since"]).timestamp() if latched else None
-    users = len({request.user for request in incident.failed_since(began)})
+    until(lambda: not incident.waiting_since(last), 2 * GIVE_UP)
     in_time = cutover is not None and cutover <= CUTOVER
     happened = "rolled back" if latched else "NOT rolled back"
     holds = in_time and early <= most
-    return Outcome(failed, max(0, early), last - began, users, cutover, happened, must, holds)
+    return Outcome(failed, max(0, early), last - began, _users(scene, began), cutover, happened, must, holds)
+
+
+def _users(scene: Scene, began: float) -> int:
+    """How many saw an error since then."""
+    return len({request.user for request in scene.incident.failed_since(began)})
 
 
 _PROMPT = f"≤ {MOST_FAILURES} before the last tick"
@@ -199,10 +208,10 @@ def shared() -> Outcome:
         spared = not scene.latched
         happened = f"{'held' if held else 'NOT held'}, {'alert' if alerted else 'NO alert'}"
         happened += "" if spared else ", ROLLED BACK"
-        users = len({request.user for request in incident.failed_since(began)})
         failed = incident.dspy.since(began)
         must = "no rollback; held, with an alert"
-        return Outcome(failed, failed, seconds, users, None, happened, must, held and alerted and spared)
+        holds = held and alerted and spared
+        return Outcome(failed, failed, seconds, _users(scene, began), None, happened, must, holds)
 
 
 def restart() -> Outcome:
@@ -217,13 +226,12 @@ def restart() -> Outcome:
         incident.come_up(incident.dspy)
         back = until(lambda: incident.dspy.since(began) > 20, PATIENCE)
         spared = not scene.latched
-        # What was under way on connections that broke is lost; nothing after it may be.
-        users = len({request.user for request in incident.failed_since(began + 1.0)})
         happened = f"control answered {stood_in} for it; {'back' if back else 'NOT back'}"
         happened += "" if spared else ", ROLLED BACK"
-        holds = back and spared and users == 0
-        must = "no rollback; nobody sees an error after the first second"
-        return Outcome(0, 0, RESTART, users, None, happened, must, holds)
+        # What was under way on connections that broke is lost; nothing after it may be.
+        holds = back and spared and _users(scene, began + 1.0) == 0
+        must = "no rollback; no error after the first second"
+        return Outcome(0, 0, RESTART, _users(scene, began), None, happened, must, holds)
 
 
 def healthy(seconds: float) -> Outcome:
@@ -233,20 +241,34 @@ def healthy(seconds: float) -> Outcome:
         spared = not until(lambda: scene.latched, seconds, interval=1.0)
         document = scene.status()
         critical = [alert["type"] for alert in document["alerts"] if alert["severity"] == "critical"]
-        users = len({request.user for request in scene.incident.failed_since(began)})
+        users = _users(scene, began)
         happened = f"evidence {document['evidence']['value']:.3g}, {len(critical)} critical alerts"
         happened += "" if spared else ", ROLLED BACK"
+        happened += _what_went_wrong(scene, began)
         must = f"nothing in {seconds:.0f} s"
         holds = spared and not critical and users == 0
         return Outcome(0, 0, time.time() - began, users, None, happened, must, holds)
+
+
+def _what_went_wrong(scene: Scene, began: float) -> str:
+    """What users got who got no good answer, and which workers ended; "" where all is well."""
+    answers = Counter(request.status or "no answer" for request in scene.incident.failed_since(began))
+    ended = [
+        event
+        for event in scene.gateway.events("worker")
+        if datetime.fromisoformat(event["at"]).timestamp() >= began
+    ]
+    told = [f"{count} × {what}" for what, count in answers.items()]
+    told += [f"worker: {event['reason']}" for event in ended]
+    return "".join(f", {one}" for one in told)
 
 
 def _missed(found: Outcome) -> Outcome:
     return replace(found, holds=False)
 
 
-def scenarios(quick: bool) -> Mapping[str, Callable[[], Outcome]]:
-    """By name, in the order in which they run."""
+def scenarios(healthy_seconds: float) -> Mapping[str, Callable[[], Outcome]]:
+    """By name, in the order in which they run; both arms are well for so many seconds in the last."""
     return {
         "errors": errors,
         "resets": resets,
@@ -257,5 +279,5 @@ def scenarios(quick: bool) -> Mapping[str, Callable[[], Outcome]]:
         "shared": shared,
         "restart": restart,
         "killed": killed,
-        "healthy": lambda: healthy(60.0 if quick else 600.0),
+        "healthy": lambda: healthy(healthy_seconds),
     }

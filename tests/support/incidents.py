@@ -151,6 +151,7 @@ class Incident:
         self._users: asyncio.Future[None] | None = None
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._open: set[asyncio.Task[None]] = set()
+        self._waiting: set[float] = set()
 
     @property
     def ports(self) -> dict[str, int]:
@@ -212,6 +213,10 @@ class Incident:
         """What users saw fail of what they sent from then on."""
         return [request for request in list(self.requests) if request.failed and request.sent >= at]
 
+    def waiting_since(self, at: float) -> bool:
+        """True while somebody waits for the answer to what was sent before then."""
+        return any(sent <= at for sent in list(self._waiting))
+
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
@@ -228,6 +233,7 @@ class Incident:
     async def _ask(self, port: int, user: str) -> None:
         sent, head = time.time(), b""
         status = 0
+        self._waiting.add(sent)
         try:
             async with asyncio.timeout(GIVE_UP):
                 reader, writer = self._reusable() or await asyncio.open_connection("127.0.0.1", port)
@@ -247,6 +253,7 @@ class Incident:
         arm = "treatment" if b"x-gateway-arm: treatment" in head else "control"
         failover = b"x-gateway-failover" in head
         self.requests.append(Request(user, sent, time.time(), status, arm, failover))
+        self._waiting.discard(sent)
 
     def _reusable(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """A connection that is open still, if there is one: the gateway closes those that rest for long."""
