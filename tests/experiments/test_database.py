@@ -89,6 +89,7 @@ def test_a_file_of_version_1_is_carried_over(tmp_path: Path) -> None:
             carried = read_table(database, "exp")
             assert repr(carried.tally().find("control")) == repr(table.tally().find("control"))
             assert repr(carried.tally().find("treatment")) == repr(table.tally().find("treatment"))
+            assert carried.is_participant(2**64 - 1, "control")
             assert carried.tally().arrivals == table.tally().arrivals
             assert database.remembered() == {"exp": Remembered(planned_day="day")}
             assert database.known([b"id", b"other"]) == {b"id"}

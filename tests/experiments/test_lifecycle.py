@@ -172,13 +172,14 @@ def test_creating(tmp_path: Path) -> None:
         ("exp", ("default",), Fault.EXISTS),
         ("mine", ("default",), Fault.EXISTS),
         ("new", ("nowhere",), Fault.UNKNOWN_NAME),
+        ("new", (), Fault.UNKNOWN_NAME),
     ):
         with pytest.raises(ExperimentRefused) as refused:
             create(experiments, define(name, written, routes), loaded, AT)
         assert refused.value.fault is fault
-    nowhere = create(experiments, define("new", written, ()), loaded, AT)
-    with pytest.raises(ExperimentRefused, match="no route names new"):
-        take(nowhere, "new", Action.START, AT)
+    unused = begin(config(tmp_path, exp=halves(route="elsewhere")))
+    with pytest.raises(ExperimentRefused, match="no route names exp"):
+        take(unused, "exp", Action.START, AT)
 
 
 def test_an_unknown_winner_is_refused(tmp_path: Path) -> None:

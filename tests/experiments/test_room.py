@@ -346,6 +346,35 @@ async def test_what_cannot_be_created(tmp_path: Path, body: dict[str, Any], stat
     assert (answer, words in problem["detail"]) == (status, True), problem
 
 
+async def test_what_is_created_with_a_word(tmp_path: Path) -> None:
+    """A draft that does not do what its author may think: the answer says so, as `check` does of a file."""
+    gateway = make_gateway(tmp_path, experiment_config())
+    odd = {"control": {"weight": 0}, "large": {"weight": 1}}
+    async with serving(gateway) as client:
+        _, plain_one = await client.ask("POST", f"{API}/experiments", id="a", groups=GROUPS)
+        body: dict[str, Any] = {"id": "b", "groups": odd, "success_metrics": []}
+        _, odd_one = await client.ask("POST", f"{API}/experiments", **body)
+    assert plain_one["warnings"] == []
+    assert odd_one["warnings"] == [
+        "groups: only one group has users: there is nothing to compare",
+        "groups.large: the group large says neither dspy_enabled nor upstream: control serves it",
+        "success_metrics: no success metric is named: the results will name no winner",
+    ]
+
+
+async def test_which_routes_are_meant(tmp_path: Path) -> None:
+    """The only one that there is; of several, one must be named, for a draft on none could never start."""
+    gateway = make_gateway(tmp_path, experiment_config(routes=["default", "chat"]))
+    async with serving(gateway) as client:
+        status, problem = await client.ask("POST", f"{API}/experiments", id="a", groups=GROUPS)
+        named, made = await client.ask("POST", f"{API}/experiments", id="a", groups=GROUPS, routes=["chat"])
+    assert (status, problem["detail"]) == (
+        400,
+        "no route is named: nobody would take part; expected some of default, chat",
+    )
+    assert (named, made["routes"]) == (201, ["chat"])
+
+
 async def test_steps_that_are_refused(tmp_path: Path) -> None:
     """Unknown names, steps that do not fit, and a version that moved."""
     gateway = make_gateway(tmp_path, experiment_config(exp=halves()))

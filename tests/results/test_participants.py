@@ -144,7 +144,7 @@ def test_what_is_rebuilt_from_a_store_is_the_same_to_the_last_digit(
 
 
 def test_the_journal_stays_short_and_nothing_is_lost_in_its_rounds() -> None:
-    """Arrivals, then many small changes: it holds half of the table's rows at most, and all is there."""
+    """Arrivals, then many small changes: it holds about half of the rows at most, and all is there."""
     draw, table, kept = random.Random(5), ParticipantTable(["control", "treatment"]), Kept()
     users = [draw.getrandbits(64) for _ in range(4 * PAGE + 7)]
     for first in range(0, len(users), 500):
@@ -154,10 +154,9 @@ def test_the_journal_stays_short_and_nothing_is_lost_in_its_rounds() -> None:
         some = draw.sample(users, 40)
         table.merge([(user, 10, 1 + turn % 2, 0.5) for user in some], SERIES, METRICS)
         kept.take(table.take_changes())
+        assert sum(64 + len(unpack(entry)[0]) for entry in kept.journal.values()) < 0.65 * len(users)
         if turn % 100 == 50:  # a restart on the way
             table = kept.table()
-    assert sum(len(entry) for entry in kept.journal.values()) < 0.6 * sum(map(len, kept.pages.values()))
-    assert len(kept.journal) < 300
     assert exactly(kept.table().tally()) == exactly(kept.table(recounted=True).tally())
     assert exactly(kept.table().tally()) == exactly(table.tally())
     table.merge([(user, 10, REQUEST, 0.25) for user in users], SERIES, METRICS)
