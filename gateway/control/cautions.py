@@ -12,7 +12,7 @@ from typing import Any
 from gateway.control.crosscheck import Written
 from gateway.control.problems import Finding, KeyPath, Spot
 from gateway.model.config import Config, Match
-from gateway.model.experiment import CONTROL_GROUP, TREATMENT_GROUP
+from gateway.model.experiment import CONTROL_GROUP, TREATMENT_GROUP, Experiment
 from gateway.model.phases import ManualApproval
 from gateway.model.places import VARIABLE
 from gateway.model.units import format_duration, format_number
@@ -22,8 +22,9 @@ def cautions(config: Config, written: Written) -> Iterator[Finding]:
     """What is allowed and still worth a word."""
     yield from _descents(config)
     yield from _idle_definitions(config)
-    yield from _lonely_groups(config)
-    yield from _sideless_groups(config, written)
+    for name, experiment in config.deployment.experiments.items():
+        path = ("deployment", "experiments", name)
+        yield from experiment_cautions(path, experiment, _at(written, path))
     yield from _shadowed_routes(config)
     yield from _absent_people(config)
     yield from _slow_checks(config)
@@ -60,22 +61,20 @@ def _idle_definitions(config: Config) -> Iterator[Finding]:
             yield Finding(path, "no route names this experiment: nobody takes part in it", "", Spot.KEY)
 
 
-def _lonely_groups(config: Config) -> Iterator[Finding]:
-    for name, experiment in config.deployment.experiments.items():
-        if sum(group.weight > 0 for group in experiment.groups.values()) == 1:
-            path: KeyPath = ("deployment", "experiments", name, "groups")
-            yield Finding(path, "only one group has users: there is nothing to compare", "", Spot.KEY)
-
-
-def _sideless_groups(config: Config, written: Written) -> Iterator[Finding]:
-    for name, experiment in config.deployment.experiments.items():
-        for group_name, group in experiment.groups.items():
-            path: KeyPath = ("deployment", "experiments", name, "groups", group_name)
-            said = _at(written, (*path, "configuration", "dspy_enabled")) is not None
-            if said or group.upstream is not None or group_name in (CONTROL_GROUP, TREATMENT_GROUP):
-                continue
-            wrong = f"the group {group_name} says neither dspy_enabled nor upstream: control serves it"
-            yield Finding(path, wrong, "", Spot.KEY)
+def experiment_cautions(path: KeyPath, experiment: Experiment, written: Any) -> Iterator[Finding]:
+    """What an experiment says by itself that is worth a word; `written` is how it was written."""
+    groups: KeyPath = (*path, "groups")
+    if sum(group.weight > 0 for group in experiment.groups.values()) == 1:
+        yield Finding(groups, "only one group has users: there is nothing to compare", "", Spot.KEY)
+    for name, group in experiment.groups.items():
+        said = _at(written, ("groups", name, "configuration", "dspy_enabled")) is not None
+        if said or group.upstream is not None or name in (CONTROL_GROUP, TREATMENT_GROUP):
+            continue
+        wrong = f"the group {name} says neither dspy_enabled nor upstream: control serves it"
+        yield Finding((*groups, name), wrong, "", Spot.KEY)
+    if not experiment.success_metrics:
+        wrong = "no success metric is named: the results will name no winner"
+        yield Finding((*path, "success_metrics"), wrong, "", Spot.KEY)
 
 
 def _at(value: Any, path: KeyPath) -> Any:

@@ -114,6 +114,10 @@ def create(experiments: Experiments, definition: Definition, config: Config, at:
         )
     if known is not None:
         raise ExperimentRefused(Fault.EXISTS, f"there is an experiment {definition.id}: it is {known.status}")
+    if not definition.routes:
+        known_routes = ", ".join(route.name for route in config.routes)
+        reason = f"no route is named: nobody would take part; expected some of {known_routes}"
+        raise ExperimentRefused(Fault.UNKNOWN_NAME, reason)
     for kind, names, defined in (
         ("route", definition.routes, [route.name for route in config.routes]),
         ("upstream", upstreams_of(definition), list(config.upstreams)),

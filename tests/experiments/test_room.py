@@ -21,7 +21,7 @@ from gateway.control.store.api import FaultKind
 from gateway.control.store.file import DatabaseFault
 from gateway.core.results.head import from_text
 from gateway.model.records import FAILED
-from tests.support.control import Client, Gateway, eventually, make_gateway, replace_file
+from tests.support.control import Client, Gateway, make_gateway, replace_file
 from tests.support.experiments import (
     experiment_config,
     halves,
@@ -32,6 +32,7 @@ from tests.support.experiments import (
     users,
     visit,
 )
+from tests.support.polling import soon
 
 API = "/api/v1"
 
@@ -726,4 +727,4 @@ def broken(gateway: Gateway, names: Iterable[str]) -> list[str]:
 async def holds(client: Client, kinds: list[str]) -> None:
     """Wait until these hold the rollout."""
     desk = client.controller._parts.desk
-    await eventually(lambda: [hold.kind.value for hold in desk.state.holds] == kinds)
+    await soon(lambda: [hold.kind.value for hold in desk.state.holds] == kinds)

@@ -119,7 +119,7 @@ class ExperimentResources:
         name, routes = read_text(body, "id"), _names(body, "routes")
         values = {key: body[key] for key in KEYS if key in body}
         try:
-            definition = read_definition(name, self._backend.routes_for(routes), values)
+            definition, warnings = read_definition(name, self._backend.routes_for(routes), values)
         except DefinitionError as error:
             detail = f"the definition makes no sense: {error}"
             raise Problem(
@@ -127,7 +127,8 @@ class ExperimentResources:
             ) from error
         with _refusals():
             made = await self._backend.create(definition, by, read_precondition(request))
-        return self._answer(made, HTTPStatus.CREATED, f"{API}/experiments/{name}")
+        document = made | {"warnings": list(warnings)}
+        return self._answer(document, HTTPStatus.CREATED, f"{API}/experiments/{name}")
 
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a draft. Who and why stand in the query: a DELETE has no body (RFC 9110, section 9.3.5)."""

@@ -207,7 +207,7 @@ def _of_one(path: dict[str, Any], *more: dict[str, Any]) -> dict[str, Any]:
 def _created() -> dict[str, Any]:
     described = write("Make a draft", "ExperimentDefinition", _DETAILS, 409, 412, 503, conditional=True)
     responses = described["post"]["responses"]
-    responses["201"] = answer("Made", _DETAILS)
+    responses["201"] = answer("Made", object_of(**_DETAILS_KEYS, warnings=array_of({"type": "string"})))
     del responses["200"]
     return described
 

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gateway.control import diagnosis
+from gateway.control.cautions import experiment_cautions
 from gateway.control.crosscheck import experiment_faults
 from gateway.control.problems import Finding, KeyPath, path_text
 from gateway.core.experiments import define
@@ -43,8 +44,10 @@ class DefinitionError(Exception):
         self.problems = tuple(problems)
 
 
-def read_definition(name: str, routes: Sequence[str], values: Mapping[str, Any]) -> Definition:
-    """The experiment that `values` (of KEYS) define. Raises DefinitionError."""
+def read_definition(
+    name: str, routes: Sequence[str], values: Mapping[str, Any]
+) -> tuple[Definition, tuple[str, ...]]:
+    """The experiment that `values` (of KEYS) define, and warnings about it. Raises DefinitionError."""
     written = {"deployment": {"experiments": {name: dict(values)}}}
     try:
         experiment = _Config.model_validate(written).deployment.experiments[name]
@@ -53,7 +56,8 @@ def read_definition(name: str, routes: Sequence[str], values: Mapping[str, Any])
     path: KeyPath = ("deployment", "experiments", name)
     if found := [_text(fault) for fault in experiment_faults(path, experiment)]:
         raise DefinitionError(found)
-    return define(name, experiment, dict.fromkeys(routes))
+    warnings = tuple(_text(found) for found in experiment_cautions(path, experiment, values))
+    return define(name, experiment, dict.fromkeys(routes)), warnings
 
 
 def _text(finding: Finding) -> str:
