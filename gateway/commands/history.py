@@ -61,7 +61,13 @@ def describe(event: dict[str, Any]) -> str:
         change = f" {_short(event['from'])} -> {_short(event['to'])}"
     reason = f": {event['reason']}" if event["reason"] else ""
     line = f"{event['at']}  {event['type']:<16}{change} by {event['operator']}{reason}"
-    return "\n".join(client.printable(each) for each in (line, *_evidence(event["evidence"])))
+    news = {name: value for name, value in event["evidence"].items() if not _is_said(event, name, value)}
+    return "\n".join(client.printable(each) for each in (line, *_evidence(news)))
+
+
+def _is_said(event: dict[str, Any], name: str, value: Any) -> bool:
+    """True for what the line itself says: an alert's words, and whether it is over."""
+    return event["type"] == "alert" and (value == event["reason"] or name == "resolved")
 
 
 def _evidence(evidence: dict[str, Any]) -> Iterator[str]:

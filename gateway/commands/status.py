@@ -23,6 +23,7 @@ from gateway.commands import arms, client, judging, options
 from gateway.commands.figures import ago
 from gateway.commands.spans import span
 from gateway.exits import Exit
+from gateway.model.rollout import ROLLBACK_GATE
 
 WATCH_INTERVAL = 1.0
 """Seconds between two looks of `--watch`."""
@@ -173,9 +174,13 @@ def _gates(document: Document, now: float) -> Iterator[RenderableType]:
     if not document["gates"]:
         return
     earliest = {entry["gate"]: entry["earliest"] for entry in document["schedule"]}
-    yield Text()
-    yield Text(f"Gates of {document['gates'][0]['transition']}", style="bold")
+    before = None
     for gate in document["gates"]:
+        heading = "Rollback" if gate["id"] == ROLLBACK_GATE else f"Gates of {gate['transition']}"
+        if heading != before:
+            yield Text()
+            yield Text(heading, style="bold")
+        before = heading
         # The id stands whole on a line of its own: it is what a person types.
         style = _VERDICT_STYLES.get(gate["verdict"], "")
         yield Text.assemble((f"{gate['verdict']:<13}", style), gate["id"])
@@ -201,7 +206,10 @@ def advice(document: Document) -> Iterator[tuple[str, str]]:
     if document["paused"]:
         yield "To go on", "gateway resume"
     for gate in open_gates:
-        if gate["type"] == "manual_approval":
+        if gate["id"] == ROLLBACK_GATE:
+            yield "To roll back", f"gateway approve {ROLLBACK_GATE}"
+            yield "To leave treatment its traffic", f"gateway reject {ROLLBACK_GATE}"
+        elif gate["type"] == "manual_approval":
             yield f"To approve ({gate['reason']})", f"gateway approve {gate['id']}"
         elif gate["type"] == "automated_test" and gate["verdict"] == "fail":
             yield "To read what the test said", "gateway history"

@@ -17,7 +17,7 @@ from typing import Any
 from gateway import logs
 from gateway.control.store.api import Entry, Store
 from gateway.control.store.encoding import to_json
-from gateway.model.rollout import Record
+from gateway.model.rollout import Cause, Record
 
 _OURS = frozenset(("cause", "failed", "followed_up", "hooks", "number", "repeated", "seconds"))
 """Names in an event's evidence that the gateway itself goes by."""
@@ -48,6 +48,9 @@ class EventType(enum.StrEnum):
     WORKER = "worker"
 
 
+_REASONS = (*(cause.value for cause in Cause), EventType.EMERGENCY.value)
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """One line of the audit trail. `at` is Unix time in seconds; `digest` names the config in force.
@@ -72,8 +75,8 @@ class History:
         """`newest` is what the store held at the start, newest last."""
         self.transitions: Counter[tuple[str, str, str]] = Counter()
         """Phase transitions by (from, to, reason) among the events held at the start, and since."""
-        self.rollbacks: Counter[str] = Counter()
-        """Rollbacks and emergencies by reason, counted likewise."""
+        self.rollbacks: Counter[str] = Counter(dict.fromkeys(_REASONS, 0))
+        """Rollbacks and emergencies by reason, counted likewise; 0 for those that there were none of."""
         self._store = store
         self._events: deque[Event] = deque(maxlen=MEMORY_EVENTS)
         for event in newest:

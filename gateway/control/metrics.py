@@ -37,7 +37,7 @@ class Gauges:
     rollbacks: Mapping[str, int]
     """Rollbacks and emergencies by reason."""
     gates: Sequence[GateResult]
-    """What the gates ahead say now."""
+    """What the gates say now, the one before a rollback that waits for a person included."""
     cutover_engaged: bool
     reload_successful: bool
     reload_success_at: float

@@ -244,7 +244,7 @@ class Operations:
             user_percentage=float(plain_number(effective_percentage(desk.state, desk.rules))),
             transitions=parts.history.transitions,
             rollbacks=parts.history.rollbacks,
-            gates=gates.evaluate(desk.state, desk.rules, self._now()),
+            gates=gates.asked(desk.state, desk.rules, self._now()),
             cutover_engaged=parts.latch.page.engaged,
             reload_successful=parts.reloader.error is None,
             reload_success_at=parts.reloader.applied.at,

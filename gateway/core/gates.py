@@ -80,6 +80,12 @@ def pending_rollback(state: Rollout, rules: Rules) -> GateResult | None:
     return GateResult(ROLLBACK_GATE, transition, GateType.MANUAL_APPROVAL, (finding,))
 
 
+def asked(state: Rollout, rules: Rules, at: float) -> tuple[GateResult, ...]:
+    """Everything that waits for a gate: those ahead, and the one before a rollback."""
+    waiting = pending_rollback(state, rules)
+    return (*evaluate(state, rules, at), *(() if waiting is None else (waiting,)))
+
+
 def overall(results: tuple[GateResult, ...]) -> Verdict:
     """The worst verdict; PASS where there is no gate."""
     return max((result.verdict for result in results), default=Verdict.PASS)

@@ -29,7 +29,16 @@ from gateway.core.percentage import effective_percentage
 from gateway.core.sums import Profile
 from gateway.model.gates import Contrast, Stratum
 from gateway.model.metrics import Metric
-from gateway.model.rollout import BeginHold, EndHold, HoldKind, Rollback, Severity
+from gateway.model.rollout import (
+    ROLLBACK_GATE,
+    BeginHold,
+    Cause,
+    EndHold,
+    HoldKind,
+    Reject,
+    Rollback,
+    Severity,
+)
 from gateway.model.scores import Score
 from gateway.model.ticks import Counts, bucket_of
 from tests.support.configs import complete, load_text
@@ -372,6 +381,7 @@ async def test_control_is_unserved_where_treatment_gets_everybody(scene: Scene) 
 
 async def test_holds_and_lasting_faults_are_conditions(scene: Scene) -> None:
     """A fault counts when it is there twice: a worker that is replaced is no alarm."""
+    scene.text = "deployment: {rollback: {manual_approval_required: true}}"
     async with scene.control() as room:
         faults: dict[str, str] = {}
         lookout = Lookout(
@@ -389,7 +399,11 @@ async def test_holds_and_lasting_faults_are_conditions(scene: Scene) -> None:
         types = {one.type: one.severity.value for one in lookout.look().conditions}
         assert types == {"no_worker": "critical", "shared_outage": "critical"}
         await room.desk.apply(EndHold(operator="gateway", kind=HoldKind.SHARED_OUTAGE))
+        await room.desk.apply(Rollback(operator="gateway", reason="asks", cause=Cause.EVIDENCE))
         faults.clear()
+        (waiting,) = lookout.look().conditions
+        assert (waiting.type, waiting.severity.value) == ("pending_rollback", "critical")
+        await room.desk.apply(Reject(operator=ANN, gate=ROLLBACK_GATE))
         assert lookout.look().conditions == ()
 
 

@@ -54,7 +54,18 @@ async def test_transitions_and_rollbacks_are_counted_also_over_a_restart(store: 
     again = History(store, read_back(await store.newest(10)))
     for counted in (history, again):
         assert counted.transitions == {("a", "b", "gates"): 1, ("b", "a", "operator"): 1}
-        assert counted.rollbacks == {"operator": 1}
+        assert +counted.rollbacks == {"operator": 1}
+        assert {"evidence": 0, "system_failure": 0, "emergency": 0}.items() <= counted.rollbacks.items()
+
+
+def test_an_alert_is_told_once_on_its_lines() -> None:
+    """Its words are the reason; what it is now follows only where that says more."""
+    view = {"resolved": False, "type": "error_rate", "message": "5 % over 5m", "value": 0.05}
+    alert = {"at": "now", "type": "alert", "from": None, "to": None, "operator": "gateway"}
+    raised = describe({**alert, "reason": "5 % over 5m", "evidence": {"change": "raised", **view}})
+    assert raised.splitlines()[1].strip() == "change raised, type error_rate, value 0.05"
+    eased = describe({**alert, "reason": "it is high only", "evidence": {"change": "eased", **view}})
+    assert "message 5 % over 5m" in eased
 
 
 @pytest.mark.parametrize("junk", ["", "{", "[]", "1", "{}", '{"type": "none"}'])

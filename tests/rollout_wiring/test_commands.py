@@ -133,6 +133,24 @@ async def test_rollback_release_and_on(gateway: Gateway, capsys: pytest.CaptureF
     assert types == ["reload", "rollback", "release", "release", "phase_transition"]
 
 
+async def test_a_rollback_that_waits_for_a_person_says_what_to_type(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Apart from the gates ahead, with both ways out; and it is a gate among the metrics."""
+    gateway = make_gateway(tmp_path, GATED + "  rollback: {manual_approval_required: true}\n")
+    labels = {"alertname": "Slow", "gateway_action": "rollback"}
+    alert = {"status": "firing", "labels": labels, "startsAt": "2026-01-01T00:00:00Z"}
+    async with gateway.control() as control:
+        await control.ask("POST", "/api/v1/alerts/alertmanager", alerts=[alert])
+        shell = Shell(control.url, capsys)
+        await shell("status")
+        _, metrics = await control.ask("GET", "/metrics")
+    assert re.search(r"^Rollback\npending +rollback\n +waits for approval: Slow", shell.out, re.MULTILINE)
+    assert "To roll back: gateway approve rollback" in shell.out
+    assert "To leave treatment its traffic: gateway reject rollback" in shell.out
+    assert 'gateway_gate_status{gate="rollback"} 0.0' in metrics
+
+
 async def test_history_tells_the_gates_of_an_advance_a_line_each(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:

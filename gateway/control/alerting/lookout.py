@@ -29,6 +29,7 @@ _SCORES = (Metric.USER_SATISFACTION, Metric.ACCURACY, Metric.COST_PER_REQUEST)
 HELD: Mapping[HoldKind, Severity] = {
     HoldKind.SHARED_OUTAGE: Severity.CRITICAL,
     HoldKind.SAMPLE_RATIO: Severity.HIGH,
+    HoldKind.PENDING_ROLLBACK: Severity.CRITICAL,
 }
 """The holds that are alerts for as long as they last. The rollout tells people of them as they begin."""
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from gateway.control.stays import PhaseMetrics
 from gateway.control.traffic import View
-from gateway.core.gates import evaluate, pending_rollback, schedule
+from gateway.core.gates import asked, schedule
 from gateway.core.percentage import effective_percentage, percentage_after_release
 from gateway.model.gates import Finding, GateResult
 from gateway.model.rollout import Rollout, Rules
@@ -90,8 +90,7 @@ def _trial(state: Rollout) -> Document | None:
 
 def gates(state: Rollout, rules: Rules, at: float) -> list[Document]:
     """What every gate ahead says, and the one before a rollback that waits for a person."""
-    waiting = pending_rollback(state, rules)
-    return [gate(result) for result in (*evaluate(state, rules, at), *((waiting,) if waiting else ()))]
+    return [gate(result) for result in asked(state, rules, at)]
 
 
 def gate(result: GateResult) -> Document:
