@@ -66,27 +66,12 @@ class Site:
 async def assemble(site: Site, loaded: Loaded) -> Parts:
     """Build and connect everything; nothing runs yet."""
     keeper = site.keeper
-    windows = await Windows.restore(
-        site.store,
-        keeper.kept.get(KEPT_WINDOWS),
-        lambda kept: keeper.keep(KEPT_WINDOWS, kept),
-        retention=loaded.config.state.retention,
-        now=site.now,
-    )
+    windows = await _windows(site, loaded)
     history = History(site.store, await _newest(site.store))
     notifier = Notifier(instance_of(loaded.config), now=site.now)
     aftermath = Aftermath(history, notifier, loaded.path.parent, now=site.now)
     beginnings = Beginnings(windows)
-    around = Surroundings(
-        site.store,
-        history,
-        site.latch,
-        beginnings,
-        site.publish,
-        lambda state: keeper.keep(KEPT_ROLLOUT, state),
-        aftermath,
-    )
-    desk = RolloutDesk.resume(loaded, around, keeper.kept.get(KEPT_ROLLOUT), site.now)
+    desk = _desk(site, loaded, history, beginnings, aftermath)
     experiments, publisher = await _published(site, history, desk, windows)
     windows.resume(lambda: Standing(desk.state.phase, desk.state.epoch, publisher.current))
     windows.sample_ratio_ok = lambda: experiments.findings.sample_ratio_ok
@@ -117,6 +102,31 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
         experiments=experiments,
         tasks=site.tasks,
     )
+
+
+async def _windows(site: Site, loaded: Loaded) -> Windows:
+    return await Windows.restore(
+        site.store,
+        site.keeper.kept.get(KEPT_WINDOWS),
+        lambda kept: site.keeper.keep(KEPT_WINDOWS, kept),
+        retention=loaded.config.state.retention,
+        now=site.now,
+    )
+
+
+def _desk(
+    site: Site, loaded: Loaded, history: History, beginnings: Beginnings, aftermath: Aftermath
+) -> RolloutDesk:
+    around = Surroundings(
+        site.store,
+        history,
+        site.latch,
+        beginnings,
+        site.publish,
+        lambda state: site.keeper.keep(KEPT_ROLLOUT, state),
+        aftermath,
+    )
+    return RolloutDesk.resume(loaded, around, site.keeper.kept.get(KEPT_ROLLOUT), site.now)
 
 
 async def _published(

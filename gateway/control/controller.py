@@ -13,20 +13,13 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from gateway import logs
-from gateway.control.admin.alerts import AlertResources
-from gateway.control.admin.dashboard import DashboardResources
-from gateway.control.admin.experiments import ExperimentResources
-from gateway.control.admin.outcomes import OutcomeResources
-from gateway.control.admin.server import Access, AdminServer
-from gateway.control.alerting.inbound import Inbound
-from gateway.control.alerting.room import AlertRoom
 from gateway.control.assembly import Site, assemble
-from gateway.control.dashboard.view import DashboardView
 from gateway.control.experiments.desk import ExperimentDesk
+from gateway.control.front import Front
 from gateway.control.handover import KEPT_APPLIED, decode_since, encode_since, restored
 from gateway.control.latching import LatchDesk
 from gateway.control.loading import Loaded, load
@@ -64,7 +57,7 @@ class Controller:
 
     _parts: Parts
     _operations: Operations
-    _admin: AdminServer
+    _front: Front
 
     def __init__(
         self,
@@ -123,22 +116,32 @@ class Controller:
     async def _serve(self, loaded: Loaded, store: Store) -> None:
         self._parts = parts = await assemble(self._site(store), loaded)
         self._operations = Operations(parts, self._now)
+        self._front = Front(parts, self._operations, self._listening, loaded.config, self._now)
         observing = Observing(parts, self._operations, self._now)
-        view = DashboardView(parts, self._operations, self._now)
-        dashboard = DashboardResources(view)
-        experiments = ExperimentResources(parts.experiments), OutcomeResources(parts.experiments)
-        inbound = Inbound(store, parts.desk, parts.latch, parts.aftermath.tell)
-        alerts = AlertResources(AlertRoom(parts.alerts, inbound, parts.history))
-        self._admin = AdminServer(
-            self._operations, _access(loaded.config), self._listening, areas=(dashboard, alerts, *experiments)
-        )
+        await self._resume(loaded)
+        await self._front.start()
+        for name, run in self._background(observing).items():
+            parts.tasks.start(name, run)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self._front.close()  # before the work stops: whoever has asked gets an answer
+            await parts.tasks.stop()
+            await self._put_away(observing)
+
+    async def _resume(self, loaded: Loaded) -> None:
+        """Go on with everything where an earlier control process left it, and publish what holds."""
+        parts = self._parts
         parts.aftermath.resume(loaded.config.deployment.rollback.hooks)
         await parts.desk.start()
         await parts.experiments.desk.follow(loaded)
         await parts.experiments.hand_on_ratings(after=parts.windows.rated_at)
         parts.publisher.publish_current()
-        await self._admin.start()
-        background = {
+
+    def _background(self, observing: Observing) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """The work that never ends, by name."""
+        parts = self._parts
+        return {
             "latch": parts.pace.watch_latch,
             "latch-copy": parts.latch.persist,
             "rollout": parts.pace.run,
@@ -148,27 +151,22 @@ class Controller:
             "alerts": parts.alerts.run,
             "notifier": parts.notifier.run,
             "aftermath": parts.aftermath.run,
-            "admin": self._admin.run,
-            "dashboard": view.run,
             "observe": observing.run,
             "measure": self._measure,
+            **self._front.tasks(),
             **parts.experiments.tasks(),
         }
-        for name, run in background.items():
-            parts.tasks.start(name, run)
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await parts.tasks.stop()
-            dashboard.end_streams()
-            await self._admin.close()
-            parts.desk.checkpoint()
-            parts.alerts.checkpoint()
-            observing.take_in()
-            await parts.experiments.close()
-            parts.monitor.close()
-            parts.windows.close()
-            observing.keep_ledger()
+
+    async def _put_away(self, observing: Observing) -> None:
+        """Keep everything as it stands now."""
+        parts = self._parts
+        parts.desk.checkpoint()
+        parts.alerts.checkpoint()
+        observing.take_in()
+        await parts.experiments.close()
+        parts.monitor.close()
+        parts.windows.close()
+        observing.keep_ledger()
 
     def _site(self, store: Store) -> Site:
         return Site(
@@ -233,7 +231,7 @@ class Controller:
         self._parts.health.follow(self._parts.publisher.current.upstreams)
         self._parts.notifier.follow(config)
         self._parts.windows.look_back = config.deployment.monitoring.window
-        self._admin.access = _access(config)
+        self._front.follow(config)
         self._keeper.keep(KEPT_APPLIED, encode_since(loaded.digest, applied.at))
         self._keeper.keep(KEPT_SOURCES, pack_sources(loaded.sources))
         self._keeper.set_drain_times(DrainTimes(config.drain_delay, config.drain_timeout))
@@ -264,8 +262,3 @@ def _check_replaceable(old: Config, loaded: Loaded, phase: str, experiments: Exp
         )
     if reasons:
         raise ReloadRefused("\n".join(reasons))
-
-
-def _access(config: Config) -> Access:
-    tokens = {name: token.secret for name, token in config.admin.tokens.items()}
-    return Access(config.admin.address, tokens)

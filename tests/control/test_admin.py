@@ -514,7 +514,7 @@ async def test_the_description_names_every_path_and_no_other(gateway: Gateway) -
     """A path that is added must be described, but for the files that a page consists of."""
     async with gateway.control() as client:
         await client.status()
-        routes = client.controller._admin._runner.app.router.routes()
+        routes = client.controller._front.server._runner.app.router.routes()
         served = {(route.method.lower(), route.resource.canonical) for route in routes if route.resource}
     described = {(method, path) for path, item in DOCUMENT["paths"].items() for method in item}
     assert {(method, path) for method, path in served if method != "head" and "/{digest}/" not in path} == (

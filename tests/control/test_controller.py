@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from gateway.control import controller as controller_module
 from gateway.control.admin.guard import ConnectionGuard
+from gateway.control.experiments.file import ExperimentsFile
 from gateway.control.health import HealthChecks
 from gateway.control.latching import LatchDesk
 from gateway.control.reload import Reloader
@@ -169,3 +171,30 @@ def test_the_control_process_imports_no_numerics_and_no_terminal() -> None:
     ).stdout
     loaded = {name.split(".")[0] for name in modules.split()}
     assert not loaded & {"numpy", "scipy", "rich", "httptools"}
+
+
+async def test_an_outcome_that_is_being_written_at_the_end_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender would not know otherwise whether it counts; what comes later is not accepted at all."""
+    writing, disk = asyncio.Event(), asyncio.Event()
+    write = ExperimentsFile.write
+
+    async def write_slowly(file: ExperimentsFile, batch: Any) -> None:
+        if batch.ids:
+            writing.set()
+            await disk.wait()
+        await write(file, batch)
+
+    monkeypatch.setattr(ExperimentsFile, "write", write_slowly)
+    gateway = make_gateway(tmp_path)
+    outcome = {"id": "1", "user_id": "ann", "metric": "user_satisfaction", "value": 1}
+    async with aiohttp.ClientSession() as session:
+        async with gateway.control() as client:
+            await client.status()
+            post = session.post(f"{client.url}/api/v1/outcomes", json=[outcome])
+            asking = asyncio.ensure_future(post)
+            await writing.wait()
+            asyncio.get_running_loop().call_later(0.05, disk.set)
+        async with await asking as answer:
+            assert (answer.status, (await answer.json())["accepted"]) == (200, 1)
