@@ -24,7 +24,7 @@ from gateway.core.experiments import (
     upstreams_of,
 )
 from gateway.model.config import Config
-from gateway.model.lifecycle import Definition, Experiment, Experiments, Origin, Status
+from gateway.model.lifecycle import Definition, Experiment, Experiments, GroupDefinition, Origin, Status
 
 
 def _routes_of(config: Config, name: str) -> tuple[str, ...]:
@@ -91,6 +91,8 @@ class _Adoption:
             definition = replace(known.definition, routes=definition.routes)
         defined = replace(known, definition=definition, origin=Origin.CONFIG)
         if known.status.assigns:
+            if edited := _edited(known.definition, definition):
+                self._note(defined, known.status, f"changed while it is {known.status}: {', '.join(edited)}")
             redrawn = in_epoch(defined, self._at)
             if redrawn is not defined:
                 self._note(
@@ -136,6 +138,27 @@ class _Adoption:
 
     def _put(self, experiment: Experiment) -> None:
         self._members[experiment.id] = experiment
+
+
+def _edited(before: Definition, after: Definition) -> list[str]:
+    """What moves nobody and still counts when results are read: the keys that differ, in the file's words."""
+    served = {group.name: _serving(group) for group in before.groups}
+    edited = [
+        f"groups.{group.name}"
+        for group in after.groups
+        if group.name in served and served[group.name] != _serving(group)
+    ]
+    differs = {
+        "success_metrics": before.success_metrics != after.success_metrics,
+        "minimum_sample_size": before.minimum_sample_size != after.minimum_sample_size,
+        "duration": before.duration != after.duration,
+    }
+    return edited + [key for key, value in differs.items() if value]
+
+
+def _serving(group: GroupDefinition) -> tuple[object, ...]:
+    """What the users of a group meet."""
+    return group.dspy_enabled, group.upstream, group.configuration
 
 
 def _anew(experiment: Experiment) -> Experiment:

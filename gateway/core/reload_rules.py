@@ -73,11 +73,12 @@ def refusals(old: Config, new: Config, current_phase: str) -> tuple[str, ...]:
 
 
 def _changed(before: Experiment, after: Experiment) -> list[str]:
-    """The keys that decide who is in which group and that differ."""
+    """The keys that decide who is in which group, and in which epoch, and that differ."""
     differs = {
         "weights": _weights(before) != _weights(after),
         "seed": before.seed != after.seed,
         "hash": before.hash != after.hash,
+        "revision": before.revision > after.revision,  # only a higher one begins an epoch
     }
     return [key for key, value in differs.items() if value]
 

@@ -84,6 +84,14 @@ def test_a_running_experiment_keeps_its_split(tmp_path: Path, change: dict[str, 
     assert reload_conflicts(before, config(tmp_path, running(**change, revision="2")), "canary") == ()
 
 
+def test_a_revision_is_not_put_back(tmp_path: Path) -> None:
+    """Whoever restores an older file does not begin an epoch by that."""
+    before, after = (config(tmp_path, running(revision=number)) for number in ("3", "2"))
+    (conflict,) = reload_conflicts(before, after, "canary")
+    assert "x: revision changed while it runs" in conflict
+    assert "raise its revision to 4" in conflict
+
+
 @pytest.mark.parametrize("change", [{"enabled": "false"}, {}, {"revision": "7"}])
 def test_what_moves_nobody_is_no_conflict(tmp_path: Path, change: dict[str, str]) -> None:
     """Switching off, nothing at all, a raised revision."""

@@ -89,6 +89,19 @@ def test_what_the_config_enables_runs_from_the_first_load(tmp_path: Path) -> Non
     assert [(change.id, change.before, change.after) for change in changes] == [("exp", None, Status.RUNNING)]
 
 
+def test_edits_that_move_nobody_are_noted(tmp_path: Path) -> None:
+    """Another success metric after a look at the results is allowed, and nobody can say it was not so."""
+    experiments = begin(config(tmp_path, exp=halves(duration="30d")))
+    groups = {"control": {"weight": 50}, "treatment": {"weight": 50, "configuration": {"model": "large"}}}
+    later = halves(duration="10d", groups=groups, success_metrics=["cost_per_request"], name="Another")
+    after, (change,) = adopt(experiments, config(tmp_path, exp=later), AT)
+    assert (change.before, change.after) == (Status.RUNNING, Status.RUNNING)
+    assert change.reason == "changed while it is running: groups.treatment, success_metrics, duration"
+    assert len(one(after).epochs) == 1
+    renamed = halves(duration="30d", name="A name and no more")
+    assert adopt(experiments, config(tmp_path, exp=renamed), AT)[1] == ()
+
+
 def test_the_same_config_again_changes_nothing(tmp_path: Path) -> None:
     """Neither a restart nor a reload touches what an operator did."""
     loaded = config(tmp_path, exp=halves())
