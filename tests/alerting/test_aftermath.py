@@ -26,7 +26,8 @@ from gateway.model.config import Config
 from gateway.model.rollout import Emergency, Rollback
 from gateway.model.safety import Hook
 from tests.support.configs import complete, load_text
-from tests.support.control import eventually, make_gateway
+from tests.support.control import make_gateway
+from tests.support.polling import soon
 from tests.support.wiring import ANN, Room, Scene
 
 PYTHON = sys.executable
@@ -57,7 +58,7 @@ async def finishing(room: Room) -> AsyncIterator[None]:
 
 async def finished(room: Room) -> Document:
     """Wait until the newest fall is through; the last rollback as status shows it."""
-    await eventually(lambda: (last := room.aftermath.last) is not None and last.over)
+    await soon(lambda: (last := room.aftermath.last) is not None and last.over)
     shown = view(room.aftermath.last)
     assert shown is not None
     return shown
@@ -228,7 +229,7 @@ async def test_the_record_comes_after_its_line_however_slow_the_disk_is(
         commit = room.store.commit
 
         async def slow(*args: Any) -> bool:
-            await eventually((scene.directory / "ran").exists)
+            await soon((scene.directory / "ran").exists)
             await asyncio.sleep(0.05)
             return await commit(*args)
 

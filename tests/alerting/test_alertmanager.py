@@ -16,7 +16,8 @@ from gateway.latch import LatchState
 from gateway.model.rollout import Severity
 from tests.support.alertmanager import Alertmanager, alertmanager
 from tests.support.configs import complete, load_text
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 pytestmark = pytest.mark.process
 

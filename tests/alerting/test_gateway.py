@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from gateway.processes.directory import Role
-from tests.support.processes import Gateway, eventually, free_port
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, free_port
 from tests.support.receivers import TOKEN, receiving
 
 pytestmark = pytest.mark.process

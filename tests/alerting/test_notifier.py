@@ -22,7 +22,7 @@ from gateway.core.alerts import Alert, Change, ChangeKind
 from gateway.model.config import Config
 from gateway.model.rollout import Severity
 from tests.support.configs import complete, load_text
-from tests.support.control import eventually
+from tests.support.polling import soon
 from tests.support.processes import free_port
 from tests.support.receivers import TOKEN, Receiver, receiving
 
@@ -186,7 +186,7 @@ async def test_alertmanager_gets_alerts_that_end_by_themselves_and_is_told_again
         async with notifying(loaded) as notifier:
             notifier.tell(raised(HIGH))
             assert await notifier.drained(5.0)
-            await eventually(lambda: len(receiver.bodies) == 1)
+            await soon(lambda: len(receiver.bodies) == 1)
             notifier.standing = lambda: [notices.lasting(alert(HIGH), NOW), notices.lasting(alert(LOW), NOW)]
             notifier.tell_what_stands()
             assert await notifier.drained(5.0)
@@ -302,8 +302,8 @@ async def test_a_receiver_that_never_answers_holds_nobody_up(tmp_path: Path) -> 
             for _ in range(50):
                 notifier.tell(raised(HIGH))
             assert asyncio.get_running_loop().time() - began < 0.2
-            await eventually(lambda: len(good.bodies) == 50)
-            await eventually(lambda: notifier.channels()[0].failed > 0)
+            await soon(lambda: len(good.bodies) == 50)
+            await soon(lambda: notifier.channels()[0].failed > 0)
             assert "no answer within" in notifier.channels()[0].error
 
 
@@ -312,7 +312,7 @@ async def test_nobody_listening_is_a_failure_like_others(tmp_path: Path) -> None
     text = f'{{type: webhook, url: "http://127.0.0.1:{free_port()}/{TOKEN}"}}'
     async with notifying(config(tmp_path, {"hook": text})) as notifier:
         notifier.tell(raised(HIGH))
-        await eventually(lambda: notifier.channels()[0].dropped == 1)
+        await soon(lambda: notifier.channels()[0].dropped == 1)
         assert notifier.channels()[0].error == "Connection refused"
 
 
@@ -323,7 +323,7 @@ async def test_a_full_queue_drops_the_least_grave_first(said: list[str]) -> None
     box.put(Message(LOW, "low", b""))
     for number in range(CAPACITY):
         box.put(Message(HIGH, f"high {number}", b""))
-    assert (box.waiting, box.deliveries.dropped) == (CAPACITY, 2)
+    assert (len(box.waiting), box.deliveries.dropped) == (CAPACITY, 2)
     dropped = [line for line in said if line.startswith("notification dropped")]
     assert ["'low'" in dropped[0], "'high 0'" in dropped[1]] == [True, True]
 
@@ -333,7 +333,7 @@ async def test_only_the_newest_of_a_topic_waits() -> None:
     box = Outbox("am", "http://127.0.0.1:1/")
     for _ in range(10):
         box.put(Message(LOW, "what stands", b"", topic="resend"))
-    assert box.waiting == 2
+    assert len(box.waiting) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from gateway.control.health import HealthChecks, Tally
 from gateway.link.api import EndpointHealth
 from gateway.model.snapshot import HealthCheck, Upstream
-from tests.support.control import eventually
+from tests.support.polling import soon
 from tests.support.snapshots import make_upstream
 
 CHECK = HealthCheck(path="/healthz", interval=0.02, timeout=0.2, healthy_after=2, unhealthy_after=3)
@@ -96,12 +96,12 @@ async def test_an_endpoint_goes_and_comes_back() -> None:
     """Failing answers take it out, passing ones bring it back; only the changes are published."""
     endpoint, published = Endpoint(), list[EndpointHealth]()
     async with endpoint.listening() as address, checking(published, checked("dspy", address)):
-        await eventually(lambda: len(endpoint.asked) >= 3)
+        await soon(lambda: len(endpoint.asked) >= 3)
         assert published == [{("dspy", address): True}]
         endpoint.status = 503
-        await eventually(lambda: published[-1] == {("dspy", address): False})
+        await soon(lambda: published[-1] == {("dspy", address): False})
         endpoint.status = 302  # not followed, and good enough
-        await eventually(lambda: published[-1] == {("dspy", address): True})
+        await soon(lambda: published[-1] == {("dspy", address): True})
         assert len(published) == 3
         assert endpoint.asked[0].startswith(b"GET /healthz HTTP/1.1\r\n")
 
@@ -114,7 +114,7 @@ async def test_a_unix_socket_is_checked_too(tmp_path: Path) -> None:
         endpoint.listening(tmp_path / "sock") as address,
         checking(published, checked("dspy", address)),
     ):
-        await eventually(lambda: published[-1] == {("dspy", address): False})
+        await soon(lambda: published[-1] == {("dspy", address): False})
 
 
 async def test_refused_connections_and_silence_are_failures() -> None:
@@ -123,7 +123,7 @@ async def test_refused_connections_and_silence_are_failures() -> None:
     endpoint.silent = True
     nobody = "http://127.0.0.1:9"
     async with endpoint.listening() as address, checking(published, checked("dspy", address, nobody)):
-        await eventually(lambda: published[-1] == {("dspy", address): False, ("dspy", nobody): False})
+        await soon(lambda: published[-1] == {("dspy", address): False, ("dspy", nobody): False})
 
 
 async def test_upstreams_without_a_check_are_not_asked() -> None:
@@ -134,7 +134,7 @@ async def test_upstreams_without_a_check_are_not_asked() -> None:
         endpoint.listening() as other,
         checking(published, make_upstream("quiet", other), checked("dspy", address)),
     ):
-        await eventually(lambda: len(endpoint.asked) >= 3)
+        await soon(lambda: len(endpoint.asked) >= 3)
     assert all(address.removeprefix("http://").encode() in head for head in endpoint.asked)
 
 
@@ -147,11 +147,11 @@ async def test_new_upstreams_replace_the_old_and_keep_what_is_known() -> None:
         bad.listening() as second,
         checking(published, checked("a", first), checked("b", second)) as checks,
     ):
-        await eventually(lambda: published[-1].get(("b", second)) is False)
+        await soon(lambda: published[-1].get(("b", second)) is False)
         checks.follow([checked("b", second), checked("c", first)])
         assert published[-1] == {("b", second): False, ("c", first): True}
         asked = len(good.asked)
-        await eventually(lambda: len(good.asked) > asked)
+        await soon(lambda: len(good.asked) > asked)
 
 
 async def test_a_reload_that_changes_no_check_disturbs_none() -> None:
@@ -163,10 +163,10 @@ async def test_a_reload_that_changes_no_check_disturbs_none() -> None:
             checked("often", second),
         ]
         async with checking(published, *upstreams) as checks:
-            await eventually(lambda: len(rare.asked) == 1)
+            await soon(lambda: len(rare.asked) == 1)
             checks.follow([*upstreams, make_upstream("unchecked", first)])
             asked = len(often.asked)
-            await eventually(lambda: len(often.asked) >= asked + 5)
+            await soon(lambda: len(often.asked) >= asked + 5)
             assert len(rare.asked) == 1
     assert len(published) == 1
 
@@ -180,5 +180,5 @@ async def test_a_restarted_control_process_begins_with_what_was_known() -> None:
         checking(published, checked("dspy", address), known={("dspy", address): False}),
     ):
         assert published == [{("dspy", address): False}]
-        await eventually(lambda: len(endpoint.asked) >= 4)
+        await soon(lambda: len(endpoint.asked) >= 4)
     assert published == [{("dspy", address): False}]

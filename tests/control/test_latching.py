@@ -10,7 +10,7 @@ import pytest
 
 from gateway.control.latching import LatchDesk, ReleaseResult
 from gateway.latch import CONTROL_SLOT, DurableLatch, LatchKind, LatchPage, LatchState
-from tests.support.control import eventually
+from tests.support.polling import soon
 
 
 class Failing(DurableLatch):
@@ -75,7 +75,7 @@ async def test_a_full_disk_delays_nothing_and_is_said(scene: Scene) -> None:
 
     scene.disk.broken = False
     saving = asyncio.create_task(scene.desk.persist())
-    await eventually(lambda: scene.desk.durable)
+    await soon(lambda: scene.desk.durable)
     saving.cancel()
     assert scene.desk.fault == ""
     assert scene.saved.number == 1
@@ -96,7 +96,7 @@ async def test_what_others_engaged_is_saved(scene: Scene) -> None:
     """A signal's engagement gets onto the disk though nobody asked for it."""
     saving = asyncio.create_task(scene.desk.persist())
     scene.page.engage(LatchKind.EMERGENCY, "SIGUSR1", "signal")
-    await eventually(lambda: scene.desk.durable)
+    await soon(lambda: scene.desk.durable)
     saving.cancel()
     assert scene.saved.operator == "signal"
 
@@ -120,7 +120,7 @@ async def test_a_release_never_swallows_an_emergency_that_comes_meanwhile(scene:
     scene.disk.meanwhile = lambda: None
     assert scene.page.engaged
     saving = asyncio.create_task(scene.desk.persist())
-    await eventually(lambda: scene.desk.durable)
+    await soon(lambda: scene.desk.durable)
     saving.cancel()
     assert scene.saved.engaged
 
@@ -149,7 +149,7 @@ async def test_a_release_that_the_disk_refuses_releases_nothing(scene: Scene) ->
 async def test_the_heart_beats(scene: Scene) -> None:
     """The supervisor replaces a control process whose heart stands still."""
     beating = asyncio.create_task(scene.desk.beat())
-    await eventually(lambda: scene.page.last_beat(CONTROL_SLOT) > 0)
+    await soon(lambda: scene.page.last_beat(CONTROL_SLOT) > 0)
     first = scene.page.last_beat(CONTROL_SLOT)
-    await eventually(lambda: scene.page.last_beat(CONTROL_SLOT) > first)
+    await soon(lambda: scene.page.last_beat(CONTROL_SLOT) > first)
     beating.cancel()

@@ -15,7 +15,8 @@ from gateway.control import reload
 from gateway.control.loading import Loaded, load
 from gateway.control.reload import Applied, Reloader, ReloadRefused, ReloadResult
 from gateway.control.sources import Fingerprints, look
-from tests.support.control import CONFIG, eventually, make_gateway, replace_file
+from tests.support.control import CONFIG, make_gateway, replace_file
+from tests.support.polling import soon
 
 POLL = 0.01
 SETTLE = 0.03
@@ -89,8 +90,8 @@ async def test_an_in_place_write_is_applied(config: Path, applier: Applier) -> N
     """An editor that writes into the file is seen by the content."""
     async with watching(config, applier) as reloader:
         config.write_text(at(5))
-        await eventually(lambda: applier.percentages == [5])
-        await eventually(lambda: reloader.results[ReloadResult.SUCCESS] == 1)
+        await soon(lambda: applier.percentages == [5])
+        await soon(lambda: reloader.results[ReloadResult.SUCCESS] == 1)
         assert not reloader.file_differs
 
 
@@ -98,7 +99,7 @@ async def test_an_atomic_rename_is_applied(config: Path, applier: Applier) -> No
     """A file that is renamed over the old one is followed by its name."""
     async with watching(config, applier):
         replace_file(config, at(7))
-        await eventually(lambda: applier.percentages == [7])
+        await soon(lambda: applier.percentages == [7])
 
 
 async def test_same_size_and_same_times_are_still_a_change(config: Path, applier: Applier) -> None:
@@ -108,7 +109,7 @@ async def test_same_size_and_same_times_are_still_a_change(config: Path, applier
         config.write_text(at(2))
         os.utime(config, ns=(before.st_atime_ns, before.st_mtime_ns))
         assert config.stat().st_size == before.st_size
-        await eventually(lambda: applier.percentages == [2])
+        await soon(lambda: applier.percentages == [2])
 
 
 def write_configmap(volume: Path, stamp: str, percentage: float, salt: str) -> None:
@@ -139,7 +140,7 @@ async def test_a_configmap_swap_is_applied_though_the_old_directory_is_gone_at_o
     async with watching(tmp_path / "gateway.yaml", applier):
         for number in range(2, 7):
             write_configmap(tmp_path, f"..{number}", number, f"salt{number}")
-            await eventually(lambda number=number: applier.percentages[-1:] == [number])  # type: ignore[misc]
+            await soon(lambda number=number: applier.percentages[-1:] == [number])  # type: ignore[misc]
     assert applier.percentages == [2, 3, 4, 5, 6]
 
 
@@ -153,7 +154,7 @@ async def test_two_swaps_in_a_row_end_in_the_last_and_never_in_a_mixture(
             write_configmap(tmp_path, f"..{number}", number, f"salt{number}")
             await asyncio.sleep(0.001)  # the second of the two comes while the first is looked at
             write_configmap(tmp_path, f"..{number + 1}", number + 1, f"salt{number + 1}")
-            await eventually(lambda number=number: applier.percentages[-1:] == [number + 1])  # type: ignore[misc]
+            await soon(lambda number=number: applier.percentages[-1:] == [number + 1])  # type: ignore[misc]
     assert list(zip(applier.percentages, applier.salts, strict=True)) == [
         (percentage, f"salt{percentage:.0f}") for percentage in applier.percentages
     ]
@@ -189,7 +190,7 @@ async def test_a_file_that_is_still_being_written_is_left_alone(config: Path, ap
                 file.write(text[start : start + 8])
                 file.flush()
                 await asyncio.sleep(SETTLE / 10)
-        await eventually(lambda: applier.percentages == [55])
+        await soon(lambda: applier.percentages == [55])
         assert reloader.results[ReloadResult.FAILURE] == 0
 
 
@@ -229,7 +230,7 @@ async def test_a_refused_config_leaves_everything_and_says_why(config: Path, app
     applier.refusal = "listen: changed, which needs a restart"
     async with watching(config, applier) as reloader:
         config.write_text(at(5))
-        await eventually(lambda: reloader.error == applier.refusal)
+        await soon(lambda: reloader.error == applier.refusal)
         assert reloader.results[ReloadResult.FAILURE] == 1
         assert reloader.file_differs
 
@@ -289,9 +290,9 @@ async def test_a_faulty_deployment_file_is_watched_though_it_was_never_loaded(
     async with watching(config, applier) as reloader:
         deployment.write_text("deployment: [")
         config.write_text(CONFIG.split("deployment:")[0] + "deployment_file: deployment.yaml\n")
-        await eventually(lambda: reloader.error is not None)
+        await soon(lambda: reloader.error is not None)
         deployment.write_text(at(9, DEPLOYMENT))
-        await eventually(lambda: applier.percentages == [9])
+        await soon(lambda: applier.percentages == [9])
         assert reloader.error is None
 
 
@@ -299,11 +300,11 @@ async def test_a_request_reads_the_files_again_though_nothing_changed(config: Pa
     """SIGHUP on a good file is counted and republishes nothing; on a bad one it says so again."""
     async with watching(config, applier) as reloader:
         reloader.request()
-        await eventually(lambda: reloader.results[ReloadResult.UNCHANGED] == 1)
+        await soon(lambda: reloader.results[ReloadResult.UNCHANGED] == 1)
         config.write_text("nonsense: [")
-        await eventually(lambda: reloader.results[ReloadResult.FAILURE] == 1)
+        await soon(lambda: reloader.results[ReloadResult.FAILURE] == 1)
         reloader.request()
-        await eventually(lambda: reloader.results[ReloadResult.FAILURE] == 2)
+        await soon(lambda: reloader.results[ReloadResult.FAILURE] == 2)
     assert applier.percentages == []
 
 
@@ -327,12 +328,12 @@ async def test_two_hundred_requests_are_coalesced_and_none_is_lost(
         for _ in range(200):
             reloader.request()
         applier.may_finish.set()
-        await eventually(lambda: applier.percentages == [5, 6])
-        await eventually(lambda: not reloader.file_differs)
+        await soon(lambda: applier.percentages == [5, 6])
+        await soon(lambda: not reloader.file_differs)
         attempts = reloader.results.total()
         assert attempts <= 3
         seen = len(looked)
-        await eventually(lambda: len(looked) >= seen + 10)
+        await soon(lambda: len(looked) >= seen + 10)
         assert reloader.results.total() <= attempts + 1
 
 
@@ -365,7 +366,7 @@ async def test_a_reload_publishes_a_snapshot_and_is_in_the_history(tmp_path: Pat
         assert gateway.link.current.version == 1
         gateway.config.write_text(at(25))
         async with asyncio.timeout(2.0):
-            await eventually(lambda: gateway.link.current.user_percentage == 25)
+            await soon(lambda: gateway.link.current.user_percentage == 25)
         async with asyncio.timeout(2.0):
             while not (history := await client.history()):
                 await asyncio.sleep(0.01)
@@ -383,7 +384,7 @@ async def test_a_key_that_needs_a_restart_is_refused_whole(tmp_path: Path) -> No
     async with gateway.control() as client:
         gateway.config.write_text(at(25) + "listen: {address: 127.0.0.1:8099}\n")
         client.controller.request_reload()
-        await eventually(lambda: "error=None" not in repr(client.controller))
+        await soon(lambda: "error=None" not in repr(client.controller))
         status = await client.status()
         metrics = await client.metrics()
     assert gateway.link.current.user_percentage == 1
@@ -401,7 +402,7 @@ async def test_removing_the_current_phase_is_refused(tmp_path: Path) -> None:
     async with gateway.control() as client:
         gateway.config.write_text(CONFIG.split("deployment:")[0] + "deployment: {ladder: [staging]}\n")
         client.controller.request_reload()
-        await eventually(lambda: "error=None" not in repr(client.controller))
+        await soon(lambda: "error=None" not in repr(client.controller))
         error = (await client.status())["config"]["error"]
     assert gateway.link.current.phase == "canary"
     assert "the current phase canary is gone" in error
@@ -412,14 +413,14 @@ async def test_a_restarted_control_process_goes_on_with_version_and_error(tmp_pa
     gateway = make_gateway(tmp_path)
     async with gateway.control():
         gateway.config.write_text(at(25))
-        await eventually(lambda: gateway.link.current.version == 2)
+        await soon(lambda: gateway.link.current.version == 2)
     gateway.config.write_text("nonsense: [")
     async with gateway.control() as client:
-        await eventually(lambda: "error=None" not in repr(client.controller))
+        await soon(lambda: "error=None" not in repr(client.controller))
         assert (await client.status())["user_percentage"] == 25
         assert gateway.link.current.version == 2
         gateway.config.write_text(at(30))
-        await eventually(lambda: gateway.link.current.user_percentage == 30)
+        await soon(lambda: gateway.link.current.user_percentage == 30)
         assert gateway.link.current.version == 3
 
 
@@ -428,9 +429,9 @@ async def test_emergency_in_a_reloaded_config_engages_and_false_releases_nothing
     gateway = make_gateway(tmp_path)
     async with gateway.control() as client:
         gateway.config.write_text(CONFIG + "emergency: true\n")
-        await eventually(lambda: gateway.page.engaged)
-        await eventually(lambda: gateway.link.current.version == 3)  # the emergency, then the reload
+        await soon(lambda: gateway.page.engaged)
+        await soon(lambda: gateway.link.current.version == 3)  # the emergency, then the reload
         gateway.config.write_text(CONFIG)
-        await eventually(lambda: gateway.link.current.version == 4)
+        await soon(lambda: gateway.link.current.version == 4)
         assert gateway.page.engaged
         assert (await client.status())["latch"]["kind"] == "emergency"

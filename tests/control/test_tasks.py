@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from gateway.control.tasks import FAILING_FOR, Lane, TaskKeeper
-from tests.support.control import eventually
+from tests.support.polling import soon
 
 
 async def test_a_task_that_raises_runs_again_and_is_counted() -> None:
@@ -24,7 +24,7 @@ async def test_a_task_that_raises_runs_again_and_is_counted() -> None:
 
     keeper = TaskKeeper(restart_delay=0.0)
     keeper.start("watcher", fail_twice)
-    await eventually(lambda: runs == 3)
+    await soon(lambda: runs == 3)
     assert keeper.restarts == {"watcher": 2}
     await keeper.stop()
 
@@ -33,7 +33,7 @@ async def test_a_task_that_returns_runs_again() -> None:
     """A background task has no business ending: that counts as a failure too."""
     keeper = TaskKeeper(restart_delay=0.0)
     keeper.start("short", lambda: asyncio.sleep(0))
-    await eventually(lambda: keeper.restarts["short"] >= 2)
+    await soon(lambda: keeper.restarts["short"] >= 2)
     await keeper.stop()
 
 
@@ -49,7 +49,7 @@ async def test_the_delay_before_a_restart_is_under_a_second() -> None:
     keeper = TaskKeeper()
     keeper.start("fails", fail)
     async with asyncio.timeout(1.0):
-        await eventually(lambda: runs == 2)
+        await soon(lambda: runs == 2)
     await keeper.stop()
 
 
@@ -80,7 +80,7 @@ async def test_a_task_keeps_failing_from_the_third_failure_in_a_row_until_it_is_
         now += pause
         before = keeper.restarts["observe"]
         fail.set()
-        await eventually(lambda: keeper.restarts["observe"] > before)  # noqa: B023
+        await soon(lambda: keeper.restarts["observe"] > before)  # noqa: B023
         seen.append(keeper.keep_failing)
     assert seen == [[], [], [], ["observe"], ["observe"]]
     now += FAILING_FOR

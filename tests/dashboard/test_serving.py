@@ -22,7 +22,8 @@ from gateway.control.dashboard.document import Reach
 from gateway.control.dashboard.files import DIGEST, address
 from gateway.model.units import TcpAddress
 from tests.control.test_admin import Broken
-from tests.support.control import CONFIG, eventually, make_gateway
+from tests.support.control import CONFIG, make_gateway
+from tests.support.polling import soon
 
 DASHBOARD, PANELS, EVENTS = "/api/v1/dashboard", "/api/v1/dashboard/panels", "/api/v1/events"
 PATIENCE = 10.0
@@ -211,8 +212,8 @@ async def test_a_reader_that_stops_reading_is_dropped() -> None:
             await loop.sock_connect(client, ("127.0.0.1", served.port))
             request = f"GET {EVENTS} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
             await loop.sock_sendall(client, request.encode())
-            await eventually(lambda: "streams=1" in repr(served.resources))
-            await eventually(lambda: "streams=0" in repr(served.resources), 3 * PATIENCE)
+            await soon(lambda: "streams=1" in repr(served.resources))
+            await soon(lambda: "streams=0" in repr(served.resources), 3 * PATIENCE)
             assert backend.told < 30  # the kernel's buffers were filled, and not our own behind them
 
 
@@ -229,7 +230,7 @@ async def test_streams_are_bounded() -> None:
             assert response.status == 503
             assert response.headers["Retry-After"] == "5"
         held[0].close()
-        await eventually(lambda: f"streams={MAX_STREAMS - 1}" in repr(served.resources), PATIENCE)
+        await soon(lambda: f"streams={MAX_STREAMS - 1}" in repr(served.resources), PATIENCE)
         async with session.get(served.url + EVENTS) as response:
             assert response.status == 200
         for response in held:
@@ -251,5 +252,5 @@ async def test_no_stream_holds_up_the_end_of_the_control_process() -> None:
     async with serving(Happening()) as served, served.session.get(served.url + EVENTS) as response:
         await read_event(response)
         served.resources.end_streams()
-        await eventually(lambda: "streams=0" in repr(served.resources), 5 * dashboard.LOOK_INTERVAL + 1)
+        await soon(lambda: "streams=0" in repr(served.resources), 5 * dashboard.LOOK_INTERVAL + 1)
         await ends(response)

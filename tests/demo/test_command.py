@@ -12,7 +12,8 @@ import pytest
 
 from gateway import cli
 from gateway.exits import SIGNAL_BASE, Exit
-from tests.support.processes import ROOT, eventually
+from tests.support.polling import eventually
+from tests.support.processes import ROOT
 
 COMMAND = [sys.executable, "-m", "gateway", "demo"]
 

@@ -13,7 +13,7 @@ from gateway.demo import traffic as traffic_module
 from gateway.demo.tally import Ending, Sample, Tally
 from gateway.demo.traffic import USER_COUNT, NoAnswers, Traffic, user_ids
 from gateway.model.snapshot import Arm
-from tests.support.control import eventually
+from tests.support.polling import soon
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 RATE = 400.0
@@ -41,7 +41,7 @@ async def samples_of(handler: Handler, count: int) -> list[Sample]:
     async with serving(handler) as url:
         sending = asyncio.create_task(Traffic(url, RATE, tally, random.Random(3)).run())
         try:
-            await eventually(lambda: len(tally.recent) >= count)
+            await soon(lambda: len(tally.recent) >= count)
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
@@ -136,5 +136,5 @@ async def test_hanging_requests_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) 
     async with serving(hang) as url:
         with pytest.raises(NoAnswers):
             await Traffic(url, RATE, tally, random.Random(3), patience=0.3).run()
-        await eventually(lambda: open_now == 0)
+        await soon(lambda: open_now == 0)
     assert most == 3

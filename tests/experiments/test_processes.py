@@ -19,7 +19,8 @@ import pytest
 from gateway.exits import Exit
 from gateway.processes.directory import Role
 from tests.support.experiments import users
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 pytestmark = pytest.mark.process
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.support.dataplane import DataPlane
-from tests.support.raw import wait_until
+from tests.support.polling import wait_until
 
 
 def counted(plane: DataPlane, requests: int) -> Counter[tuple[str, int, str]]:

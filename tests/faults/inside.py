@@ -28,7 +28,8 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 from tests.support.raw import Client, Exchange, Upstream
 
 _CLONE_NEWNET = 0x40000000

@@ -14,8 +14,9 @@ import uvloop
 from gateway.proxy.resolver import Resolver
 from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint, UpstreamPool
 from gateway.wire.response import ResponseReader
-from tests.support.control import PATIENCE, eventually
+from tests.support.control import PATIENCE
 from tests.support.dataplane import DataPlane
+from tests.support.polling import soon
 from tests.support.raw import Upstream, echo
 from tests.support.serving import PATIENT, serving
 from tests.support.snapshots import make_upstream
@@ -62,7 +63,7 @@ async def nothing(_: UpstreamConnection) -> None:
 
 async def its_end(connection: UpstreamConnection) -> None:
     """The upstream ends the connection before the time has run out."""
-    await eventually(lambda: connection.closed)
+    await soon(lambda: connection.closed)
 
 
 @pytest.mark.parametrize("meanwhile", [nothing, its_end])
@@ -91,9 +92,9 @@ def test_a_time_out_in_the_moment_of_success_counts_once(
         pool.endpoints[0].resolver = Slow(url, meanwhile)
         waiter = Waiter()
         pool.acquire(waiter)
-        await eventually(lambda: bool(waiter.errors))
+        await soon(lambda: bool(waiter.errors))
         assert isinstance(waiter.errors[0], TimeoutError)
-        await eventually(lambda: len(accepted) == 1)
+        await soon(lambda: len(accepted) == 1)
         await accepted[0].wait_closed() if meanwhile is its_end else await _gone(accepted[0])
         for _ in range(5):
             await asyncio.sleep(0)

@@ -16,7 +16,7 @@ import uvloop
 from gateway.proxy import resolver as resolver_module
 from gateway.proxy.resolver import Resolver
 from tests.faults.places import can_unshare, with_hosts
-from tests.support.control import eventually
+from tests.support.polling import soon
 from tests.support.processes import Gateway, Load
 from tests.support.processes import eventually as eventually_outside
 from tests.support.raw import Upstream, answering
@@ -92,7 +92,7 @@ def test_a_new_address_is_used_from_the_next_look_on():
     async def scenario(names: NameServer, resolver: Resolver) -> None:
         assert await peer(resolver) == FIRST
         names.answer = [SECOND]
-        await eventually(lambda: resolver.departures == 1)
+        await soon(lambda: resolver.departures == 1)
         assert await peer(resolver) == SECOND
         assert resolver.means(SECOND)
         assert not resolver.means(FIRST)
@@ -106,7 +106,7 @@ def test_who_waits_for_a_name_is_served_though_a_reload_removed_it():
     async def scenario(names: NameServer, resolver: Resolver) -> None:
         names.silent = True
         waiting = asyncio.create_task(peer(resolver))
-        await eventually(lambda: names.asked == 1)
+        await soon(lambda: names.asked == 1)
         resolver.close()
         names.silent = False
         assert await waiting == FIRST
@@ -120,7 +120,7 @@ def test_an_address_that_joins_makes_nothing_outdated():
     async def scenario(names: NameServer, resolver: Resolver) -> None:
         assert await peer(resolver) == FIRST
         names.answer = [SECOND, FIRST]
-        await eventually(lambda: resolver.means(SECOND))
+        await soon(lambda: resolver.means(SECOND))
         assert resolver.departures == 0
         assert {await peer(resolver), await peer(resolver)} == {FIRST, SECOND}
 
@@ -143,11 +143,11 @@ def test_a_failure_keeps_the_last_good_address(failure: list[str] | Exception):
     async def scenario(names: NameServer, resolver: Resolver) -> None:
         assert await peer(resolver) == FIRST
         names.answer, asked = failure, names.asked
-        await eventually(lambda: names.asked > asked + 2)
+        await soon(lambda: names.asked > asked + 2)
         assert await peer(resolver) == FIRST
         assert resolver.departures == 0
         names.answer = [SECOND]
-        await eventually(lambda: resolver.means(SECOND))
+        await soon(lambda: resolver.means(SECOND))
 
     with_names(scenario)
 
@@ -159,7 +159,7 @@ def test_a_stalled_name_server_stalls_nobody_who_knows_the_address():
         assert await peer(resolver) == FIRST
         names.silent = True
         asked = names.asked
-        await eventually(lambda: names.asked > asked)
+        await soon(lambda: names.asked > asked)
         assert [await peer(resolver) for _ in range(20)] == [FIRST] * 20
         assert names.asked == asked + 1
         names.silent = False
@@ -193,7 +193,7 @@ def test_a_name_that_never_had_an_address_is_an_error_that_says_why():
         with pytest.raises(OSError, match="Name or service not known"):
             await peer(resolver)
         names.answer = [FIRST]
-        await eventually(lambda: resolver.means(FIRST))
+        await soon(lambda: resolver.means(FIRST))
         assert await peer(resolver) == FIRST
 
     with_names(scenario)

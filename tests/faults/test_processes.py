@@ -21,7 +21,8 @@ import pytest
 
 from gateway.processes.directory import Role
 from tests.faults.operating import deployment, metric, status, write
-from tests.support.processes import Gateway, Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, Load
 from tests.support.raw import Client, Exchange, Upstream
 
 pytestmark = pytest.mark.process

@@ -16,7 +16,8 @@ import pytest
 from gateway.processes.directory import Role
 from tests.faults.operating import deployment, metric, process_ids, settled, snapshots, status, write
 from tests.faults.places import descriptors, resident
-from tests.support.processes import ROOT, Gateway, Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import ROOT, Gateway, Load
 
 pytestmark = pytest.mark.process
 

@@ -19,7 +19,8 @@ from gateway.proxy.resolver import Resolver
 from tests.faults.counting import counted
 from tests.faults.places import descriptors, processor_seconds, with_descriptors
 from tests.support.dataplane import Rig
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 from tests.support.raw import Client, Exchange, Upstream
 
 GET = b"GET /%s HTTP/1.1\r\nHost: pipeline.example\r\nX-User-Id: u1\r\n\r\n"

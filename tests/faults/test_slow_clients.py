@@ -16,8 +16,9 @@ from gateway.proxy import downstream
 from tests.faults.counting import counted
 from tests.faults.places import resident
 from tests.support.dataplane import Rig
-from tests.support.processes import Gateway, eventually
-from tests.support.raw import Client, Exchange, Upstream, wait_until
+from tests.support.polling import eventually, wait_until
+from tests.support.processes import Gateway
+from tests.support.raw import Client, Exchange, Upstream
 
 GET = b"GET /%s HTTP/1.1\r\nHost: pipeline.example\r\n\r\n"
 KIB = 1024

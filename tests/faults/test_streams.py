@@ -12,7 +12,8 @@ import pytest
 from gateway.processes.directory import Role
 from tests.faults.operating import deployment, settled, status, write
 from tests.faults.places import processor_seconds, resident
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 from tests.support.streams import StreamUpstream, ended, held_streams
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]

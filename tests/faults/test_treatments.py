@@ -17,7 +17,8 @@ from gateway.model.snapshot import ConnectionLimits, OutlierDetection, Timeouts
 from gateway.proxy import breaker as breaker_module
 from tests.faults.counting import counted
 from tests.support.dataplane import DataPlane, Rig
-from tests.support.raw import PATIENCE, Exchange, Response, Upstream, echo, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import PATIENCE, Exchange, Response, Upstream, echo
 from tests.support.serving import PATIENT, serving
 
 TREATMENT = 100

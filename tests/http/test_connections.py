@@ -23,7 +23,8 @@ from tests.http.cases import (
 )
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo
 
 LENGTH = b"Content-Length: 5"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

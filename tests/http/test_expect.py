@@ -18,7 +18,8 @@ from tests.http.cases import (
 )
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
-from tests.support.raw import Exchange, answering, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import Exchange, answering
 
 EXPECT = b"Expect: 100-continue"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

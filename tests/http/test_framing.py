@@ -24,7 +24,8 @@ from tests.http.cases import (
 )
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
-from tests.support.raw import Ending, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import Ending
 
 TE = b"Transfer-Encoding: chunked"
 NO_CODING = Refused((400, 501))

@@ -18,7 +18,8 @@ from gateway.latch import LatchKind
 from gateway.model.snapshot import ConnectionLimits
 from tests.http.cases import GOOD, SWITCH, WEBSOCKET, check_problem, get, post
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE, Ending, Exchange, Transcript, resident_bytes, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import PATIENCE, Ending, Exchange, Transcript, resident_bytes
 from tests.support.serving import PATIENT
 
 SHORT = 0.3

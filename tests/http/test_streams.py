@@ -15,7 +15,8 @@ import pytest
 
 from tests.http.cases import GOOD, SWITCH, WEBSOCKET, chunked, get, message, post
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo, resident_bytes, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo, resident_bytes
 
 BLOCK = bytes(range(256)) * 256
 MEGABYTE = 1 << 20

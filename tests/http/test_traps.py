@@ -15,7 +15,8 @@ import pytest
 from gateway.model.snapshot import Overrides
 from tests.http.cases import GOOD, chunked, get, message, post
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE, Ending, Exchange, answering, echo, resident_bytes, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import PATIENCE, Ending, Exchange, answering, echo, resident_bytes
 
 LENGTH = b"Content-Length: 5"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

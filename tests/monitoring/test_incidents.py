@@ -16,7 +16,8 @@ import pytest
 from gateway.processes.directory import Role
 from tests.faults.operating import status
 from tests.support.incidents import Fault, Incident, until
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 pytestmark = pytest.mark.process
 RATE = 100.0

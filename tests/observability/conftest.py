@@ -12,7 +12,8 @@ import pytest
 
 from tests.observability.shipped import RULES
 from tests.support.incidents import Incident
-from tests.support.processes import Gateway, eventually, free_port
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, free_port
 from tests.support.prometheus import Prometheus, prometheus
 
 DEPLOYMENT: dict[str, Any] = {

@@ -13,7 +13,8 @@ import yaml
 from tests.observability import shipped
 from tests.support.alertmanager import Alertmanager, configured
 from tests.support.incidents import Fault, Incident
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 from tests.support.prometheus import prometheus
 
 pytestmark = pytest.mark.process

@@ -8,7 +8,7 @@ import pytest
 
 from tests.observability import shipped
 from tests.observability.conftest import Scraped
-from tests.support.processes import eventually
+from tests.support.polling import eventually
 
 VARIABLES = {"$job": "gateway", "$instance": ".*", "$__rate_interval": "1m", "$__interval": "5m"}
 """What Grafana would put in their places."""

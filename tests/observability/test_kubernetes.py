@@ -17,7 +17,8 @@ from gateway.exits import Exit
 from gateway.model.config import Config
 from gateway.model.units import TcpAddress
 from tests.observability import shipped
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 EXAMPLE = shipped.CONFIG / "kubernetes" / "gateway.yaml"
 TOKENS = "/etc/gateway-tokens"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.observability import shipped
 from tests.observability.conftest import Scraped
-from tests.support.processes import eventually
+from tests.support.polling import eventually
 from tests.support.programs import need
 
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)

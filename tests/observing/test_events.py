@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from gateway.proxy.events import EventWatch, is_event_stream
 from tests.support.dataplane import Rig
-from tests.support.raw import Exchange, Script, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import Exchange, Script
 from tests.support.snapshots import make_route
 from tests.windows.test_counting import SUCCESS, Counted, get, idle, reported
 

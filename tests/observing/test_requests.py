@@ -17,7 +17,8 @@ from gateway.model.records import NO_OUTCOME, REQUEST, Record
 from gateway.model.snapshot import FULL_SHARE, ConnectionLimits, Experiment
 from gateway.model.ticks import Counts, Series, log_latency
 from tests.support.dataplane import Rig
-from tests.support.raw import Exchange, Script, answering, echo, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import Exchange, Script, answering, echo
 from tests.support.snapshots import make_experiment, make_route
 from tests.windows.test_counting import BRISK, ask, cut, get, idle, observed, resetting, silent, with_status
 

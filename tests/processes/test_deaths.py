@@ -13,7 +13,8 @@ import pytest
 
 from gateway.processes.children import STUCK_AFTER
 from gateway.processes.directory import Process, Role
-from tests.support.processes import Gateway, Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, Load
 
 pytestmark = pytest.mark.process
 

@@ -13,7 +13,8 @@ import pytest
 
 from gateway.latch import LatchKind
 from gateway.processes.directory import Role
-from tests.support.processes import Gateway, eventually, free_port
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, free_port
 
 pytestmark = pytest.mark.process
 

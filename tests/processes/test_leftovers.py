@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from gateway.processes.directory import Role
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 pytestmark = pytest.mark.process
 

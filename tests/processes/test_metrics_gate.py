@@ -15,7 +15,8 @@ import pytest
 from gateway.exits import Exit
 from gateway.processes.directory import Role
 from tests.faults.operating import metric, status
-from tests.support.processes import Gateway, Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, Load
 from tests.support.raw import Upstream, answering
 
 pytestmark = pytest.mark.process

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.latch import DurableLatch, LatchKind, LatchPage
 from gateway.processes.persist import LatchSaver
-from tests.support.processes import eventually
+from tests.support.polling import eventually
 
 
 @pytest.fixture

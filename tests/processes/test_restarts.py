@@ -14,7 +14,8 @@ import pytest
 
 from gateway.latch import LatchKind
 from gateway.processes.directory import Role
-from tests.support.processes import Gateway, Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, Load
 
 pytestmark = pytest.mark.process
 

@@ -14,7 +14,8 @@ import pytest
 
 from gateway.processes.directory import Role
 from tests.faults.places import processor_seconds
-from tests.support.processes import PATIENCE, Gateway, Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import PATIENCE, Gateway, Load
 
 pytestmark = pytest.mark.process
 

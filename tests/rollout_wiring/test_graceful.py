@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults.operating import settled, status
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 from tests.support.streams import StreamUpstream
 
 pytestmark = pytest.mark.process

@@ -17,7 +17,8 @@ from gateway.core.split import Table
 from gateway.model.gates import Evidence, MetricsThreshold, OnNoData, Proportion, Sample, Threshold
 from gateway.model.rollout import Cause, Judge, Rollback
 from gateway.model.snapshot import Arm, Snapshot
-from tests.support.control import CONFIG, Client, Gateway, eventually, make_gateway, replace_file
+from tests.support.control import CONFIG, Client, Gateway, make_gateway, replace_file
+from tests.support.polling import soon
 from tests.support.rollouts import ERROR_LIMIT, Drive, make_rules
 from tests.support.wiring import Scene
 
@@ -98,7 +99,7 @@ async def test_from_canary_on_no_arm_flips_but_for_latch_rollback_and_enrolment(
         replace_file(gateway.config, drained.replace("user_percentage: 1}", "user_percentage: 2}"))
         client.controller.request_reload()
         digest = gateway.link.current.digest
-        await eventually(lambda: gateway.link.current.digest != digest)
+        await soon(lambda: gateway.link.current.digest != digest)
     async with gateway.control() as client:
         await client.status()
         assert look() == limited

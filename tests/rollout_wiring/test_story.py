@@ -19,7 +19,8 @@ import pytest
 
 from gateway.exits import Exit
 from gateway.processes.directory import Role
-from tests.support.processes import Gateway, Load, eventually, pipelines
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, Load, pipelines
 
 pytestmark = pytest.mark.process
 

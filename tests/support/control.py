@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,17 +37,10 @@ from gateway.model.process import (
     unpack_sources,
 )
 from gateway.model.snapshot import Snapshot
+from tests.support.polling import soon as eventually  # noqa: F401 what tests of it wait with
 from tests.support.snapshots import make_snapshot
 
 PATIENCE = 5.0
-
-
-async def eventually(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Return as soon as the condition holds; fail the test if it does not in time."""
-    async with asyncio.timeout(patience):
-        while not condition():
-            await asyncio.sleep(0.005)
-
 
 CONFIG = """\
 version: 1

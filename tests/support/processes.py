@@ -16,30 +16,18 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gateway.latch import DurableLatch, LatchState
 from gateway.processes.directory import Role, StateDirectory
+from tests.support.polling import eventually
 
-T = TypeVar("T")
 PATIENCE = 30.0
 ROOT = Path(__file__).parent.parent.parent
-
-
-def eventually(
-    what: str, look: Callable[[], T | None], patience: float = PATIENCE, interval: float = 0.01
-) -> T:
-    """The first truthy answer of `look`; an assertion error that says `what` if none comes in time."""
-    give_up = time.monotonic() + patience
-    while True:
-        if answer := look():
-            return answer
-        assert time.monotonic() < give_up, f"not within {patience} s: {what}"
-        time.sleep(interval)
 
 
 def free_port() -> int:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.support.processes import end_at_once, eventually, free_port
+from tests.support.polling import eventually
+from tests.support.processes import end_at_once, free_port
 from tests.support.programs import need
 
 

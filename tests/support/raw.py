@@ -32,6 +32,7 @@ from tests.support.egress import (
     ResponseParser,
     Violation,
 )
+from tests.support.polling import wait_until
 
 PATIENCE = 5.0
 """Seconds after which a socket operation counts as hung."""
@@ -50,16 +51,6 @@ class Ending(enum.Enum):
 def resident_bytes() -> int:
     """Resident memory of this process."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-def wait_until(condition: Callable[[], bool], patience: float = PATIENCE) -> bool:
-    """Poll until the condition holds; False if it did not within `patience` seconds."""
-    give_up = time.monotonic() + patience
-    while not condition():
-        if time.monotonic() > give_up:
-            return False
-        time.sleep(0.001)
-    return True
 
 
 def reset(connection: socket.socket) -> None:

@@ -13,7 +13,8 @@ from gateway.latch import LatchKind
 from gateway.model.observation import Observation
 from gateway.model.snapshot import ConnectionLimits, Overrides, Timeouts
 from tests.support.dataplane import Rig
-from tests.support.raw import Client, Exchange, Script, answering, echo, wait_until
+from tests.support.polling import wait_until
+from tests.support.raw import Client, Exchange, Script, answering, echo
 
 BRISK = Timeouts(connect=2.0, first_byte=0.2, idle=0.3, total=None)
 

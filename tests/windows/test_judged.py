@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.model.snapshot import Arm
-from tests.support.control import CONFIG, Client, Gateway, eventually, make_gateway
+from tests.support.control import CONFIG, Client, Gateway, make_gateway
 from tests.support.counting import Clock, CountingWorker
+from tests.support.polling import soon
 
 PATIENCE = 20.0
 GATED = (
@@ -65,7 +66,7 @@ async def test_a_gate_is_judged_by_what_workers_counted_and_a_restart_forgets_no
         return bool(gate["verdict"] == "pass")
 
     async with gateway.control() as client:
-        await eventually(lambda: gateway.link.current.version > 0)
+        await soon(lambda: gateway.link.current.version > 0)
         worker.serve_now(gateway, 300)
         await worker.report_until(gateway, lambda: has_counted(300))
         await asyncio.sleep(0.5)  # the tick of those is stored as it stands when the process ends
