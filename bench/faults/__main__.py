@@ -15,10 +15,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.faults.clock import clock
 from bench.faults.configs import odd, storm, swaps, wrong
+from bench.faults.deaths import orphans, restarts
 from bench.faults.findings import Findings
 from bench.faults.flapping import flapping
 from bench.faults.hanging import hanging
+from bench.faults.logs import logs
 from bench.faults.memory import memory
 from bench.faults.outage import outage
 from bench.faults.soak import soak
@@ -44,6 +47,10 @@ EXPERIMENTS = (
     Experiment("odd", (4,), "what can lie at the config's path and is no config (20 s)", odd),
     Experiment("swaps", (5,), "100 swaps of a ConfigMap under load (1 min)", swaps),
     Experiment("storm", (6,), "200 SIGHUP in a second under load (80 s)", storm),
+    Experiment("restarts", (9,), "20 restarts while latched, of five kinds (5 min)", restarts),
+    Experiment("orphans", (12,), "control and main process killed, workers alone for a minute", orphans),
+    Experiment("logs", (17,), "nobody reads standard output (50 s)", logs),
+    Experiment("clock", (19,), "the wall clock jumps by hours and days in a ramp (40 s)", clock),
     Experiment("hanging", (27,), "treatment accepts and never answers (110 s)", hanging),
     Experiment("flapping", (30,), "treatment is up for a second and down for a second (10 min)", flapping),
     Experiment("outage", (31,), "both arms are down, then back (50 s)", outage, isolated=True),
