@@ -39,10 +39,12 @@ API = "/api/v1"
 
 async def counted(client: Client, total: int, name: str = "exp") -> dict[str, Any]:
     """The document of an experiment, once so many users take part."""
-    async with asyncio.timeout(5):
-        while (document := await shown(client, name))["participants"] < total:
-            await asyncio.sleep(0.05)
-    return document
+
+    async def look() -> dict[str, Any] | None:
+        document = await shown(client, name)
+        return document if document["participants"] >= total else None
+
+    return await soon(look, interval=0.02)
 
 
 async def report(client: Client, *outcomes: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -500,6 +502,17 @@ async def test_outcomes_count_once_and_for_the_users_group(tmp_path: Path) -> No
         "control": {"n": sizes["control"], "mean": 0.0},
         "treatment": {"n": sizes["treatment"], "mean": 1.0},
     }
+
+
+async def test_outcomes_are_taken_for_every_id_that_may_take_part(tmp_path: Path) -> None:
+    """Where whole tokens are ids, they are longer than anything else in an outcome."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    token = "a-token." * 400
+    async with serving(gateway) as client:
+        visit(gateway, plain([token]))
+        await counted(client, 1)
+        status, receipt = await report(client, rating(1, user_id=token, route="default"))
+    assert (status, receipt["accepted"]) == (200, 1), receipt
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ from gateway.model.lifecycle import Status
 MOST_OUTCOMES = 1000
 """Outcomes in one request."""
 TEXT_LIMIT = 200
-"""Characters of an outcome's id, and of every other text in it."""
+"""Characters of an outcome's id, and of every other text in it but the user's id."""
+USER_LIMIT = 8_192
+"""Characters of a user's id: whole tokens are ids somewhere, and who could take part can be reported of."""
 MALFORMED = "malformed"
 """The code of an outcome that makes no sense by itself."""
 
@@ -116,11 +118,11 @@ _OUTCOME = {
     "required": ["id", "user_id", "metric", "value"],
     "properties": {
         "id": {**_TEXT, "description": "Of the sender's choice; repeats of it count once"},
-        "user_id": _TEXT,
+        "user_id": {**_TEXT, "maxLength": USER_LIMIT},
         "metric": _TEXT,
         "value": {"type": ["number", "boolean"]},
         "experiment": {"type": ["string", "null"], "description": "None: an outcome of the rollout"},
-        "route": {"type": ["string", "null"], "description": "For the rollout, where routes differ"},
+        "route": {"type": ["string", "null"], "description": "For the rollout, where its routes differ"},
         "at": {
             "type": ["string", "number", "null"],
             "description": f"When the user was served (default: now). {_AT}",

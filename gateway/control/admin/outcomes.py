@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from aiohttp import hdrs, web
 
-from gateway.control.admin.experiments_openapi import MALFORMED, MOST_OUTCOMES, TEXT_LIMIT
+from gateway.control.admin.experiments_openapi import MALFORMED, MOST_OUTCOMES, TEXT_LIMIT, USER_LIMIT
 from gateway.control.admin.problems import Problem
 from gateway.control.admin.requests import read_any_json, read_instant, refuse
 from gateway.control.admin.resources import API
@@ -103,7 +103,7 @@ def _outcome(item: Any) -> Outcome:
         refuse(f"unknown key {unknown[0]!r}; expected any of {', '.join(_KEYS)}")
     return Outcome(
         _text(item, "id"),
-        _text(item, "user_id"),
+        _text(item, "user_id", USER_LIMIT),
         _text(item, "metric"),
         _value(item),
         _text(item, "experiment") if item.get("experiment") is not None else None,
@@ -114,13 +114,15 @@ def _outcome(item: Any) -> Outcome:
 
 def _value(item: Mapping[str, Any]) -> float:
     value = item.get("value")
-    if not isinstance(value, int | float) or not abs(value) < LARGEST:
+    if not isinstance(value, int | float):
         refuse("value is not a number")
+    if not abs(value) < LARGEST:
+        refuse(f"value is out of all bounds; expected less than {LARGEST:g} either way")
     return float(value)  # true and false are 1 and 0: a thumb up, a thumb down
 
 
-def _text(item: Mapping[str, Any], key: str) -> str:
+def _text(item: Mapping[str, Any], key: str, limit: int = TEXT_LIMIT) -> str:
     text = item.get(key)
-    if not isinstance(text, str) or not 0 < len(text) <= TEXT_LIMIT:
-        refuse(f"{key} is not text of 1 to {TEXT_LIMIT} characters")
+    if not isinstance(text, str) or not 0 < len(text) <= limit:
+        refuse(f"{key} is not text of 1 to {limit} characters")
     return text.encode(errors="replace").decode()  # JSON may smuggle in lone surrogates

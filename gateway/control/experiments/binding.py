@@ -133,6 +133,10 @@ class Binder:
         route = scene.route_of(name)
         if route is None or route.dealing is None or not route.dealing.counted:
             return Unbound(Cause.NOT_RUNNING, f"{name} was not running then")
+        if outcome.route is not None:
+            there = scene.dealing(outcome.route)
+            if there is None or there.experiment != name:
+                return Unbound(Cause.ROUTE, f"{name} was not on a route {outcome.route} then")
         if experiment.epochs and route.dealing.epoch < experiment.epochs[0].number:
             return Unbound(Cause.NOT_RUNNING, f"{name} was concluded since then, and began anew")
         placement = place(scene, route, outcome.user)
