@@ -236,7 +236,7 @@ class Windows:
         self._stays.rate(period, stream, score)
         version = self._standing().snapshot.version
         late = {Series(version, route, arm, experiment, group, first=True): Counts(scores=score)}
-        self._traffic.remember((int(self._now()), late), self.look_back)
+        self._traffic.remember((self._wall(round(self._monotonic() * 1000)), late), self.look_back)
         self._late = _both(self._late, late)
         self._views.clear()
 

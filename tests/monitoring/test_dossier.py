@@ -53,6 +53,21 @@ async def test_another_boot_moves_the_evidence_to_its_clock(stage: Stage) -> Non
         assert await watch.seconds(60, Served(bad=20), CONTROL) <= 2
 
 
+@pytest.mark.parametrize("step", [-86_400.0, -3600.0, 3600.0, 86_400.0])
+async def test_a_wall_clock_that_was_set_does_not_blind_the_next_gateway(stage: Stage, step: float) -> None:
+    """Set back, what was judged before would lie ahead, and a day of failures be old news."""
+    async with stage.control() as watch:
+        await watch.seconds(30, WELL, CONTROL)
+        await watch.seconds(3, FAILING, CONTROL)
+        before = numbers(watch)
+        watch.monitor.close()
+    stage.turn(10.0)
+    stage.scene.now += step
+    async with stage.control(with_kept=False) as watch:
+        assert numbers(watch) == before
+        assert await watch.seconds(60, Served(bad=20), CONTROL) <= 2
+
+
 async def test_what_is_seen_again_counts_once(stage: Stage) -> None:
     """After a restart the workers say again what was folded already."""
     async with stage.control() as watch:

@@ -90,7 +90,9 @@ class Dossier:
             stored = Stored(epoch, anchor, begin(snapshot.version, 0, at), Absence())
         elif kept is None:
             # The requests that the evidence is of were other workers', under snapshots of other numbers.
-            moved = rebase(stored.state, stored.anchor - anchor)
+            # Nothing in it is of the future, whatever the clocks say: the wall clock was set back then.
+            shift = min(stored.anchor - anchor, at - stored.state.reached)
+            moved = rebase(stored.state, shift)
             moved = replace(moved, version=snapshot.version, first_tick=0, exposures=())
             stored = replace(stored, anchor=anchor, state=moved)
         if store.document(DOCUMENT) is None:

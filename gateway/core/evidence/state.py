@@ -142,6 +142,11 @@ class EvidenceState:
         return sum(count for minute, count in self.control_minutes if minute > since)
 
     @property
+    def reached(self) -> int:
+        """No moment that it knows of is later."""
+        return max(self.began, self.closed_to, self.settled_to, self.timed_to, self.reference.since)
+
+    @property
     def share(self) -> float:
         """The largest share that treatment has on any route now; 0 before anything was exposed."""
         return max((share for _, share in self.exposures[-1].shares), default=0.0) if self.exposures else 0.0
