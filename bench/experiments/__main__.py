@@ -1,7 +1,8 @@
 """`python -m bench.experiments`: print the figures of gates and experiments beside what must hold.
 
 Seeds are fixed. `--quick` does a tenth of the runs, `--rows 13,14` some of the rows only. Rows 13 to 15 are
-simulated or exact; `scale` starts a real gateway with a million participants, `outcomes` posts to it.
+simulated or exact; `hotpath` is what the worker pays, `table` the participants' table by itself, and `scale`
+starts a real gateway with a million participants and posts outcomes to it.
 Rows 16 to 18 are in `python -m bench.decisions`.
 """
 
@@ -12,13 +13,14 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 
 from bench.decisions.report import HEAD, Line
-from bench.experiments import scale, simulated
+from bench.experiments import hotpath, scale, simulated
 
 QUICK = 10
 ROWS: Mapping[str, Callable[[int], Iterator[Line]]] = {
     "13": simulated.gates,
     "14": simulated.peeking,
     "15": simulated.sample_ratio,
+    "hotpath": hotpath.record,
     "table": scale.table,
     "scale": scale.gateway,
 }
