@@ -22,7 +22,8 @@ from tests.config.test_wrong_values import CASES
 from tests.faults.operating import deployment, metric, process_ids, settled, status, write
 from tests.faults.places import descriptors, resident
 from tests.support.configs import complete, marked
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 REQUESTS_PER_SECOND = 500.0
 LONGEST_RUN = 1200.0

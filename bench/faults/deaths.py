@@ -12,7 +12,8 @@ from bench.faults.findings import Findings
 from bench.faults.gateways import gateway_before, two_pipelines
 from gateway.processes.directory import Role
 from tests.faults.operating import deployment, process_ids, write
-from tests.support.processes import Gateway, Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway, Load
 
 RESTARTS = 20
 """Of each kind."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.processes import ALLOWED_CORES, free_port, load_core, proxy_core
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 SEARCHED_USERS = 4000
 """Among so many users those of an arm are looked for."""

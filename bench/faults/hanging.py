@@ -18,7 +18,8 @@ from bench.faults import load
 from bench.faults.findings import Findings
 from bench.faults.gateways import Pipeline, gateway_before, two_pipelines, users_of
 from tests.faults.operating import deployment, status
-from tests.support.processes import Gateway, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Gateway
 
 WINDOW_SECONDS = 8.0
 ROUNDS = 3

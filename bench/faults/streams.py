@@ -13,7 +13,8 @@ from bench.faults.gateways import gateway_before
 from gateway.processes.directory import Role
 from tests.faults.operating import deployment, status, write
 from tests.faults.places import processor_seconds, resident
-from tests.support.processes import Load, eventually
+from tests.support.polling import eventually
+from tests.support.processes import Load
 from tests.support.streams import StreamUpstream, held_streams
 
 STREAMS = 10_000
