@@ -251,7 +251,8 @@ def healthy(seconds: float) -> Outcome:
 
 
 def _what_went_wrong(scene: Scene, began: float) -> str:
-    """What users got who got no good answer, and which workers ended; "" where all is well."""
+    """What users got who got no good answer, how often clients had to ask again on another connection, and
+    which workers ended; "" where all is well."""
     answers = Counter(request.status or "no answer" for request in scene.incident.failed_since(began))
     ended = [
         event
@@ -259,6 +260,7 @@ def _what_went_wrong(scene: Scene, began: float) -> str:
         if datetime.fromisoformat(event["at"]).timestamp() >= began
     ]
     told = [f"{count} × {what}" for what, count in answers.items()]
+    told += [f"{scene.incident.repeated} asked again"] * bool(scene.incident.repeated)
     told += [f"worker: {event['reason']}" for event in ended]
     return "".join(f", {one}" for one in told)
 

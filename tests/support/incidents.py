@@ -140,12 +140,16 @@ class Request:
 
 
 class Incident:
-    """Upstreams and users; `traditional` and `dspy` are the arms, `requests` what users got so far."""
+    """Upstreams and users; `traditional` and `dspy` are the arms, `requests` what users got so far.
+
+    `repeated` is how often a client asked again.
+    """
 
     def __init__(self) -> None:
         self.traditional = Arm("traditional")
         self.dspy = Arm("dspy")
         self.requests: list[Request] = []
+        self.repeated = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._users: asyncio.Future[None] | None = None
@@ -236,11 +240,9 @@ class Incident:
         self._waiting.add(sent)
         try:
             async with asyncio.timeout(GIVE_UP):
-                reader, writer = self._reusable() or await asyncio.open_connection("127.0.0.1", port)
+                fields = f"Host: x\r\nX-User-Id: {user}\r\nX-Sent: {sent!r}"
+                head, reader, writer = await self._head(port, f"GET / HTTP/1.1\r\n{fields}\r\n\r\n".encode())
                 try:
-                    fields = f"Host: x\r\nX-User-Id: {user}\r\nX-Sent: {sent!r}"
-                    writer.write(f"GET / HTTP/1.1\r\n{fields}\r\n\r\n".encode())
-                    head = (await reader.readuntil(b"\r\n\r\n")).lower()
                     length = int(head.partition(b"content-length: ")[2].split(b"\r\n")[0])
                     await reader.readexactly(length)
                     status = int(head.split()[1])
@@ -254,6 +256,29 @@ class Incident:
         failover = b"x-gateway-failover" in head
         self.requests.append(Request(user, sent, time.time(), status, arm, failover))
         self._waiting.discard(sent)
+
+    async def _head(
+        self, port: int, request: bytes
+    ) -> tuple[bytes, asyncio.StreamReader, asyncio.StreamWriter]:
+        """The head of the answer, in lower case, and the connection that it came by.
+
+        Asked again where a connection that had rested ends without a byte, as clients do (RFC 9112, 9.3.1):
+        the gateway had closed it, and this process had not got round to see that.
+        """
+        rested = self._reusable()
+        reader, writer = rested or await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(request)
+            return (await reader.readuntil(b"\r\n\r\n")).lower(), reader, writer
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            writer.close()
+            if rested is None or (isinstance(error, asyncio.IncompleteReadError) and error.partial):
+                raise
+        except BaseException:
+            writer.close()
+            raise
+        self.repeated += 1
+        return await self._head(port, request)
 
     def _reusable(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         """A connection that is open still, if there is one: the gateway closes those that rest for long."""
