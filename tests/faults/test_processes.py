@@ -48,6 +48,23 @@ def test_with_four_workers_the_last_treatment_request_is_sent_within_100_ms(gate
         release(gateway)
 
 
+def test_a_worker_that_stood_still_goes_on_by_the_emergency(gateways: Callable[..., Gateway]):
+    """SIGUSR1 while the only worker is stopped, a request waiting: when it goes on, control answers."""
+    gateway = gateways(workers=1)
+    gateway.start()
+    (worker,) = gateway.pids(Role.WORKER)
+    with Client(("127.0.0.1", gateway.port)) as client:
+        client.send(GET % b"")
+        assert client.response().value(b"x-gateway-arm") == b"treatment"
+        os.kill(worker, signal.SIGSTOP)
+        client.send(GET % b"")
+        os.kill(worker, signal.SIGUSR1)
+        time.sleep(0.5)  # it stands still: that is what is tested
+        os.kill(worker, signal.SIGCONT)
+        assert client.response().value(b"x-gateway-arm") == b"control"
+    assert gateway.pids(Role.WORKER) == [worker]
+
+
 def release(gateway: Gateway) -> None:
     eventually("the latch is on disk", lambda: (found := gateway.latch()) and found.engaged)
     admin = f"http://127.0.0.1:{gateway.admin_port}"

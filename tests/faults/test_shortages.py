@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,10 +18,10 @@ from gateway.model.snapshot import OutlierDetection
 from gateway.processes.directory import Role
 from gateway.proxy.resolver import Resolver
 from tests.faults.counting import counted
-from tests.faults.places import descriptors, processor_seconds, with_descriptors
+from tests.faults.places import can_unshare, descriptors, processor_seconds, with_descriptors
 from tests.support.dataplane import Rig
 from tests.support.polling import eventually
-from tests.support.processes import Gateway
+from tests.support.processes import Gateway, Load
 from tests.support.raw import Client, Exchange, Upstream
 
 GET = b"GET /%s HTTP/1.1\r\nHost: pipeline.example\r\nX-User-Id: u1\r\n\r\n"
@@ -128,6 +129,28 @@ def test_connections_above_the_limit_are_told_so_and_cost_the_others_nothing(
             client.send(GET % b"")
             assert client.response().status == 200
     eventually("there is room again", lambda: serves(gateway), patience=2.0)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not can_unshare("--mount"), reason="no right to make a mount table here")
+def test_a_state_directory_that_turns_read_only_costs_no_request(gateways: Callable[..., Gateway]):
+    """Under the running gateway, then SIGUSR1: it holds, is said not to be durable, and is once it can be."""
+    gateway = gateways(workers=1)
+    gateway.start(prefix=["unshare", "--mount"])
+    enter = ["nsenter", "--target", str(gateway.pid), "--mount"]
+    with Load(gateway) as load:
+        load.more(50)
+        subprocess.run([*enter, "mount", "-t", "tmpfs", "-o", "ro", "none", gateway.state], check=True)
+        os.kill(gateway.pid, signal.SIGUSR1)
+        eventually("control serves", lambda: load.answers["control"] > 50)
+        eventually("it says so", lambda: gateway.events("latch not durable"))
+        found = gateway.latch()
+        assert found is not None
+        assert not found.engaged
+        subprocess.run([*enter, "umount", gateway.state], check=True)
+        eventually("the latch is on disk", lambda: (found := gateway.latch()) and found.engaged)
+        load.more(50)
+    assert load.failures == []
 
 
 def endpoints(rig: Rig) -> list[EndpointReport]:

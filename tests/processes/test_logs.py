@@ -80,6 +80,20 @@ def test_a_broken_pipe_is_counted_and_survived(pipe: Pipe):
     os.dup2(writing, reading)  # for the fixture to close
 
 
+def test_a_full_disk_is_counted_and_survived():
+    """Standard output goes to a file, and its disk is full: lines are lost, nothing is raised or awaited."""
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    try:
+        writer = LineWriter(descriptor)
+        writer.start()
+        for _ in range(3):
+            assert writer.write(b"one\n")
+        assert writer.flush(5)
+        assert writer.dropped == 3
+    finally:
+        os.close(descriptor)
+
+
 def test_a_line_says_who_when_and_what(monkeypatch: pytest.MonkeyPatch):
     """One JSON object a line; values that JSON does not know are written as text."""
     lines = said(monkeypatch, lambda: logs.info("it happened", path=os.sep, error=ValueError("x")))

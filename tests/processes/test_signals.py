@@ -168,7 +168,7 @@ def test_term_while_starting_ends_it(gateways: Callable[..., Gateway]):
 
 @pytest.mark.skipif(not can_be_process_one(), reason="no right to make a PID namespace here")
 def test_as_process_one_it_drains_and_leaves_nobody(gateways: Callable[..., Gateway]):
-    """As PID 1 of a container: orphans of others are buried, SIGTERM ends it with 0."""
+    """As PID 1 of a container: orphans are buried; SIGTERM right behind SIGUSR1 ends it with 0, latched."""
     gateway = gateways(workers=1)
     gateway.start(ready=False, prefix=UNSHARE)
     eventually("it answers", lambda: answers(gateway.port))
@@ -180,9 +180,13 @@ def test_as_process_one_it_drains_and_leaves_nobody(gateways: Callable[..., Gate
         assert parent.wait(PATIENCE) == 0
         eventually("the orphan becomes its child", lambda: len(living_in(main)) == 4)
     eventually("it is buried", lambda: len(living_in(main)) == 3)
+    os.kill(main, signal.SIGUSR1)
     os.kill(main, signal.SIGTERM)
     assert gateway.process is not None
     assert gateway.process.wait(10) == 0
+    found = gateway.latch()
+    assert found is not None
+    assert found.engaged
 
 
 def expect_cut(gateway: Gateway) -> None:
