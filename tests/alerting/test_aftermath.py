@@ -26,8 +26,8 @@ from gateway.model.config import Config
 from gateway.model.rollout import Emergency, Rollback
 from gateway.model.safety import Hook
 from tests.support.configs import complete, load_text
-from tests.support.control import make_gateway
-from tests.support.polling import soon
+from tests.support.control import Client, make_gateway
+from tests.support.polling import soon, turns
 from tests.support.wiring import ANN, Room, Scene
 
 PYTHON = sys.executable
@@ -246,7 +246,7 @@ async def test_a_second_fall_while_latched_runs_no_hooks(scene: Scene) -> None:
         await room.desk.apply(Rollback(operator=ANN))
         await finished(room)
         await room.desk.apply(Emergency(operator=ANN))
-        await asyncio.sleep(0)
+        await turns()
         assert (scene.directory / "ran").read_text() == "x"
         assert [event.type.value for event in room.history.recent(3)] == [
             "rollback",
@@ -291,6 +291,12 @@ async def test_hooks_that_were_cut_off_are_run_by_the_next_control_process(
     assert (ran.read_text() if ran.exists() else "") == "x" * runs
 
 
+async def rollback_over(client: Client) -> dict[str, Any] | None:
+    """The last rollback as the status shows it, once it is over."""
+    shown = (await client.status())["rollback"]
+    return shown if shown and shown["over"] else None
+
+
 async def test_status_shows_the_last_rollback(tmp_path: Path) -> None:
     """When, by whom, why and how, also after a restart."""
     text = complete(hooks_text(python("print(1)")))
@@ -298,9 +304,7 @@ async def test_status_shows_the_last_rollback(tmp_path: Path) -> None:
     async with gateway.control() as client:
         assert (await client.status())["rollback"] is None
         await client.ask("POST", "/api/v1/rollout/rollback", reason="bad answers", operator="ann")
-        async with asyncio.timeout(5.0):
-            while not (shown := (await client.status())["rollback"]) or not shown["over"]:
-                await asyncio.sleep(0.01)
+        shown = await soon(lambda: rollback_over(client))
     assert (shown["operator"], shown["reason"], shown["to"]) == ("ann", "bad answers", "staging")
     assert [hook["detail"] for hook in shown["hooks"]] == ["exit code 0"]
     async with gateway.control() as client:
@@ -318,9 +322,8 @@ async def test_the_command_shows_the_last_rollback_and_what_of_it_failed(tmp_pat
     gateway = make_gateway(tmp_path, complete(hooks_text(python("raise SystemExit(3)"))))
     async with gateway.control() as client:
         await client.ask("POST", "/api/v1/rollout/rollback", reason="bad answers", operator="ann")
-        async with asyncio.timeout(5.0):
-            while not (document := await client.status())["rollback"]["over"]:
-                await asyncio.sleep(0.01)
+        await soon(lambda: rollback_over(client))
+        document = await client.status()
     console = Console(width=200, file=io.StringIO(), record=True)
     console.print(render(document, time.time()))
     lines = [line.rstrip() for line in console.export_text().splitlines()]

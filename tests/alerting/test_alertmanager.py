@@ -16,7 +16,7 @@ from gateway.latch import LatchState
 from gateway.model.rollout import Severity
 from tests.support.alertmanager import Alertmanager, alertmanager
 from tests.support.configs import complete, load_text
-from tests.support.polling import eventually
+from tests.support.polling import eventually, soon
 from tests.support.processes import Gateway
 
 pytestmark = pytest.mark.process
@@ -36,12 +36,12 @@ def engaged(latch: LatchState | None) -> LatchState | None:
 
 async def until(running: Alertmanager, severities: list[str]) -> None:
     """Wait until exactly these alerts stand."""
-    async with asyncio.timeout(10.0):
-        while True:
-            alerts = await asyncio.to_thread(running.alerts)
-            if sorted(alert["labels"]["severity"] for alert in alerts) == severities:
-                return
-            await asyncio.sleep(0.05)
+
+    async def stands() -> bool:
+        alerts = await asyncio.to_thread(running.alerts)
+        return sorted(alert["labels"]["severity"] for alert in alerts) == severities
+
+    await soon(stands, patience=10.0, interval=0.05)
 
 
 async def test_alertmanager_takes_our_alerts_and_knows_when_they_are_over(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from gateway.commands import client
 from gateway.exits import Exit
 from gateway.latch import LatchKind
 from tests.support.control import CONFIG, Gateway, make_counts, make_gateway, make_observation
+from tests.support.polling import soon
 
 
 @pytest.fixture
@@ -83,9 +84,11 @@ async def test_status_shows_a_config_that_is_not_in_force(
     """A broken file is said in full."""
     async with gateway.control() as control:
         gateway.config.write_text(CONFIG.replace("endpoints", "endpionts"))
-        async with asyncio.timeout(5):
-            while not (await control.status())["config"]["error"]:
-                await asyncio.sleep(0.02)
+
+        async def refused() -> bool:
+            return bool((await control.status())["config"]["error"])
+
+        await soon(refused)
         await command("status", "--admin", control.url)
     assert "endpionts" in capsys.readouterr().out
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +24,8 @@ from gateway.control.tasks import RESTART_DELAY, TaskKeeper
 from gateway.control.windows import Windows
 from gateway.latch import LatchKind, LatchPage
 from gateway.model.observation import EndpointReport
-from tests.support.control import CONFIG, PATIENCE, Client, eventually, make_gateway, make_observation
+from tests.support.control import CONFIG, Client, make_gateway, make_observation
+from tests.support.polling import soon
 
 CHECK = "health_check: {path: /, interval: 100ms, timeout: 1s, unhealthy_after: 1}"
 CHECKED = CONFIG.replace('"http://127.0.0.1:9002"]', f'"http://127.0.0.1:9"], {CHECK}')
@@ -51,6 +51,11 @@ async def ask_status(client: Client) -> dict[str, Any]:
     return dict(document["gateway"]) if status == 200 else {}
 
 
+async def restarted(client: Client) -> dict[str, int]:
+    """How often each task was started again, of those that were."""
+    return dict((await ask_status(client)).get("task_restarts", {}))
+
+
 @pytest.mark.parametrize(
     ("task", "owner", "attribute"),
     [
@@ -73,9 +78,7 @@ async def test_every_background_task_survives_a_fault(
     monkeypatch.setattr(owner, attribute, failing_once(getattr(owner, attribute)))
     gateway.page.engage(LatchKind.EMERGENCY, "", "")
     async with gateway.control() as client:
-        async with asyncio.timeout(PATIENCE):
-            while not (restarts := (await ask_status(client)).get("task_restarts")):
-                await asyncio.sleep(0.01)
+        restarts = await soon(lambda: restarted(client))
         assert restarts == {task: 1}
         assert (await ask_status(client))["failing_tasks"] == [task]
         assert f'gateway_control_task_restarts_total{{task="{task}"}} 1.0' in await client.metrics()
@@ -92,22 +95,23 @@ async def test_no_background_task_dies_silently(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(TaskKeeper, "start", start)
     gateway = make_gateway(tmp_path, CHECKED)
     async with gateway.control() as client:
-        began = time.monotonic()
-        while (restarts := (await ask_status(client)).get("task_restarts", {})) != dict.fromkeys(started, 1):
-            assert time.monotonic() - began < PATIENCE, restarts
-            await asyncio.sleep(0.01)
+
+        async def all_again() -> bool:
+            return await restarted(client) == dict.fromkeys(started, 1)
+
+        await soon(all_again)
         assert {"heartbeat", "latch", "rollout", "monitor", "alerts", "observe"} <= started
         assert RESTART_DELAY < 1.0
         gateway.page.engage(LatchKind.EMERGENCY, "after the faults", "ann")
-        await eventually(lambda: gateway.link.current.user_percentage == 0)
+        await soon(lambda: gateway.link.current.user_percentage == 0)
 
 
 async def test_the_first_snapshot_is_published_and_the_config_is_kept(tmp_path: Path) -> None:
     """Workers have something to serve by, and the supervisor what the next control process needs."""
     gateway = make_gateway(tmp_path, CONFIG + "drain_delay: 5s\n")
     async with gateway.control():
-        await eventually(lambda: gateway.link.current.version == 1)
-        await eventually(lambda: gateway.keeper.drain_times is not None)
+        await soon(lambda: gateway.link.current.version == 1)
+        await soon(lambda: gateway.keeper.drain_times is not None)
     assert gateway.link.current.phase == "canary"
     assert gateway.keeper.drain_times is not None
     assert gateway.keeper.drain_times.delay == 5
@@ -129,9 +133,7 @@ async def test_a_replaced_worker_is_in_the_history(tmp_path: Path) -> None:
     async with gateway.control() as client:
         await client.status()
         gateway.keeper.standing = replace(gateway.keeper.standing, worker_restarts=2)
-        async with asyncio.timeout(PATIENCE):
-            while not (history := await client.history()):
-                await asyncio.sleep(0.01)
+        history = await soon(client.history)
     assert [(event["type"], event["evidence"]["restarts"]) for event in history] == [("worker", 2)]
 
 
@@ -140,10 +142,10 @@ async def test_health_reaches_the_workers_and_the_next_control_process(tmp_path:
     gateway = make_gateway(tmp_path, CHECKED)
     key = ("dspy", "http://127.0.0.1:9")
     async with gateway.control():
-        await eventually(lambda: gateway.link.health.get(key) is False)
+        await soon(lambda: gateway.link.health.get(key) is False)
     gateway.link.health = {}
     async with gateway.control():
-        await eventually(lambda: gateway.link.health.get(key) is False)
+        await soon(lambda: gateway.link.health.get(key) is False)
         assert b"false" in gateway.keeper.kept["health"]
 
 

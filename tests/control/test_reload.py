@@ -367,9 +367,7 @@ async def test_a_reload_publishes_a_snapshot_and_is_in_the_history(tmp_path: Pat
         gateway.config.write_text(at(25))
         async with asyncio.timeout(2.0):
             await soon(lambda: gateway.link.current.user_percentage == 25)
-        async with asyncio.timeout(2.0):
-            while not (history := await client.history()):
-                await asyncio.sleep(0.01)
+        history = await soon(client.history)
         after = await client.status()
     assert gateway.link.current.version == 2
     assert after["user_percentage"] == 25

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from gateway.control.tasks import FAILING_FOR, Lane, TaskKeeper
-from tests.support.polling import soon
+from tests.support.polling import soon, turns
 
 
 async def test_a_task_that_raises_runs_again_and_is_counted() -> None:
@@ -32,7 +32,7 @@ async def test_a_task_that_raises_runs_again_and_is_counted() -> None:
 async def test_a_task_that_returns_runs_again() -> None:
     """A background task has no business ending: that counts as a failure too."""
     keeper = TaskKeeper(restart_delay=0.0)
-    keeper.start("short", lambda: asyncio.sleep(0))
+    keeper.start("short", turns)
     await soon(lambda: keeper.restarts["short"] >= 2)
     await keeper.stop()
 
@@ -100,7 +100,7 @@ async def test_stop_ends_every_task() -> None:
 
     keeper = TaskKeeper()
     keeper.start("one", run)
-    await asyncio.sleep(0)
+    await turns()
     await keeper.stop()
     assert ended.is_set()
 

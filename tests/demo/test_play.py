@@ -12,6 +12,7 @@ from gateway.demo.play import Options, Play
 from gateway.demo.readings import Latch, Metrics, Reading, Status
 from gateway.demo.scenarios import OVER, SCENARIOS, Heal, Scenario, Step, Verb
 from gateway.model.snapshot import Arm
+from tests.support.polling import soon
 
 QUIET = Status("canary", 20.0, Latch(), (1,), 0, 0, "aa", "")
 ERRORS = Fault(Arm.TREATMENT, FaultKind.ERRORS, 0.5, 0.0)
@@ -50,9 +51,7 @@ def play(admin: Operated, *steps: Step) -> tuple[Play, list[dict[Arm, Behaviour]
 async def until(play: Play, done: Callable[[], bool]) -> None:
     """Run the play until something holds."""
     running = asyncio.create_task(play.run())
-    async with asyncio.timeout(10):
-        while not done():
-            await asyncio.sleep(0.01)
+    await soon(done, patience=10)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

@@ -16,7 +16,7 @@ from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint, Upstrea
 from gateway.wire.response import ResponseReader
 from tests.support.control import PATIENCE
 from tests.support.dataplane import DataPlane
-from tests.support.polling import soon
+from tests.support.polling import soon, turns
 from tests.support.raw import Upstream, echo
 from tests.support.serving import PATIENT, serving
 from tests.support.snapshots import make_upstream
@@ -96,8 +96,7 @@ def test_a_time_out_in_the_moment_of_success_counts_once(
         assert isinstance(waiter.errors[0], TimeoutError)
         await soon(lambda: len(accepted) == 1)
         await accepted[0].wait_closed() if meanwhile is its_end else await _gone(accepted[0])
-        for _ in range(5):
-            await asyncio.sleep(0)
+        await turns(5)
         assert pool._open == 0
         server.close()
         await server.wait_closed()

@@ -16,9 +16,8 @@ import uvloop
 from gateway.proxy import resolver as resolver_module
 from gateway.proxy.resolver import Resolver
 from tests.faults.places import can_unshare, with_hosts
-from tests.support.polling import soon
+from tests.support.polling import eventually, soon, turns
 from tests.support.processes import Gateway, Load
-from tests.support.processes import eventually as eventually_outside
 from tests.support.raw import Upstream, answering
 
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
@@ -38,7 +37,7 @@ class NameServer(uvloop.Loop):
         """See asyncio.AbstractEventLoop."""
         self.asked += 1
         while self.silent:
-            await asyncio.sleep(0.001)
+            await turns()
         if isinstance(self.answer, Exception):
             raise self.answer
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in self.answer]
@@ -173,11 +172,12 @@ def test_a_hundred_requests_for_an_unknown_address_are_one_look_up():
     async def scenario(names: NameServer, resolver: Resolver) -> None:
         names.silent = True
         waiting = [asyncio.ensure_future(peer(resolver)) for _ in range(100)]
-        await asyncio.sleep(0.01)  # time enough for a hundred of them
+        await soon(lambda: names.asked)
+        await turns(100)  # chances enough for a hundred of them
         assert names.asked == 1
         gone = waiting.pop()
         gone.cancel()
-        await asyncio.sleep(0)
+        await turns()
         names.silent = False
         assert set(await asyncio.gather(*waiting)) == {FIRST}
         assert gone.cancelled()
@@ -218,8 +218,8 @@ def test_a_busy_gateway_follows_a_name_that_moves(gateways: Callable[..., Gatewa
             time.sleep(11)  # longer than the names are believed
             assert not new.heads
             hosts.write_text(f"{SECOND} {NAME}\n")
-            eventually_outside("the new address is used", lambda: len(new.heads) > 50, patience=30)
-            eventually_outside("the old one is let go", lambda: not old.open_connections)
+            eventually("the new address is used", lambda: len(new.heads) > 50, patience=30)
+            eventually("the old one is let go", lambda: not old.open_connections)
             load.more(50)
         assert load.failures == []
     finally:

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -22,6 +22,7 @@ from gateway.model.records import MOST_RECORDS, RECORD, REQUEST, RecordBatch
 from gateway.model.snapshot import Snapshot
 from gateway.model.ticks import Series
 from gateway.proxy.records import MOST_WAITING, Records
+from tests.support.polling import soon, turns
 from tests.support.snapshots import make_snapshot
 
 FIRST = make_snapshot()
@@ -34,12 +35,6 @@ def version(number: int) -> Snapshot:
 def observation(incarnation: str, serves: int) -> Observation:
     empty = Histogram((0,) * 12, 0.0)
     return Observation(incarnation, 1, serves, 0.0, (), empty, (0, 0), (), (), 0, 0)
-
-
-async def until(look: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
-        while not look():
-            await asyncio.sleep(0)
 
 
 class Seam:
@@ -77,7 +72,7 @@ async def test_a_snapshot_reaches_every_worker_and_whoever_starts_later(seam: Se
     early = seam.worker()
     seam.control.publish(version(2))
     late = seam.worker()
-    await until(lambda: early.current.version == late.current.version == 2)
+    await soon(lambda: early.current.version == late.current.version == 2)
     assert decode(Snapshot, seam.kept[-1]) == early.current
 
 
@@ -85,10 +80,10 @@ async def test_health_reaches_every_worker_whole(seam: Seam):
     """The map replaces the last one; its keys stay pairs."""
     worker = seam.worker()
     seam.control.publish_health({("dspy", "http://a:1"): False, ("dspy", "http://b:1"): True})
-    await until(lambda: bool(worker.health))
+    await soon(lambda: bool(worker.health))
     assert worker.health == {("dspy", "http://a:1"): False, ("dspy", "http://b:1"): True}
     seam.control.publish_health({})
-    await until(lambda: not worker.health)
+    await soon(lambda: not worker.health)
 
 
 async def test_listeners_are_called_on_every_news(seam: Seam):
@@ -98,7 +93,7 @@ async def test_listeners_are_called_on_every_news(seam: Seam):
     worker.listen(heard.append, heard.append)
     seam.control.publish(version(2))
     seam.control.publish_health({("u", "e"): True})
-    await until(lambda: len(heard) == 2)
+    await soon(lambda: len(heard) == 2)
     assert heard == [version(2), {("u", "e"): True}]
 
 
@@ -106,10 +101,10 @@ async def test_an_older_snapshot_never_replaces_a_newer_one(seam: Seam):
     """Order is by version, whoever sends."""
     worker = seam.worker()
     seam.control.publish(version(5))
-    await until(lambda: worker.current.version == 5)
+    await soon(lambda: worker.current.version == 5)
     seam.control.publish(version(4))
     seam.control.publish_health({("u", "e"): True})
-    await until(lambda: bool(worker.health))
+    await soon(lambda: bool(worker.health))
     assert worker.current.version == 5
 
 
@@ -120,7 +115,7 @@ async def test_a_write_is_acknowledged_when_every_live_worker_serves_it(seam: Se
     waiting = asyncio.ensure_future(seam.control.acknowledged(2, patience=5))
     assert first.record(observation("first", 2))
     assert second.record(observation("second", 2))
-    await until(lambda: len(seam.control.drain()) == 2)
+    await soon(lambda: len(seam.control.drain()) == 2)
     assert not waiting.done()
     third.close()
     assert await waiting
@@ -134,7 +129,7 @@ async def test_the_newest_report_of_every_worker_ever_is_there(seam: Seam):
     worker.record(observation("a", 2))
     worker.close()
     seam.control.detach(1)
-    await until(lambda: [report.incarnation for report in seam.control.drain()] == ["b"])
+    await soon(lambda: [report.incarnation for report in seam.control.drain()] == ["b"])
 
 
 async def test_last_words_are_given_out_before_they_are_forgotten(seam: Seam):
@@ -164,31 +159,31 @@ async def test_reports_of_what_changed_make_a_whole_one(seam: Seam):
     one, two, three = (TickReport(at, f"{at}") for at in (1000, 2000, 3000))
     worker.record(ticking(one, two, whole=True))
     worker.record(ticking(TickReport(2000, "changed"), three, whole=False))
-    await until(lambda: known_ticks(seam.control) == {1000: "1000", 2000: "changed", 3000: "3000"})
+    await soon(lambda: known_ticks(seam.control) == {1000: "1000", 2000: "changed", 3000: "3000"})
     worker.record(ticking(whole=False, oldest=2000))
-    await until(lambda: known_ticks(seam.control) == {2000: "changed", 3000: "3000"})
+    await soon(lambda: known_ticks(seam.control) == {2000: "changed", 3000: "3000"})
     worker.record(ticking(three, whole=True))
-    await until(lambda: known_ticks(seam.control) == {3000: "3000"})
+    await soon(lambda: known_ticks(seam.control) == {3000: "3000"})
 
 
 async def test_a_control_process_that_takes_over_hears_everything(seam: Seam):
     """A report of changes is none to whoever knows nothing of before; the worker is asked for all of it."""
     worker = seam.worker()
-    await until(worker.asked_anew)
+    await soon(worker.asked_anew)
     assert not worker.asked_anew()
     worker.record(ticking(TickReport(1000, "news"), whole=False))
     assert worker.record(observation("b", 3))
-    await until(lambda: [report.incarnation for report in seam.control.drain()] == ["b"])
+    await soon(lambda: [report.incarnation for report in seam.control.drain()] == ["b"])
     worker.record(ticking(TickReport(1000, "all"), whole=True))
-    await until(lambda: known_ticks(seam.control) == {1000: "all"})
+    await soon(lambda: known_ticks(seam.control) == {1000: "all"})
 
 
 async def test_a_report_that_was_lost_on_the_way_is_asked_for_again(seam: Seam):
     """Whatever came and made no sense may have been one."""
     worker = seam.worker()
-    await until(worker.asked_anew)
+    await soon(worker.asked_anew)
     packets.send(seam.far_ends[0], PacketKind.OBSERVATION, b"[]")
-    await until(worker.asked_anew)
+    await soon(worker.asked_anew)
 
 
 def batch(incarnation: str, number: int, user: int = 7) -> RecordBatch:
@@ -211,7 +206,7 @@ async def test_records_arrive_as_they_were_made_and_once(seam: Seam):
         came.extend(seam.control.drain_records())
         return len(came) >= 3
 
-    await until(all_came)
+    await soon(all_came)
     assert sorted(came, key=lambda one: (one.incarnation, -len(one))) == sent
     assert seam.control.drain_records() == []
 
@@ -284,16 +279,16 @@ async def test_a_worker_that_reads_nothing_gets_the_newest_once_it_does(seam: Se
         seam.control.publish_health({("u", str(number)): True})
     seam.control.publish(version(2000))
     worker.listen(lambda _: None, lambda _: None)
-    await until(lambda: worker.current.version == 2000 and ("u", "1999") in worker.health)
+    await soon(lambda: worker.current.version == 2000 and ("u", "1999") in worker.health)
 
 
 async def test_a_worker_that_loses_its_link_serves_on(seam: Seam):
     """The other side is gone: the last snapshot stays, reports are refused, nothing is raised."""
     worker = seam.worker()
     seam.control.publish(version(2))
-    await until(lambda: worker.current.version == 2)
+    await soon(lambda: worker.current.version == 2)
     seam.control.detach(1)
-    await until(lambda: not worker.connected)
+    await soon(lambda: not worker.connected)
     assert worker.current.version == 2
     assert not worker.record(observation("a", 2))
 
@@ -318,7 +313,7 @@ async def test_a_packet_that_makes_no_sense_is_forgotten(kind: PacketKind, paylo
     worker.listen(lambda _: None, lambda _: None)
     packets.send(near, kind, payload)
     packets.send(near, PacketKind.SNAPSHOT, encode(version(2)))
-    await until(lambda: worker.current.version == 2)
+    await soon(lambda: worker.current.version == 2)
     worker.close()
     near.close()
 
@@ -335,7 +330,7 @@ async def test_a_listener_that_raises_does_not_end_the_worker(seam: Seam):
     worker.listen(fail, lambda _: None)
     seam.control.publish(version(2))
     seam.control.publish(version(3))
-    await until(lambda: heard == [2, 3])
+    await soon(lambda: heard == [2, 3])
 
 
 async def test_nonsense_from_a_worker_is_forgotten(seam: Seam):
@@ -348,7 +343,7 @@ async def test_nonsense_from_a_worker_is_forgotten(seam: Seam):
     packets.send(seam.far_ends[0], PacketKind.RECORDS, b"")
     seam.far_ends[0].send(b"\xff")
     worker.record(observation("a", 1))
-    await until(lambda: len(seam.control.drain()) == 1)
+    await soon(lambda: len(seam.control.drain()) == 1)
     assert seam.control.drain_records() == []
 
 
@@ -359,6 +354,6 @@ async def test_publishing_leaks_no_memory_descriptor(seam: Seam):
     before = len(os.listdir("/proc/self/fd"))
     for number in range(3, 300):
         seam.control.publish(version(number))
-        await asyncio.sleep(0)
-    await until(lambda: worker.current.version == 299)
+        await turns()
+    await soon(lambda: worker.current.version == 299)
     assert len(os.listdir("/proc/self/fd")) == before

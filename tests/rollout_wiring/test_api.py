@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from gateway.control.admin.openapi import DOCUMENT
 from gateway.model.observation import BreakerReport, BreakerState
 from tests.support.control import CONFIG, Client, Gateway, make_gateway, make_observation
+from tests.support.polling import soon
 from tests.support.wiring import LADDER, refusing_disk
 
 API = "/api/v1"
@@ -196,9 +196,7 @@ async def test_a_graceful_rollback_drains(tmp_path: Path) -> None:
         assert (stands["mode"], stands["user_percentage"], stands["latched"]) == ("draining", 0.5, False)
         drain = (await client.status())["drain"]
         assert (drain["step"], drain["steps"], drain["operator"]) == (1, 2, "ann")
-        async with asyncio.timeout(10):
-            while not gateway.page.engaged:
-                await asyncio.sleep(0.05)
+        await soon(lambda: gateway.page.engaged, patience=10)
         assert (await client.status())["phase"] == "staging"
 
 

@@ -11,8 +11,8 @@ import pytest
 from gateway.control.rollout.desk import DOCUMENT, NotReleased, Outdated, Refused
 from gateway.control.rollout.views import gates
 from gateway.control.store.api import NotDurableError
-from gateway.control.store.database import move_aside
 from gateway.control.store.encoding import from_json
+from gateway.control.store.file import move_aside
 from gateway.control.store.sqlite import STORE_FILE
 from gateway.core.rollout import begin, replay
 from gateway.latch import DurableLatch, LatchKind, LatchState
@@ -35,6 +35,7 @@ from gateway.model.rollout import (
     Rollback,
     Rollout,
 )
+from tests.support.polling import turns
 from tests.support.wiring import ANN, BEN, LADDER, Scene, falls, refusing_disk
 
 fall = pytest.mark.parametrize("fall", falls(), ids=["rollback", "emergency"])
@@ -207,7 +208,7 @@ async def test_in_the_middle_of_something_the_flip_does_not_wait(
         going_on = asyncio.create_task(room.desk.apply(events[progress]))
         await reached.wait()
         falling = asyncio.create_task(room.desk.apply(fall))
-        await asyncio.sleep(0)
+        await turns()
         assert scene.page.engaged
         assert not going_on.done()
         may_go_on.set()
@@ -314,9 +315,9 @@ async def test_a_signal_s_look_does_not_take_an_operator_s_emergency_for_its_own
         await reached.wait()
         scene.page.engage(LatchKind.EMERGENCY, "SIGUSR1", "signal")
         looking = asyncio.create_task(room.desk.settle())
-        await asyncio.sleep(0)
+        await turns()
         asking = asyncio.create_task(room.desk.apply(Emergency(operator=ANN)))
-        await asyncio.sleep(0)
+        await turns()
         may_go_on.set()
         await asyncio.gather(pausing, looking, asking)
         events = [(event.operator, event.evidence["number"]) for event in room.history.recent(2)]
@@ -355,7 +356,7 @@ async def test_a_look_at_the_page_does_not_mistake_a_release_on_its_way(
 
         async def slow_release(*args: object) -> object:
             looking.append(asyncio.create_task(room.desk.settle()))
-            await asyncio.sleep(0.01)
+            await turns(5)
             return await release(*args)  # type: ignore[arg-type]
 
         monkeypatch.setattr(room.latch, "release", slow_release)

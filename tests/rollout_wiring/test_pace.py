@@ -25,6 +25,7 @@ from gateway.model.rollout import (
     Retest,
     Rollback,
 )
+from tests.support.polling import soon
 from tests.support.wiring import ANN, BEN, Room, Scene
 
 HOUR = 3600.0
@@ -62,10 +63,12 @@ deployment:
 
 async def until(room: Room, verdict: Verdict) -> None:
     """Ticks until the first gate says so; the clock of the test stands still meanwhile."""
-    async with asyncio.timeout(10):
-        while room.verdicts[0] is not verdict:
-            await asyncio.sleep(0.01)
-            await room.pace.tick(0.0)
+
+    async def look() -> bool:
+        await room.pace.tick(0.0)
+        return room.verdicts[0] is verdict
+
+    await soon(look, patience=10)
 
 
 # --- clocks -------------------------------------------------------------------------------------------
@@ -264,10 +267,12 @@ async def test_a_test_is_ended_when_nobody_wants_it_any_more(scene: Scene) -> No
         f"import time, pathlib; pathlib.Path({str(alive)!r}).touch(); time.sleep(60)", "5m"
     )
     async with scene.control() as room:
-        async with asyncio.timeout(10):
-            while not alive.exists():
-                await room.pace.tick(0.0)
-                await asyncio.sleep(0.01)
+
+        async def begun() -> bool:
+            await room.pace.tick(0.0)
+            return alive.exists()
+
+        await soon(begun, patience=10)
         assert room.pace.running_tests == {"staging.canary.automated_test"}
         await room.desk.apply(Emergency(operator=ANN))
         async with asyncio.timeout(2):

@@ -17,6 +17,7 @@ from gateway.control.actions import OUTPUT_KEPT
 from gateway.control.rollout.testing import run_test
 from gateway.model.gates import AutomatedTest
 from gateway.model.units import HttpCall
+from tests.support.polling import soon
 
 
 def command(*arguments: str, timeout: float = 10.0) -> AutomatedTest:
@@ -101,9 +102,7 @@ async def test_what_a_command_leaves_running_is_killed(tmp_path: Path) -> None:
 
 async def gone(pid: int) -> None:
     """Wait until a process runs no more."""
-    async with asyncio.timeout(2):
-        while is_alive(pid):
-            await asyncio.sleep(0.01)
+    await soon(lambda: not is_alive(pid))
     assert pid != os.getpid()
 
 

@@ -30,6 +30,7 @@ from gateway.control.store.file import move_aside
 from gateway.control.store.sqlite import SqliteStore, Timing
 from gateway.model.rollout import Durability
 from tests.store.conftest import QUICK, Opener
+from tests.support.polling import soon
 
 REQUIRED, BEST_EFFORT = Durability.REQUIRED, Durability.BEST_EFFORT
 
@@ -54,13 +55,6 @@ async def in_thread(store: SqliteStore, work: Callable[[Database], object]) -> N
     """Do something to the file on the store's own thread."""
     database = database_of(store)
     await asyncio.get_running_loop().run_in_executor(store._thread.executor, lambda: work(database))
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what must come soon."""
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("durability", Durability)
@@ -167,7 +161,7 @@ class TestFullDisk:
         assert [fault.kind for fault in faults] == [FaultKind.FULL]
         assert await store.newest(5) == [(1, entry(1))]
         await in_thread(store, self.empty)
-        await until(lambda: store.fault is None and store.waiting == 0)
+        await soon(lambda: store.fault is None and store.waiting == 0)
         await store.close()
         again = await open_store()
         assert again.document("rollout") == big
@@ -182,7 +176,7 @@ class TestFullDisk:
             await store.commit("rollout", 1, Document(2, '"' + "x" * 100_000 + '"'), [entry(2)], REQUIRED)
         assert store.document("rollout") == doc(1)
         await in_thread(store, self.empty)
-        await until(lambda: store.waiting == 0)
+        await soon(lambda: store.waiting == 0)
         await store.close()
         again = await open_store()
         assert again.document("rollout") == doc(1)
@@ -197,7 +191,7 @@ async def test_a_read_only_file_is_a_fault_until_it_is_writable(open_store: Open
     assert store.fault is not None
     assert store.fault.kind is FaultKind.READ_ONLY
     await in_thread(store, lambda db: db.connection.execute("PRAGMA query_only=0"))
-    await until(lambda: store.fault is None and store.waiting == 0)
+    await soon(lambda: store.fault is None and store.waiting == 0)
 
 
 async def test_a_locked_file_is_a_fault_until_it_is_free(
@@ -213,7 +207,7 @@ async def test_a_locked_file_is_a_fault_until_it_is_free(
     assert store.fault.kind is FaultKind.LOCKED
     other.execute("ROLLBACK")
     other.close()
-    await until(lambda: store.fault is None and store.waiting == 0)
+    await soon(lambda: store.fault is None and store.waiting == 0)
 
 
 @pytest.mark.parametrize("junk", [b"no database at all, but long enough to be read as one" * 50, b"short"])
@@ -278,7 +272,7 @@ async def test_a_file_that_rots_while_in_use_is_replaced_by_what_is_in_memory(
         file.write(os.urandom(path.stat().st_size))
     await in_thread(store, lambda db: db.connection.execute("PRAGMA shrink_memory"))
     await store.commit("rollout", 1, doc(2), [entry(1)], BEST_EFFORT)
-    await until(lambda: store.fault is None and store.waiting == 0)
+    await soon(lambda: store.fault is None and store.waiting == 0)
     assert [fault.kind for fault in faults] == [FaultKind.CORRUPT]
     await store.close()
     again = await open_store()
@@ -292,7 +286,7 @@ async def test_a_file_that_was_deleted_is_written_again(open_store: Opener, path
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     await store.commit("rollout", None, doc(1), [], BEST_EFFORT)
-    await until(lambda: store.fault is None and store.waiting == 0)
+    await soon(lambda: store.fault is None and store.waiting == 0)
     await store.close()
     again = await open_store()
     assert (again.document("rollout"), again.document("other")) == (doc(1), doc(7))
@@ -320,7 +314,7 @@ async def test_a_missing_directory_is_a_fault_until_it_is_there(open_store: Open
     assert store.opening is Opening.UNREAD
     assert not await store.commit("rollout", None, doc(1), [entry(1)], BEST_EFFORT)
     path.parent.mkdir()
-    await until(lambda: store.fault is None and store.waiting == 0)
+    await soon(lambda: store.fault is None and store.waiting == 0)
     await store.close()
     assert (await open_store()).document("rollout") == doc(1)
 
@@ -332,12 +326,12 @@ async def test_a_disk_that_hangs_costs_the_caller_its_patience_and_no_more(open_
     release = threading.Event()
     hang = store._thread.executor.submit(release.wait, 5)
     assert not await store.commit("rollout", None, doc(1), [entry(1)], BEST_EFFORT)
-    await until(lambda: store.fault is not None and store.fault.kind is FaultKind.SLOW)
+    await soon(lambda: store.fault is not None and store.fault.kind is FaultKind.SLOW)
     with pytest.raises(NotDurableError):
         await store.commit("rollout", 1, doc(2), [entry(2)], REQUIRED)
     release.set()
     hang.result(5)
-    await until(lambda: store.fault is None and store.waiting == 0)
+    await soon(lambda: store.fault is None and store.waiting == 0)
     assert store.document("rollout") == doc(1)
     assert [item for _, item in await store.entries(0, 5)] == [entry(1)]
 
@@ -361,7 +355,7 @@ async def test_a_change_that_was_given_up_does_not_stand_though_the_disk_takes_i
     released.set()
     store._timing = QUICK
     await store.commit("other", None, doc(1), [entry(3)], BEST_EFFORT)
-    await until(lambda: store.waiting == 0)
+    await soon(lambda: store.waiting == 0)
     await store.close()
     again = await open_store()
     assert again.document("rollout") == doc(1)
@@ -377,7 +371,7 @@ async def test_ticks_are_kept_and_merged_when_they_are_old(open_store: Opener) -
     fine = [Tick(old + 10 * n, 10, "canary", {"requests": 1, f"bucket:{n % 3}": 2}) for n in range(120)]
     recent = Tick(now - 60, 10, "canary", {"requests": 5})
     store.add_ticks([*fine, recent])
-    await until(lambda: store.waiting == 0)
+    await soon(lambda: store.waiting == 0)
     await store.prune(now)
     thirds = {f"bucket:{n}": 40 for n in range(3)}
     assert await store.ticks(0, now + 1) == [
@@ -393,7 +387,7 @@ async def test_what_is_older_than_the_retention_goes(open_store: Opener) -> None
     for number in range(1, 4):
         store.append(entry(number, at=0.0))
     store.add_ticks([Tick(0, 600, "canary", {"requests": 1})])
-    await until(lambda: store.waiting == 0)
+    await soon(lambda: store.waiting == 0)
     await store.prune(1e9)
     assert await store.entries(0, 10) == [(3, entry(3, at=0.0))]
     assert await store.ticks(0, 10**9) == []

@@ -36,13 +36,13 @@ class LiveWorker(CountingWorker):
 
     async def report_until(self, gateway: Gateway, condition: Callable[[], Awaitable[bool]]) -> None:
         """Report now and then until the condition holds."""
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                self.clock.at = time.monotonic()
-                gateway.report(self.report())
-                if await condition():
-                    return
-                await asyncio.sleep(0.05)
+
+        async def look() -> bool:
+            self.clock.at = time.monotonic()
+            gateway.report(self.report())
+            return await condition()
+
+        await soon(look, PATIENCE, interval=0.05)
 
 
 async def treatment(client: Client) -> dict[str, Any]:
