@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway.control.crosscheck import Written
 from gateway.control.problems import Finding, KeyPath, Spot
+from gateway.control.traffic import MOST_RECENT
 from gateway.model.config import Config, Match
 from gateway.model.experiment import CONTROL_GROUP, TREATMENT_GROUP, Experiment
 from gateway.model.phases import ManualApproval
@@ -27,6 +28,8 @@ def cautions(config: Config, written: Written) -> Iterator[Finding]:
         yield from experiment_cautions(path, experiment, _at(written, path))
     yield from _shadowed_routes(config)
     yield from _absent_people(config)
+    yield from _deaf_channels(config)
+    yield from _long_window(config)
     yield from _slow_checks(config)
     yield from _unexpanded(written, ())
 
@@ -121,6 +124,32 @@ def _absent_people(config: Config) -> Iterator[Finding]:
                     f"and admin.tokens names {len(config.admin.tokens)}: this gate cannot pass",
                     "",
                 )
+
+
+def _deaf_channels(config: Config) -> Iterator[Finding]:
+    """Channels that nothing is sent to, and teams whose channel nobody asks for."""
+    teams = {contact.team for contact in config.deployment.rollback.emergency_contacts}
+    contacts = config.notifications.contacts
+    asked = {channel for team, channel in contacts.items() if team in teams}
+    for name, channel in config.notifications.channels.items():
+        if not channel.severities and name not in asked:
+            wrong = f"{name} hears nothing: it names no severity, and is no emergency contact's channel"
+            yield Finding(("notifications", "channels", name), wrong, "", Spot.KEY)
+    for team in contacts:
+        if team not in teams:
+            wrong = f"{team} is not among rollback.emergency_contacts: it is neither paged nor let know"
+            yield Finding(("notifications", "contacts", team), wrong, "", Spot.KEY)
+
+
+def _long_window(config: Config) -> Iterator[Finding]:
+    window = config.deployment.monitoring.window
+    if window > MOST_RECENT:
+        yield Finding(
+            ("deployment", "monitoring", "window"),
+            f"{format_duration(window)} is more than is remembered: alerts and status look back on "
+            f"{format_duration(MOST_RECENT)}",
+            "",
+        )
 
 
 def _slow_checks(config: Config) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ from gateway.control.rollout.desk import Refused
 from gateway.control.store.api import FaultKind, Store, StoreFault
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore
 from gateway.control.tasks import Lane, TaskKeeper
+from gateway.control.traffic import MOST_RECENT
 from gateway.core.compile import Position, compile_snapshot, initial_position
 from gateway.core.reload_rules import reload_conflicts, restart_required
 from gateway.core.rollout import GATEWAY
@@ -152,6 +153,7 @@ class Controller:
             "notifier": parts.notifier.run,
             "aftermath": parts.aftermath.run,
             "observe": observing.run,
+            "unwritten": parts.unwritten.run,
             "measure": self._measure,
             **self._front.tasks(),
             **parts.experiments.tasks(),
@@ -166,6 +168,7 @@ class Controller:
         await parts.experiments.close()
         parts.monitor.close()
         parts.windows.close()
+        parts.unwritten.look()
         observing.keep_ledger()
 
     def _site(self, store: Store) -> Site:
@@ -230,7 +233,7 @@ class Controller:
         loaded, config = applied.loaded, applied.loaded.config
         self._parts.health.follow(self._parts.publisher.current.upstreams)
         self._parts.notifier.follow(config)
-        self._parts.windows.look_back = config.deployment.monitoring.window
+        self._parts.windows.look_back = min(config.deployment.monitoring.window, MOST_RECENT)
         self._front.follow(config)
         self._keeper.keep(KEPT_APPLIED, encode_since(loaded.digest, applied.at))
         self._keeper.keep(KEPT_SOURCES, pack_sources(loaded.sources))

@@ -254,7 +254,7 @@ _CHECKS: Mapping[Callable[[Config, Written], Iterator[Finding]], tuple[KeyPath, 
     _ladder: (("deployment", "phases"), ("deployment", "ladder"), ("deployment", "initial_phase")),
     _gates: (("deployment", "phases"), ("deployment", "ladder"), ("deployment", "gates")),
     _monitoring: (("deployment", "monitoring"),),
-    _contacts: (("notifications",), ("deployment", "rollback")),
+    _contacts: (("notifications",), ("notifications", "channels"), ("deployment", "rollback")),
 }
 """Each check, and what it reads."""
 

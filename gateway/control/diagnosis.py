@@ -15,8 +15,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from gateway.control.problems import Finding, KeyPath, Spot
-from gateway.model.config import Config
+from gateway.model.config import ChannelType, Config
 from gateway.model.fields import FAULT, Section, describe
+from gateway.model.gates import GateType
 from gateway.model.metrics import nearest
 from gateway.model.units import shorten
 
@@ -32,7 +33,7 @@ _EXAMPLES: Mapping[str, str] = {
     "weight": "expected a weight, as in 50",
     "thresholds": "expected comparisons by metric, as in {error_rate: < 0.01}",
     "minimum": "expected a duration, as in 24h",
-    "type": "expected the kind",
+    "type": f"expected one of {', '.join(ChannelType)}",
     "url": "expected a URL",
     "team": "expected the team's name",
     "direction": "expected up or down",
@@ -65,7 +66,7 @@ def _finding(details: ErrorDetails, values: Any) -> Finding:
         case "union_tag_invalid":
             return _no_choice((*path, "type"), context["tag"], context["expected_tags"])
         case "union_tag_not_found":
-            return Finding((*path, "type"), "the key is missing", _EXAMPLES["type"])
+            return Finding((*path, "type"), "the key is missing", f"expected one of {', '.join(GateType)}")
         case "too_short":
             return Finding(path, "this is empty", "expected at least one")
         case "tuple_type":

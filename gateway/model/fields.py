@@ -268,9 +268,10 @@ class Truth(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Seconds(Rule):
-    """A duration in seconds, at least `minimum`; null for None where `optional`."""
+    """A duration in seconds, `minimum` to `maximum`; null for None where `optional`."""
 
     minimum: float = 0.0
+    maximum: float = units.MAX_DURATION
     optional: bool = False
     word: str = ""
     """A word that stands for None, e.g. `finish`."""
@@ -293,8 +294,9 @@ class Seconds(Rule):
         seconds = units.parse_duration(text_of(value))
         if seconds < self.minimum:
             raise ValueError(f"{value} is too short")
-        if seconds > units.MAX_DURATION:
-            raise ValueError(f"{value} is longer than ten years")
+        if seconds > self.maximum:
+            most = "ten years" if self.maximum == units.MAX_DURATION else format_duration(self.maximum)
+            raise ValueError(f"{value} is longer than {most}")
         return seconds
 
     def json_schema(self) -> dict[str, Any]:

@@ -181,6 +181,8 @@ class TriggerRule(Rule):
             return Trigger(None, None)
         name = value.replace("<", " ").replace(">", " ").split(maxsplit=1)[:1]
         metric = self._metric(name[0] if name else value)
+        if value.strip() == metric:
+            raise ValueError(f"{metric} has no limit")
         operator, limit = units.split_comparison(value.strip().removeprefix(metric))
         if operator.is_upper_bound is not metric.rises_when_better:
             worse = "lower" if metric.rises_when_better else "higher"
@@ -198,6 +200,8 @@ class TriggerRule(Rule):
             raise ValueError(
                 f"{name} cannot roll back: evidence is kept on {', '.join(ROLLBACK_METRICS)} only"
             )
+        if name == SYSTEM_FAILURE:
+            raise ValueError(f"{SYSTEM_FAILURE} stands alone: it has no limit")
         known = (*ROLLBACK_METRICS, SYSTEM_FAILURE)
         raise ValueError(f"unknown trigger {shorten(name)!r}{nearest(name, known)}")
 

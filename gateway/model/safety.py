@@ -27,6 +27,9 @@ from gateway.model.phases import need_one_action
 from gateway.model.places import Call
 from gateway.model.units import HttpCall
 
+LONGEST_SETTLE = 3600.0
+"""Seconds for which counts stay open at most: every tick of that time is held in each worker."""
+
 
 class AlertLevels(Section):
     """The two levels of one metric at which people are told; null for none."""
@@ -80,6 +83,15 @@ class DurationAlert(AlertLevels):
     """Worth waking somebody."""
 
 
+class CostAlert(AlertLevels):
+    """Levels of a cost, in whatever unit the pipelines report."""
+
+    warning: Annotated[float | None, Limit(Metric.COST_PER_REQUEST)] = default(None)
+    """Worth a look."""
+    critical: Annotated[float | None, Limit(Metric.COST_PER_REQUEST)] = default(None)
+    """Worth waking somebody."""
+
+
 class Alerts(Section):
     """Alert levels by metric; null for no alert. Metrics that are not written keep their defaults."""
 
@@ -93,7 +105,7 @@ class Alerts(Section):
     """Mean rating."""
     accuracy: RatingAlert | None = default(None)
     """Mean accuracy that the pipelines report."""
-    cost_per_request: AlertLevels | None = default(None)
+    cost_per_request: CostAlert | None = default(None)
     """Mean cost that the pipelines report."""
 
     def by_metric(self) -> Mapping[Metric, AlertLevels]:
@@ -197,7 +209,7 @@ class Rollback(Section):
     """With `decision: threshold`: requests in the window below which it does not act."""
     unit: Unit = default("user")
     """user counts a user's first request in ten minutes, request counts all."""
-    settle: Span = default("5m")
+    settle: Annotated[float, Seconds(minimum=0.001, maximum=LONGEST_SETTLE)] = default("5m")
     """A stream that is still open after this was not truncated."""
     system_failure_after: Span = default("60s")
     """How long treatment has no healthy endpoint, without a break, before that is a rollback."""

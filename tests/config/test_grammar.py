@@ -389,6 +389,18 @@ deployment:
             "deployment: {rollback: {hooks: [{http: 'POST http://h/?token=${TOKEN}'}]}}",
             "${TOKEN} is not expanded here: only the urls of channels are",
         ),
+        (
+            'notifications: {channels: {a: {type: slack, url: "http://h/", severities: []}}}',
+            "1:28: notifications.channels.a: a hears nothing: it names no severity, and is no emergency",
+        ),
+        (
+            'notifications: {channels: {a: {type: slack, url: "http://h/"}}, contacts: {enginering: a}}',
+            "enginering is not among rollback.emergency_contacts: it is neither paged nor let know",
+        ),
+        (
+            "deployment: {monitoring: {window: 25h}}",
+            "1d1h is more than is remembered: alerts and status look back on 1h",
+        ),
     ],
 )
 def test_what_is_odd_is_warned_of(tmp_path: Path, snippet: str, words: str) -> None:
@@ -409,6 +421,8 @@ def test_what_is_odd_is_warned_of(tmp_path: Path, snippet: str, words: str) -> N
         "deployment: {rollback: {emergency_contacts: [{team: eng}]}}",
         "deployment: {gates: {staging -> canary: [{type: manual_approval}]}}",
         'notifications: {channels: {a: {type: slack, url: "http://h/"}}}',
+        'notifications: {channels: {a: {type: slack, url: "http://h/", severities: []}}, contacts: {e: a}}\n'
+        "deployment: {rollback: {emergency_contacts: [{team: e}]}}",
     ],
 )
 def test_what_is_usual_is_not_warned_of(tmp_path: Path, snippet: str) -> None:

@@ -80,3 +80,14 @@ notifications: {contacts: {engineering: oncall}}
         "deployment.monitoring.window",
         "notifications.contacts.engineering",
     ]
+
+
+def test_a_channel_whose_secret_is_missing_is_not_an_unknown_one_too(tmp_path: Path) -> None:
+    """Who names it is right: one fault is one line."""
+    text = complete("""\
+notifications:
+  channels: {oncall: {type: slack, url: "${NOT_SET_ANYWHERE}"}, other: {type: slack, url: "http://h/"}}
+  contacts: {engineering: oncall}
+""")
+    (problem,) = problems_of(tmp_path, text)
+    assert problem.path == "notifications.channels.oncall.url"

@@ -200,3 +200,10 @@ async def test_an_outcome_that_is_being_written_at_the_end_is_answered(
             asyncio.get_running_loop().call_later(0.05, disk.set)
         async with await asking as answer:
             assert (answer.status, (await answer.json())["accepted"]) == (200, 1)
+
+
+async def test_a_longer_window_than_is_remembered_is_not_claimed(tmp_path: Path) -> None:
+    """Alerts and status say which traffic they are of."""
+    gateway = make_gateway(tmp_path, CONFIG + "  monitoring: {window: 2h}\n")
+    async with gateway.control() as client:
+        assert (await client.status())["window"]["seconds"] == 3600.0
