@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway import logs
+from gateway.control import unwritten
+from gateway.control.alerting import waiting
 from gateway.control.alerting.lookout import Lookout
 from gateway.control.alerting.notifier import Notifier, instance_of
 from gateway.control.alerting.served import Served
 from gateway.control.alerting.watch import AlertWatch, levels_of
 from gateway.control.experiments.database import Rating
 from gateway.control.experiments.room import ExperimentsRoom, Ground
-from gateway.control.handover import KEPT_HEALTH, KEPT_LEDGER, KEPT_ROLLOUT, KEPT_WINDOWS, restored
+from gateway.control.handover import (
+    KEPT_HEALTH,
+    KEPT_LEDGER,
+    KEPT_LINES,
+    KEPT_MESSAGES,
+    KEPT_ROLLOUT,
+    KEPT_WINDOWS,
+    restored,
+)
 from gateway.control.health import HealthChecks
 from gateway.control.history import MEMORY_EVENTS, Event, History, read_back
 from gateway.control.latching import LatchDesk
@@ -35,6 +45,7 @@ from gateway.control.rollout.desk import RolloutDesk, Surroundings
 from gateway.control.rollout.pace import Pace
 from gateway.control.store.api import Store, StoreError
 from gateway.control.tasks import TaskKeeper
+from gateway.control.unwritten import UnwrittenLines, hand_back
 from gateway.control.upstreams import Upstreams
 from gateway.control.windows import Standing, Windows
 from gateway.core.compile import Position
@@ -67,8 +78,8 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
     """Build and connect everything; nothing runs yet."""
     keeper = site.keeper
     windows = await _windows(site, loaded)
-    history = History(site.store, await _newest(site.store))
-    notifier = Notifier(instance_of(loaded.config), now=site.now)
+    history = History(site.store, await _newest(site))
+    notifier = _notifier(site, loaded)
     aftermath = Aftermath(history, notifier, loaded.path.parent, now=site.now)
     beginnings = Beginnings(windows)
     desk = _desk(site, loaded, history, beginnings, aftermath)
@@ -100,6 +111,7 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
         upstreams=upstreams,
         monitor=monitor,
         experiments=experiments,
+        unwritten=UnwrittenLines(site.store, lambda kept: keeper.keep(KEPT_LINES, kept)),
         tasks=site.tasks,
     )
 
@@ -110,6 +122,15 @@ async def _windows(site: Site, loaded: Loaded) -> Windows:
         site.keeper.kept.get(KEPT_WINDOWS),
         lambda kept: site.keeper.keep(KEPT_WINDOWS, kept),
         retention=loaded.config.state.retention,
+        now=site.now,
+    )
+
+
+def _notifier(site: Site, loaded: Loaded) -> Notifier:
+    return Notifier(
+        instance_of(loaded.config),
+        left=restored(site.keeper, KEPT_MESSAGES, waiting.unpack, dict),
+        keep=lambda kept: site.keeper.keep(KEPT_MESSAGES, kept),
         now=site.now,
     )
 
@@ -214,10 +235,11 @@ def _health_keeper(site: Site) -> Callable[[EndpointHealth], None]:
     return publish
 
 
-async def _newest(store: Store) -> list[Event]:
-    """The newest events of the store; none where it does not answer."""
+async def _newest(site: Site) -> list[Event]:
+    """The newest events of the store, with those that it was not given yet; none where it does not answer."""
     try:
-        return read_back(await store.newest(MEMORY_EVENTS))
+        await hand_back(site.store, restored(site.keeper, KEPT_LINES, unwritten.unpack, list))
+        return read_back(await site.store.newest(MEMORY_EVENTS))
     except StoreError as error:
         logs.error("the history cannot be read", reason=str(error))
         return []

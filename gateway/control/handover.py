@@ -20,6 +20,8 @@ KEPT_HEALTH = "health"
 KEPT_ROLLOUT = "rollout"
 KEPT_WINDOWS = "windows"
 KEPT_APPLIED = "applied"
+KEPT_MESSAGES = "messages"
+KEPT_LINES = "lines"
 
 
 def restored(keeper: Keeper, name: str, restore: Callable[[bytes], T], default: Callable[[], T]) -> T:

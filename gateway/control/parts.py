@@ -23,6 +23,7 @@ from gateway.control.rollout.desk import RolloutDesk
 from gateway.control.rollout.pace import Pace
 from gateway.control.store.api import Store
 from gateway.control.tasks import TaskKeeper
+from gateway.control.unwritten import UnwrittenLines
 from gateway.control.upstreams import Upstreams
 from gateway.control.windows import Windows
 from gateway.link.api import ControlEnd
@@ -52,6 +53,7 @@ class Parts:
     upstreams: Upstreams
     monitor: Monitor
     experiments: ExperimentsRoom
+    unwritten: UnwrittenLines
     tasks: TaskKeeper
 
     def live_pids(self) -> frozenset[int]:

@@ -4,6 +4,7 @@ Three rules. A channel gets what its own severities name. A team that is on call
 high, at once, whatever its channel is for. A team that is not gets the record of what happened, after
 it. Whoever was told of an alert is told when it is over, and a channel is told nothing twice.
 Alertmanager is a machine and forgets what is not repeated: it is told again and again what stands.
+What is critical or high outlives the control process, and may be told twice where that was killed.
 
 `tell` never waits. It does not know what is worth telling, nor how a message travels; see `outbox`.
 """
@@ -13,14 +14,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 
+from gateway import logs
 from gateway.control.alerting import notices
 from gateway.control.alerting.notices import Notice, NoticeKind
 from gateway.control.alerting.outbox import Message, Outbox, OutboxFactory
+from gateway.control.alerting.waiting import Place, pack
 from gateway.core.alerts import GRAVITY
 from gateway.model.config import Channel, ChannelType, Config
 from gateway.model.rollout import Severity
@@ -119,6 +122,13 @@ class ChannelView:
     error: str
 
 
+_NOTHING_LEFT: Mapping[Place, Sequence[Message]] = {}
+
+
+def _keep_nothing(_: bytes) -> None:
+    """Where nobody is there to keep anything."""
+
+
 class Notifier:
     """See the module. `run` delivers for ever."""
 
@@ -126,17 +136,27 @@ class Notifier:
         self,
         instance: str = "",
         *,
+        left: Mapping[Place, Sequence[Message]] = _NOTHING_LEFT,
+        keep: Callable[[bytes], None] = _keep_nothing,
         resend_interval: float = RESEND_INTERVAL,
         outbox: OutboxFactory = Outbox,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """`instance` tells this gateway from others that tell the same people; see `instance_of`."""
+        """`instance` tells this gateway from others that tell the same people; see `instance_of`.
+
+        `left` are the messages that an earlier control process did not deliver. `keep` gets those that
+        must not get lost (`waiting.pack`) whenever they change, for the next one.
+        """
         self.standing: Callable[[], Iterable[Notice]] = tuple
         """The alerts that stand: what Alertmanager is told again and again."""
         self._labels = {"instance": instance} if instance else {}
         self._resend_interval = resend_interval
         self._make = outbox
         self._now = now
+        self._left = dict(left)
+        self._keep = keep
+        self._kept = b""
+        self._remembering = False
         self._boxes: dict[Recipient, Outbox] = {}
         self._changed = asyncio.Event()
 
@@ -149,10 +169,39 @@ class Notifier:
         kept = {(recipient.name, recipient.type, recipient.url): box for recipient, box in before.items()}
         for recipient in recipients(config):
             box = kept.pop((recipient.name, recipient.type, recipient.url), None)
-            self._boxes[recipient] = box or self._make(recipient.name, recipient.url)
+            self._boxes[recipient] = box or self._opened(recipient)
         for box in kept.values():
             box.abandon("the channel was taken out of the config")
+        for (name, _), messages in self._left.items():
+            logs.audit("notification dropped", channel=name, messages=len(messages), reason="no such channel")
+        self._left.clear()
         self._changed.set()
+        self._remember()
+
+    def _opened(self, recipient: Recipient) -> Outbox:
+        """A channel's outbox, with what an earlier process left for it."""
+        box = self._make(recipient.name, recipient.url)
+        for message in self._left.pop((recipient.name, recipient.type.value), ()):
+            box.put(message)
+        box.on_change = self._remember
+        return box
+
+    def _remember(self) -> None:
+        """Have the messages that must not get lost kept, once in a turn of the loop."""
+        if not self._remembering:
+            self._remembering = True
+            asyncio.get_running_loop().call_soon(self._keep_waiting)
+
+    def _keep_waiting(self) -> None:
+        self._remembering = False
+        kept = pack(
+            ((recipient.name, recipient.type.value), message)
+            for recipient, box in self._boxes.items()
+            for message in box.waiting
+        )
+        if kept != self._kept:
+            self._kept = kept
+            self._keep(kept)
 
     def tell(self, notice: Notice) -> None:
         """Have everybody told whom it concerns. Never waits and never fails."""
@@ -176,7 +225,7 @@ class Notifier:
                 recipient.name,
                 recipient.type.value,
                 tuple(severity for severity in Severity if severity in recipient.severities),
-                box.waiting,
+                len(box.waiting),
                 box.deliveries.sent,
                 box.deliveries.failed,
                 box.deliveries.dropped,
@@ -207,7 +256,9 @@ class Notifier:
                     await self._keep_up(session, running)
                     await self._until_changed((resending, *running.values()))
             finally:
-                await self.drained(LAST_PATIENCE)
+                if not await self.drained(LAST_PATIENCE):
+                    waiting = {box.name: len(box.waiting) for box in running if box.waiting}
+                    logs.audit("notifications not delivered yet", waiting=waiting)
                 await _cancel((resending, *running.values()))
 
     async def _keep_up(

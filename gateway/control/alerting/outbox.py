@@ -82,7 +82,10 @@ class Outbox:
     def __init__(self, name: str, url: str, patience: Patience = Patience()) -> None:
         """`name` is the channel's, for people; `url` is where its messages are posted."""
         self.deliveries = Deliveries()
-        self._name = name
+        self.on_change: Callable[[], None] = _nothing
+        """Called whenever other messages wait than before."""
+        self.name = name
+        """The channel's, for people."""
         self._url = url
         self._patience = patience
         self._waiting: list[Message] = []
@@ -91,12 +94,12 @@ class Outbox:
         self._idle.set()
 
     def __repr__(self) -> str:
-        return f"<Outbox {self._name} waiting={len(self._waiting)} {self.deliveries}>"
+        return f"<Outbox {self.name} waiting={len(self._waiting)} {self.deliveries}>"
 
     @property
-    def waiting(self) -> int:
-        """Messages that have not arrived yet, the one under way included."""
-        return len(self._waiting)
+    def waiting(self) -> tuple[Message, ...]:
+        """The messages that have not arrived yet, the one under way included."""
+        return tuple(self._waiting)
 
     def put(self, message: Message) -> None:
         """Take a message. Never waits and never fails."""
@@ -110,6 +113,7 @@ class Outbox:
             self._drop(least, "too many messages wait")
         self._idle.clear()
         self._news.set()
+        self.on_change()
 
     async def run(self, session: aiohttp.ClientSession) -> None:
         """Deliver, one message at a time, for ever."""
@@ -119,6 +123,7 @@ class Outbox:
                 message = self._waiting[0]
                 await self._deliver(session, message)
                 self._waiting.remove(message)
+                self.on_change()
             self._news.clear()
             self._idle.set()
 
@@ -132,6 +137,7 @@ class Outbox:
             self._drop(message, reason)
         self._waiting.clear()
         self._idle.set()
+        self.on_change()
 
     async def _deliver(self, session: aiohttp.ClientSession, message: Message) -> None:
         for failures in range(1, self._patience.tries + 1):
@@ -140,7 +146,7 @@ class Outbox:
             except _Failure as failure:
                 self.deliveries.failed += 1
                 self.deliveries.error = str(failure)
-                logs.warn("notification failed", channel=self._name, tries=failures, reason=str(failure))
+                logs.warn("notification failed", channel=self.name, tries=failures, reason=str(failure))
                 if failure.for_good or failures == self._patience.tries:
                     break
                 await asyncio.sleep(self._patience.pause(failures, failure.pause))
@@ -172,7 +178,11 @@ class Outbox:
 
     def _drop(self, message: Message, reason: str) -> None:
         self.deliveries.dropped += 1
-        logs.audit("notification dropped", channel=self._name, title=message.title, reason=reason)
+        logs.audit("notification dropped", channel=self.name, title=message.title, reason=reason)
+
+
+def _nothing() -> None:
+    """What follows where nobody wants to know."""
 
 
 _JSON = {"Content-Type": "application/json"}

@@ -117,6 +117,10 @@ class Store(Protocol):
         """What keeps it from writing now, None while all is well."""
 
     @property
+    def unwritten(self) -> Sequence[tuple[int, Entry]]:
+        """The entries that are not on disk yet, oldest first."""
+
+    @property
     def last_entry(self) -> int:
         """The number of the newest entry; 0 before the first. Never goes back."""
 

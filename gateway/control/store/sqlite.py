@@ -141,6 +141,11 @@ class SqliteStore:
         return self._backlog.last_entry
 
     @property
+    def unwritten(self) -> Sequence[tuple[int, Entry]]:
+        """See `store.api.Store`."""
+        return self._backlog.waiting_entries()
+
+    @property
     def waiting(self) -> int:
         """How many writes wait for the disk."""
         return len(self._backlog)
