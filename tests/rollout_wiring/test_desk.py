@@ -273,7 +273,7 @@ async def test_a_thousand_signals_are_one_event_and_a_repetition_is_nobody_s(sce
         assert (first.operator, first.evidence["number"]) == ("signal", 1000)
         assert (second.operator, second.evidence["repeated"]) == ("unknown", True)
         assert room.desk.state.phase == "staging"
-        assert room.history.rollbacks == {"emergency": 1}
+        assert +room.history.rollbacks == {"emergency": 1}
 
 
 async def test_a_signal_while_control_was_dead_is_worked_off_by_the_next(scene: Scene) -> None:
