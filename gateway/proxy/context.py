@@ -46,8 +46,7 @@ class Swept(Protocol):
 class Context:
     """See the module. All of a worker's connections live on one loop: nothing here needs a lock.
 
-    `buffer` is the one read buffer, valid until the next read; `latch_words[1] != latch_words[2]`
-    means that the latch is engaged.
+    `buffer` is the one read buffer, valid until the next read.
     """
 
     plan: Plan
@@ -55,7 +54,7 @@ class Context:
     def __init__(self, loop: asyncio.AbstractEventLoop, latch: LatchPage, marks: UserMarks) -> None:
         self.loop = loop
         self.marks = marks
-        self.latch_words = latch.words
+        self._latch_words = latch.words
         self.buffer = memoryview(bytearray(READ_BUFFER))
         self.recorder = Recorder()
         self.access_log: AccessLog | None = None
@@ -69,6 +68,12 @@ class Context:
 
     def __repr__(self) -> str:
         return f"<Context of {len(self.clients)} clients>"
+
+    @property
+    def latched(self) -> bool:
+        """True while the latch is engaged; see `latch.LatchPage.engaged`, which this is without the call."""
+        words = self._latch_words
+        return words[1] != words[2]
 
     def admit(self, client: Swept) -> bool:
         """Count a new connection; False if there are too many."""

@@ -1,43 +1,40 @@
-"""One request and its answer: decided, sent, relayed, and at the end counted once.
+"""One request and its answer, from the decision to the last byte.
 
 The exchange stands between a client's connection and an upstream's. Both hand it what they parsed; it
 knows what may be sent twice, what control may answer in treatment's place, and when an answer is over.
 It keeps the plan that it began with, whatever is published meanwhile; only the latch is looked at anew.
+
+How a request is decided is `deciding`'s business, how it is counted `account`'s, and with which words it
+is refused `refusals`'.
 """
 
 from __future__ import annotations
 
 import enum
-import hmac
 import math
-import os
 from time import monotonic
-
-from xxhash import xxh3_64_intdigest
+from typing import Final
 
 from gateway.model.observation import Outcome
-from gateway.model.records import NO_OUTCOME, REQUEST
-from gateway.model.snapshot import Anonymous, Arm, FailoverCause
+from gateway.model.snapshot import FailoverCause
+from gateway.proxy import refusals
+from gateway.proxy.account import Account
 from gateway.proxy.context import Context
+from gateway.proxy.deciding import decide
 from gateway.proxy.events import EventWatch, is_event_stream
 from gateway.proxy.framing import ResponseBody
 from gateway.proxy.plan import Assignment
-from gateway.proxy.roles import Client
-from gateway.proxy.sockets import is_shortage
-from gateway.proxy.ticks import Tally
+from gateway.proxy.refusals import Refusal, bad_answer, bad_request, unreachable
+from gateway.proxy.roles import Carried, Client
 from gateway.proxy.tunnel import Tunnel
 from gateway.proxy.upstream import UpstreamConnection, UpstreamEndpoint
-from gateway.wire.chunked import LAST_CHUNK, encode_chunk
-from gateway.wire.faults import Fault, WireError
+from gateway.wire.faults import WireError
 from gateway.wire.heads import interim_head, request_head, response_head, switching_head
-from gateway.wire.request import CHUNKED, Request
+from gateway.wire.request import Request
 from gateway.wire.response import Response
 
-STATUS_CLIENT_CLOSED = 499
-MOST_UNSENT_BODY = 65_536
+MOST_UNSENT_BODY: Final = 65_536
 """Bytes of a request's body that are held while there is no connection to send them on."""
-_NO_FIELDS: dict[bytes, bytes] = {}
-_OVERRIDES = {b"control": Arm.CONTROL, b"treatment": Arm.TREATMENT}
 
 
 class Phase(enum.IntEnum):
@@ -51,14 +48,19 @@ class Phase(enum.IntEnum):
     OVER = 4
 
 
-# Looking a member up in an enum costs 0.1 microseconds before Python 3.12; a request has dozens.
-_CONNECTING, _WAITING, _ANSWERING, _TUNNEL, _OVER = Phase
-_OK = Outcome.OK
-_CLIENT_CLOSED, _UPSTREAM_ERROR = Outcome.CLIENT_CLOSED, Outcome.UPSTREAM_ERROR
-_RANDOM = Anonymous.RANDOM
+# Unpacked, for looking a member up in an enum costs 0.1 microseconds before Python 3.12.
+_CONNECTING: Final = Phase.CONNECTING
+_WAITING: Final = Phase.WAITING
+_ANSWERING: Final = Phase.ANSWERING
+_TUNNEL: Final = Phase.TUNNEL
+_OVER: Final = Phase.OVER
+_OK: Final = Outcome.OK
+_CONNECT_ERROR: Final = Outcome.CONNECT_ERROR
+_CLIENT_CLOSED: Final = Outcome.CLIENT_CLOSED
+_UPSTREAM_ERROR: Final = Outcome.UPSTREAM_ERROR
 
 
-class Exchange:
+class Exchange(Carried):
     """See the module. Times are `time.monotonic` seconds."""
 
     # What most exchanges never need is a default of the class: setting it each time costs more.
@@ -66,22 +68,19 @@ class Exchange:
     _avoid: UpstreamEndpoint | None = None
     _body: ResponseBody | None = None
     _connection: UpstreamConnection | None = None
-    _failover: str | None = None
-    _first_byte_at = -1.0
     _latest = math.inf
     _others_took = 0.0
     """Seconds that the client took for its body, or the upstream for an interim answer."""
-    _outcome = _OK
-    _phase = _CONNECTING
+    _charged: Outcome = _OK
+    """What the assigned group is charged with, however well control answers in its place."""
+    _phase: Phase = _CONNECTING
     _request_complete = False
     _response: Response | None = None
     _retried = False
-    _tally: Tally | None = None
     _reused = False
     _unsent = b""
-    _user = -1
-    """Hash of the user's id where an experiment wants the request recorded."""
-    _watch: EventWatch | None = None
+    _upstream_took = 0.0
+    """Seconds from the request's end to the answer's head."""
     cancelled = False
 
     def __init__(self, context: Context, client: Client, request: Request, started: float) -> None:
@@ -91,6 +90,7 @@ class Exchange:
         self.client = client
         self.request = request
         self.request_id = request.request_id or context.new_request_id()
+        self._account = Account(context, started)
 
     def __repr__(self) -> str:
         return f"<Exchange {self._phase.name} {self.request!r} {self._assignment!r}>"
@@ -104,37 +104,22 @@ class Exchange:
             self._request_complete = True
         else:
             self.request_data(content, complete)
-        table = plan.table
-        fields = request.noted_values() if table.needs_headers else _NO_FIELDS
-        # `OPTIONS *` asks about the whole server: whoever serves the root answers it.
-        target = b"/" if request.target == b"*" else request.target
-        route = table.match(request.method, target, fields)
-        if route is None:
-            self._refuse(Fault.NO_ROUTE, "no route matches this request", Outcome.REJECTED)
-            return
         user = plan.user_of(request)
-        override = None if request.override is None else self._checked_override()
-        draw = b""
-        if user is None and plan.snapshot.identity.anonymous is _RANDOM:
-            draw = os.urandom(8)
-        words = self._context.latch_words
-        decision = table.decide(route, words[1] != words[2], plan.available, user, override, draw)
-        assignment = plan.assignments[decision.index]
+        assignment = decide(plan, request, user, self._context.latched)
+        if assignment is None:
+            self._refuse(refusals.NO_ROUTE)
+            return
         self._assign(assignment)
         if assignment.series is not None and user is not None and not request.websocket:
-            self._count_start(assignment, user)
+            self._account.take_part(assignment, user)
         if assignment.failover_reason is not None:
-            self._outcome = Outcome.CONNECT_ERROR
-            self._note_failover(assignment.failover_reason)
+            self._charged = _CONNECT_ERROR
+            self._account.fail_over(assignment, assignment.failover_reason)
         assignment.pool.acquire(self)
 
     def request_data(self, content: bytes, complete: bool) -> None:
-        """More of the request's body, decoded."""
+        """More of the request's body, framed for the upstream."""
         self._request_complete = complete
-        if self.request.length == CHUNKED:
-            content = encode_chunk(content) if content else b""
-            if complete:
-                content += LAST_CHUNK
         if self._connection is not None:
             if content:
                 self._connection.write(content)
@@ -147,29 +132,26 @@ class Exchange:
 
     def reject(self, error: WireError) -> None:
         """The rest of the request is not what its head promised."""
-        self._refuse(error.fault, error.detail, Outcome.REJECTED)
+        self._refuse(bad_request(error))
 
     def cancel(self) -> None:
         """The client left: end the work that nobody waits for."""
         if self._phase is not _OVER:
-            self._end(self._status, self._left_as, reusable=False)
+            self._end(self._left_as, reusable=False)
 
     def expire(self) -> None:
         """The deadline has passed."""
         if self._phase is _CONNECTING:
             if self._left_the_queue():
                 return
-            self._refuse(
-                Fault.UNAVAILABLE, "no connection to the upstream became free in time", Outcome.TIMEOUT
-            )
+            self._refuse(refusals.QUEUED_TOO_LONG)
         elif self._phase is _WAITING and not self._request_complete and not self.client.paused:
-            self._refuse(Fault.REQUEST_TIMEOUT, "the request's body stalled", Outcome.REJECTED)
+            self._refuse(refusals.BODY_STALLED)
         elif self._phase is _WAITING:
-            self._blame_endpoint()
-            self._refuse(Fault.GATEWAY_TIMEOUT, "the upstream did not answer in time", Outcome.TIMEOUT)
+            self._refuse(refusals.NO_ANSWER)
         elif self._phase is _ANSWERING and self.client.congested:
             # It takes nothing of what is there: no fault of the upstream's.
-            self._end(self._status, self._left_as, reusable=False)
+            self._end(self._left_as, reusable=False)
             self.client.abort()
         elif self._phase is _ANSWERING:
             self._truncate()
@@ -177,13 +159,13 @@ class Exchange:
     def end_treatment(self) -> bool:
         """The time of what treatment still has is over after a rollback. True if this was such a request.
 
-        It says nothing about an arm: treatment might have answered. One in a queue goes to control anyway.
+        One in a queue goes to control anyway.
         """
         assignment = self._assignment
         if assignment is None or not assignment.treatment or self._connection is None:
             return False
-        self._outcome = _OK
-        self._refuse(Fault.UNAVAILABLE, "the treatment was rolled back", Outcome.REJECTED)
+        self._charged = _OK
+        self._refuse(refusals.ROLLED_BACK)
         return True
 
     @property
@@ -208,8 +190,7 @@ class Exchange:
         """See pool.Waiter. The latch is looked at again: it may have engaged in the queue."""
         assignment = self._assignment
         assert assignment is not None
-        words = self._context.latch_words
-        if assignment.treatment and words[1] != words[2]:
+        if assignment.treatment and self._context.latched:
             self._assign(assignment.latched)
             assignment.latched.pool.acquire(self)
             return False
@@ -253,23 +234,19 @@ class Exchange:
             self._avoid = endpoint
             self._acquire_again(fresh=False)
             return
+        refusal = unreachable(error)
         if self._plan.fails_over_connect and assignment.stand_in is not None:
-            self._outcome = Outcome.REJECTED if is_shortage(error) else Outcome.CONNECT_ERROR
-            self._note_failover(FailoverCause.CONNECT_ERROR.value)
+            self._charged = refusal.outcome
+            self._account.fail_over(assignment, FailoverCause.CONNECT_ERROR.value)
             self._assign(assignment.stand_in)
             self._avoid = None
             self._acquire_again(fresh=False)
             return
-        if is_shortage(error):
-            self._refuse(Fault.UNAVAILABLE, "no socket is left for a connection", Outcome.REJECTED)
-            return
-        timed_out = isinstance(error, TimeoutError)
-        fault = Fault.GATEWAY_TIMEOUT if timed_out else Fault.BAD_GATEWAY
-        self._refuse(fault, "the upstream cannot be reached", Outcome.CONNECT_ERROR)
+        self._refuse(refusal)
 
     def overloaded(self) -> None:
         """See pool.Waiter."""
-        self._refuse(Fault.UNAVAILABLE, "too many requests wait for this upstream", Outcome.REJECTED)
+        self._refuse(refusals.OVERLOADED)
 
     # From the upstream.
 
@@ -289,16 +266,15 @@ class Exchange:
 
     def response_head(self, response: Response, data: bytes) -> None:
         """The final head, and what came with it."""
-        self._first_byte_at = now = monotonic()
+        now = monotonic()
+        self._upstream_took = now - self._sent_at
         if response.status == 101:
+            self._account.switch(now)
             self._upgrade(response, data)
             return
         self._response = response
         self._phase = _ANSWERING
-        if self._tally is not None:
-            self._tally.answer(response, self._failover is not None)
-            if response.metric is not None and self._failover is None:
-                self._count_report(response.metric)
+        self._account.answer(response, now)
         request = self.request
         if not self._request_complete or self._context.draining:
             # Whether the rest of the request will ever come is not known: no next one on this line.
@@ -307,7 +283,7 @@ class Exchange:
         assignment = self._assignment
         assert assignment is not None
         if assignment.decision.route.stream_errors and is_event_stream(response.lines):
-            self._watch = body.watch = EventWatch()
+            body.watch = EventWatch()
         if body.closes:
             self.client.keep_alive = False
         overhead = self._sent_at - self._started - self._others_took + monotonic() - now
@@ -328,8 +304,7 @@ class Exchange:
 
     def bad_response(self, detail: str) -> None:
         """The upstream's bytes are no HTTP: 502, and never a byte of it to the client."""
-        self._blame_endpoint()
-        self._refuse(Fault.BAD_GATEWAY, detail, Outcome.RESET)
+        self._refuse(bad_answer(detail))
 
     def upstream_closed(self, error: Exception | None) -> None:
         """The upstream ended its connection, cleanly if `error` is None."""
@@ -339,10 +314,7 @@ class Exchange:
                 self._retried = True
                 self._acquire_again(fresh=True)
                 return
-            self._blame_endpoint()
-            self._refuse(
-                Fault.BAD_GATEWAY, "the upstream closed the connection without an answer", Outcome.RESET
-            )
+            self._refuse(refusals.CLOSED_UNANSWERED)
         elif self._phase is _ANSWERING:
             assert self._body is not None
             if self._body.ends_with_connection and error is None:
@@ -351,47 +323,10 @@ class Exchange:
             else:
                 self._truncate()
 
-    # How it is counted.
-
-    def _count_start(self, assignment: Assignment, user: bytes) -> None:
-        """The request takes part in the comparison, as its user's first one in a while or not."""
-        series, first = assignment.series, assignment.first_series
-        if first is not series or assignment.recorded:
-            user_hash = xxh3_64_intdigest(user)
-            if first is not series and self._context.marks.mark(user_hash ^ assignment.mark):
-                series = first
-            if assignment.recorded:
-                self._user = user_hash
-        assert series is not None
-        self._tally = series.start(self._started)
-
-    def _count_report(self, report: bytes) -> None:
-        """The upstream said what its answer was worth."""
-        tally, recorder = self._tally, self._context.recorder
-        assert tally is not None
-        series = tally.series
-        for index, value in recorder.reports.read(report):
-            tally.score(recorder.reports.metrics[index], value)
-            if self._user >= 0:
-                recorder.records.add(self._user, series.number, series.key, index + 1, value)
-
-    def _record(self, value: float) -> None:
-        """Tell the experiment, if there is one, what became of the request."""
-        if self._user >= 0 and self._tally is not None:
-            series = self._tally.series
-            self._context.recorder.records.add(self._user, series.number, series.key, REQUEST, value)
-
     # How it goes on.
 
     def _assign(self, assignment: Assignment) -> None:
-        inflight = self._context.recorder.inflight
-        if self._assignment is not None:
-            inflight[self._assignment.treatment] -= 1
-            if self._tally is not None and assignment.series is None:
-                self._tally.withdraw()
-                self._record(NO_OUTCOME)
-                self._tally = None
-        inflight[assignment.treatment] += 1
+        self._account.assign(assignment)
         self._assignment = assignment
         self._latest = self.client.deadline = self._started + assignment.total_timeout
 
@@ -403,8 +338,7 @@ class Exchange:
         self._phase = _CONNECTING
         assignment = self._assignment
         assert assignment is not None
-        words = self._context.latch_words
-        if assignment.treatment and words[1] != words[2]:
+        if assignment.treatment and self._context.latched:
             assignment = assignment.latched
             self._assign(assignment)
         assignment.pool.acquire(self, fresh=fresh, avoid=self._avoid)
@@ -413,8 +347,7 @@ class Exchange:
         """The wait for treatment is over and the latch engaged meanwhile: control's turn."""
         assignment = self._assignment
         assert assignment is not None
-        words = self._context.latch_words
-        if not assignment.treatment or words[1] == words[2] or not assignment.pool.forget(self):
+        if not assignment.treatment or not self._context.latched or not assignment.pool.forget(self):
             return False
         self._assign(assignment.latched)
         assignment.latched.pool.acquire(self)
@@ -447,14 +380,15 @@ class Exchange:
             self._expect_progress()
 
     def _finish(self, *, reusable: bool) -> None:
-        response, assignment = self._response, self._assignment
+        response, body, assignment = self._response, self._body, self._assignment
         assert response is not None
+        assert body is not None
         assert assignment is not None
         connection = self._connection
         assert connection is not None
-        outcome = self._outcome
+        outcome = self._charged
         blamed = False
-        if outcome is _OK and self._watch is not None and self._watch.failed:
+        if outcome is _OK and body.failed:
             outcome = _UPSTREAM_ERROR
         elif outcome is _OK and response.status >= 500:
             outcome = _UPSTREAM_ERROR
@@ -465,28 +399,29 @@ class Exchange:
         elif connection.endpoint.watched:
             assignment.pool.succeeded(connection.endpoint)
         reusable = reusable and response.keep_alive and self._request_complete
-        now = self._end(response.status, outcome, reusable=reusable)
+        now = self._end(outcome, reusable=reusable)
         self.client.exchange_finished(self._request_complete, now)
 
     def _truncate(self) -> None:
         """The answer stopped half-way: the client must see that it did."""
         self._blame_endpoint()
-        self._end(self._status, Outcome.TRUNCATED, reusable=False)
+        self._end(Outcome.TRUNCATED, reusable=False)
         self.client.abort()
 
-    def _refuse(self, fault: Fault, detail: str, outcome: Outcome) -> None:
+    def _refuse(self, refusal: Refusal) -> None:
         """Answer with an error of our own, if no other answer has begun."""
+        if refusal.blames_endpoint:
+            self._blame_endpoint()
         if self._phase is _ANSWERING:
-            self._end(self._status, outcome, reusable=False)
+            self._end(refusal.outcome, reusable=False)
             self.client.abort()
             return
-        if self._outcome is not _OK:
-            outcome = self._outcome
-        self._end(fault.status, outcome, reusable=False)
+        outcome = refusal.outcome if self._charged is _OK else self._charged
+        self._end(outcome, reusable=False, status=refusal.fault.status)
         fields = b"" if self._assignment is None else self._assignment.response_fields
         self.client.refuse(
-            fault,
-            detail,
+            refusal.fault,
+            refusal.detail,
             self.request_id,
             fields,
             body=self.request.method != b"HEAD",
@@ -496,39 +431,23 @@ class Exchange:
     @property
     def _left_as(self) -> Outcome:
         """The outcome now that the client is gone: who has read of a failure may well leave."""
-        return _UPSTREAM_ERROR if self._watch is not None and self._watch.failed else _CLIENT_CLOSED
+        return _UPSTREAM_ERROR if self._body is not None and self._body.failed else _CLIENT_CLOSED
 
-    @property
-    def _status(self) -> int:
-        return STATUS_CLIENT_CLOSED if self._response is None else self._response.status
+    def _end(self, outcome: Outcome, *, reusable: bool, status: int = 0) -> float:
+        """Count the exchange and let go of the upstream. Happens exactly once; returns the time.
 
-    def _end(self, status: int, outcome: Outcome, *, reusable: bool) -> float:
-        """Count the exchange and let go of the upstream. Happens exactly once; returns the time."""
+        `status` is what the client was told where that is not the upstream's answer.
+        """
         now = monotonic()
         self._phase = _OVER
         self.cancelled = True
-        recorder, assignment = self._context.recorder, self._assignment
-        cell = self._plan.no_route
-        if assignment is not None:
-            recorder.inflight[assignment.treatment] -= 1
-            cell = assignment.cell
-        first_byte = self._first_byte_at - self._started if self._first_byte_at >= 0 else -1.0
-        cell.add(status, outcome, now - self._started, first_byte)
-        tally = self._tally
-        if tally is not None:
-            failed_over = self._failover is not None
-            self._record(tally.end(self._response, outcome, failed_over, now - self._started, first_byte))
+        self._account.end(self.request, self.request_id, status, outcome, now)
         connection = self._connection
         if connection is not None:
             self._connection = None
             connection.finish(reusable, now)
-        elif assignment is not None:
-            assignment.pool.forget(self)
-        if self._context.access_log is not None:
-            decision = None if assignment is None else assignment.decision
-            self._context.access_log.write(
-                self.request, self.request_id, decision, status, outcome, now - self._started, first_byte
-            )
+        elif self._assignment is not None:
+            self._assignment.pool.forget(self)
         return now
 
     def _upgrade(self, response: Response, data: bytes) -> None:
@@ -548,38 +467,27 @@ class Exchange:
         self.client.start_tunnel(tunnel)
 
     def _tunnel_ended(self, tunnel: Tunnel) -> None:
-        self._end(101, _OK, reusable=False)
+        self._end(_OK, reusable=False, status=101)
         self.client.close()
 
     def _own_fields(self, overhead: float) -> bytes:
         """The gateway's own header lines of an answer, each with its CRLF. `overhead` in seconds."""
         assert self._assignment is not None
-        plan = self._plan
+        plan, response, failover = self._plan, self._response, self._account.failover
         fields = self._assignment.response_fields
         if plan.tells_request_id:
             fields += b"X-Request-Id: %b\r\n" % self.request_id
-        elif self._response is not None and self._response.request_id is not None:
-            fields += b"X-Request-Id: %b\r\n" % self._response.request_id
-        if self._failover is not None and plan.snapshot.response_headers.failover:
-            fields += b"X-Gateway-Failover: %b\r\n" % self._failover.encode()
+        elif response is not None and response.request_id is not None:
+            fields += b"X-Request-Id: %b\r\n" % response.request_id
+        if failover is not None and plan.snapshot.response_headers.failover:
+            fields += b"X-Gateway-Failover: %b\r\n" % failover.encode()
         if plan.tells_timing:
             fields += b"Server-Timing: gateway;dur=%.2f, upstream;dur=%.2f\r\n" % (
                 overhead * 1e3,
-                (self._first_byte_at - self._sent_at) * 1e3,
+                self._upstream_took * 1e3,
             )
         return fields
-
-    def _note_failover(self, reason: str) -> None:
-        assert self._assignment is not None
-        self._failover = reason
-        self._context.recorder.add_failover(self._assignment.decision.route.name, reason)
 
     def _blame_endpoint(self) -> None:
         if self._connection is not None:
             self._connection.pool.failed(self._connection.endpoint, self._started)
-
-    def _checked_override(self) -> Arm | None:
-        expected, given = self._plan.override_token, self.request.override_token
-        if expected is None or given is None or not hmac.compare_digest(expected, given):
-            return None
-        return _OVERRIDES.get((self.request.override or b"").lower())

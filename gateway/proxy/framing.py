@@ -1,12 +1,48 @@
-"""How an answer's body is framed: as it came, and as the client gets it (RFC 9112 section 6.3)."""
+"""How bodies are framed: as they came, and as they go on (RFC 9112 section 6.3)."""
 
 from __future__ import annotations
 
 from gateway.proxy.events import EventWatch
 from gateway.wire.chunked import LAST_CHUNK, ChunkedDecoder, encode_chunk
-from gateway.wire.faults import Fault
+from gateway.wire.faults import Fault, WireError
 from gateway.wire.request import CHUNKED, Request
 from gateway.wire.response import UNTIL_CLOSE, Response
+
+
+class RequestBody:
+    """Turns the client's framing into the upstream's, piece by piece."""
+
+    __slots__ = ("_decoder", "_left", "_most", "_size", "complete")
+
+    def __init__(self, length: int, most: int | None) -> None:
+        """`length` as `wire.request` gives it, `most` the limit in bytes. Raises WireError if it is above."""
+        if most is not None and length > most:
+            raise _too_large()
+        self._left = length
+        self._decoder = ChunkedDecoder(Fault.BAD_REQUEST) if length == CHUNKED else None
+        self._size = 0
+        self._most = most
+        self.complete = False
+
+    def __repr__(self) -> str:
+        return f"<RequestBody left={self._left} complete={self.complete}>"
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """The bytes for the upstream, and those behind the body. Raises WireError on a broken chunk."""
+        decoder = self._decoder
+        if decoder is None:
+            left = self._left
+            content, rest = data[:left], data[left:]
+            self._left = left = left - len(content)
+            self.complete = left == 0
+            return content, rest
+        content, rest = decoder.feed(data)
+        self.complete = decoder.done
+        self._size += len(content)
+        if self._most is not None and self._size > self._most:
+            raise _too_large()
+        out = encode_chunk(content) if content else b""
+        return (out + LAST_CHUNK if self.complete else out), rest
 
 
 class ResponseBody:
@@ -40,6 +76,11 @@ class ResponseBody:
 
     def __repr__(self) -> str:
         return f"<ResponseBody left={self._left} complete={self.complete}>"
+
+    @property
+    def failed(self) -> bool:
+        """True once the answer said of itself, within its stream, that it failed."""
+        return self.watch is not None and self.watch.failed
 
     @property
     def ends_with_connection(self) -> bool:
@@ -77,3 +118,7 @@ class ResponseBody:
         """The upstream closed where that is the end: what is still owed to the client."""
         self.complete = True
         return LAST_CHUNK if self._rechunk else b""
+
+
+def _too_large() -> WireError:
+    return WireError(Fault.CONTENT_TOO_LARGE, "the request's body is too large")
