@@ -10,7 +10,11 @@ from setuptools import setup
 
 HOT_PATH = [
     "gateway/core/split.py",
+    "gateway/marks.py",
+    "gateway/model/ticks.py",
+    "gateway/proxy/account.py",
     "gateway/proxy/context.py",
+    "gateway/proxy/deciding.py",
     "gateway/proxy/downstream.py",
     "gateway/proxy/exchange.py",
     "gateway/proxy/framing.py",
@@ -18,6 +22,9 @@ HOT_PATH = [
     "gateway/proxy/plan.py",
     "gateway/proxy/pool.py",
     "gateway/proxy/recorder.py",
+    "gateway/proxy/records.py",
+    "gateway/proxy/reports.py",
+    "gateway/proxy/roles.py",
     "gateway/proxy/ticks.py",
     "gateway/proxy/tunnel.py",
     "gateway/proxy/upstream.py",

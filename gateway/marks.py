@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import mmap
 import os
+from typing import Final
 
 from gateway.model.ticks import FIRST_SECONDS
 
-CELLS = 2**20
-_MASK = CELLS - 1
+CELLS: Final = 2**20
+_MASK: Final = CELLS - 1
 _NUMBERS = 255
 """Stretches before their numbers come again. Who was last here exactly so many stretches ago (42 hours) is
 taken for marked; that depends on no arm and on no outcome."""

@@ -12,25 +12,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.model.scores import Score
 from gateway.model.snapshot import Snapshot
 
-LATENCY_BASE = 1.005
+LATENCY_BASE: Final = 1.005
 """Ratio of two neighbouring buckets of latency: a value is known to a quarter of a percent."""
-LEAST_LATENCY = 1e-6
+LEAST_LATENCY: Final = 1e-6
 """Seconds: where bucket 0 begins. What is faster counts in it."""
 MOST_TICKS = 3600
 """Ticks that may be unsettled at a time, whatever the config asks for: the bound of a report."""
-COARSE = 16
+COARSE: Final = 16
 """Neighbouring buckets that count as one where four percent are good enough."""
 FIRST_SECONDS = 600
 """A user's first request is marked in every stretch of wall-clock time that is so many seconds long."""
 NO_DEADLINE = 300.0
 """Seconds after which a head is given up for judging where the upstream has no deadline for it."""
 
-_PER_NAT = 1.0 / math.log(LATENCY_BASE)
-_OFFSET = -math.log(LEAST_LATENCY) * _PER_NAT
+_PER_NAT: Final = 1.0 / math.log(LATENCY_BASE)
+_OFFSET: Final = -math.log(LEAST_LATENCY) * _PER_NAT
 
 
 def bucket_of(seconds: float) -> int:

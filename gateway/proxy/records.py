@@ -10,15 +10,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from gateway.model.records import MOST_RECORDS, RECORD, RecordBatch
 from gateway.model.ticks import Series
 
 MOST_WAITING = 64
 """Full batches that wait at most: three megabytes, or half a minute of a busy worker's requests."""
-_SIZE = RECORD.size
-_FULL = MOST_RECORDS * _SIZE
-_pack_into = RECORD.pack_into
+_SIZE: Final = RECORD.size
+_FULL: Final = MOST_RECORDS * _SIZE
+_pack_into: Final = RECORD.pack_into
 
 
 class Records:

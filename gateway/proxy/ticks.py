@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
+from typing import Final
 
 from gateway.core.split import Decision
 from gateway.model.observation import Outcome, SeriesReport, TickReport, TickReports
@@ -26,11 +27,11 @@ SLACK = 40.0
 """Seconds that a settled tick is still reported: a control process may be away for that long."""
 OPEN_FOR = 150
 """Milliseconds after a tick's end at which what is open of it is told: most heads have come by then."""
-_FAILED = re.compile(rb"[ \t]*success[ \t]*=[ \t]*0(\.0*)?[ \t]*")
-_OK = Outcome.OK
-_HEADLESS_FAILURES = frozenset((Outcome.CONNECT_ERROR, Outcome.RESET, Outcome.TIMEOUT))
-_LEFT = Outcome.CLIENT_CLOSED
-_CUTS = frozenset((Outcome.TRUNCATED, Outcome.RESET, Outcome.TIMEOUT, Outcome.UPSTREAM_ERROR))
+_FAILED: Final = re.compile(rb"[ \t]*success[ \t]*=[ \t]*0(\.0*)?[ \t]*")
+_OK: Final = Outcome.OK
+_HEADLESS_FAILURES: Final = frozenset((Outcome.CONNECT_ERROR, Outcome.RESET, Outcome.TIMEOUT))
+_LEFT: Final = Outcome.CLIENT_CLOSED
+_CUTS: Final = frozenset((Outcome.TRUNCATED, Outcome.RESET, Outcome.TIMEOUT, Outcome.UPSTREAM_ERROR))
 """What makes a failure of an answer with a good head; the last: it said so within its stream."""
 
 

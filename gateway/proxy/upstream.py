@@ -6,7 +6,7 @@ It frames heads only; how long a body is depends on the request, so the exchange
 from __future__ import annotations
 
 import asyncio
-from typing import TypeAlias, cast
+from typing import Final, TypeAlias, cast
 
 from gateway.proxy import pool
 from gateway.proxy.roles import Carried
@@ -15,8 +15,8 @@ from gateway.proxy.tunnel import Tunnel
 from gateway.wire.faults import Fault, WireError
 from gateway.wire.response import ResponseReader
 
-LARGEST_HEAD = 65_536
-MOST_INTERIM_RESPONSES = 16
+LARGEST_HEAD: Final = 65_536
+MOST_INTERIM_RESPONSES: Final = 16
 
 
 class UpstreamConnection(pool.Connection, asyncio.BufferedProtocol):

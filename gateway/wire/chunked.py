@@ -7,6 +7,7 @@ a proxy needs both, so the decoder is ours. Extensions and trailers are read, bo
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from gateway.wire.faults import Fault, WireError
 
@@ -126,4 +127,4 @@ def encode_chunk(content: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(content), content)
 
 
-LAST_CHUNK = b"0\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
