@@ -66,7 +66,7 @@ def test_a_better_primary_metric_ships() -> None:
         "treatment is better than control: accuracy 85 % against 80 % in control (+6.25 %, between +"
     )
     assert results.conclusion.explanation.endswith("; p < 0.001, however often one looks")
-    assert results.days_to_go is None
+    assert results.conclusion.days_to_go is None
 
 
 def test_a_worse_primary_metric_stops() -> None:
@@ -213,6 +213,10 @@ def test_each_of_several_groups_is_compared_with_control() -> None:
     assert three(0.80, 0.86, 0.84).conclusion.winner == "short"
     assert three(0.80, 0.74, 0.86).conclusion.winner == "long"
     assert three(0.80, 0.74, 0.80).conclusion.verdict is Verdict.CONTINUE
+    waiting = three(0.80, 0.74, 0.80).conclusion.explanation
+    assert waiting.startswith("no difference is shown yet: long: accuracy 80 % against 80 % in control")
+    assert "; short is worse than control: accuracy 74 % against 80 % in control" in waiting
+    assert waiting.endswith("; about 20 days to go")
     both = three(0.80, 0.74, 0.73).conclusion
     assert both.verdict is Verdict.STOP
     assert both.explanation.count("is worse than control") == 2
@@ -232,6 +236,7 @@ def test_several_groups_share_the_error() -> None:
     beside = three(0.8, 0.8 + difference, 0.8)
     assert beside.metrics[0].comparisons[0].p_value == pytest.approx(alone.metrics[0].comparisons[0].p_value)
     assert beside.conclusion.verdict is Verdict.CONTINUE
+    assert (beside.conclusion.days_to_go or 0.0) > 0.1  # the forecast knows of the share
 
 
 def test_lift_is_relative_to_control_and_covers_what_the_difference_does() -> None:
@@ -296,14 +301,16 @@ def test_without_a_mean_of_control_there_is_no_lift() -> None:
 def test_the_forecast_is_the_nearer_of_the_planned_end_and_the_difference_seen() -> None:
     """At 1000 participants a day; a difference of nothing is only ended by the plan."""
     same = judged({"accuracy": (5000, 0.8, 0.16)}, {"accuracy": (5000, 0.8, 0.16)})
-    assert same.days_to_go == pytest.approx(20.0)
+    assert same.conclusion.days_to_go == pytest.approx(20.0)
     near = judged({"accuracy": (5000, 0.8, 0.16)}, {"accuracy": (5000, 0.825, 0.16)})
-    assert near.days_to_go is not None
-    needed = 10_000 + 1000 * near.days_to_go
+    assert near.conclusion.days_to_go is not None
+    needed = 10_000 + 1000 * near.conclusion.days_to_go
     assert sequence.margin(4 * 0.16 / needed, needed, 2000) == pytest.approx(0.025, rel=1e-3)
     endless = replace(PLAN, planned_end=None)
     assert (
-        judged({"accuracy": (5000, 0.8, 0.1)}, {"accuracy": (5000, 0.8, 0.1)}, plan=endless).days_to_go
+        judged(
+            {"accuracy": (5000, 0.8, 0.1)}, {"accuracy": (5000, 0.8, 0.1)}, plan=endless
+        ).conclusion.days_to_go
         is None
     )
 
@@ -311,12 +318,12 @@ def test_the_forecast_is_the_nearer_of_the_planned_end_and_the_difference_seen()
 def test_the_forecast_begins_with_what_is_enough_to_be_shown() -> None:
     """At the pace of the slower group; a planned day with too few decides nothing, so it is no forecast."""
     early = judged({"accuracy": (500, 0.8, 0.16)}, {"accuracy": (520, 0.8, 0.16)})
-    assert early.days_to_go == pytest.approx(10.0)
+    assert early.conclusion.days_to_go == pytest.approx(10.0)
     slow = judged({"accuracy": (100, 0.8, 0.16)}, {"accuracy": (110, 0.8, 0.16)})
-    assert slow.days_to_go == pytest.approx(90.0)
+    assert slow.conclusion.days_to_go == pytest.approx(90.0)
     assert slow.conclusion.explanation.endswith("control has 100, treatment 110; about 90 days to go")
     unknown = judged({"accuracy": (100, 0.8, 0.16)}, {})
-    assert unknown.days_to_go == pytest.approx(20.0)
+    assert unknown.conclusion.days_to_go == pytest.approx(20.0)
 
 
 def test_the_forecast_goes_by_the_time_in_which_it_counted() -> None:
@@ -327,9 +334,9 @@ def test_the_forecast_goes_by_the_time_in_which_it_counted() -> None:
         assess(endless, tally, WEIGHTS, at=10 * DAY, counted_for=seconds)
         for seconds in (10 * DAY, 5 * DAY, None)
     )
-    assert whole.days_to_go is not None
-    assert half.days_to_go == pytest.approx(whole.days_to_go / 2)
-    assert (idle.days_to_go, "to go" in idle.conclusion.explanation) == (None, False)
+    assert whole.conclusion.days_to_go is not None
+    assert half.conclusion.days_to_go == pytest.approx(whole.conclusion.days_to_go / 2)
+    assert (idle.conclusion.days_to_go, "to go" in idle.conclusion.explanation) == (None, False)
 
 
 def test_metrics_without_a_direction_are_shown_and_decide_nothing() -> None:

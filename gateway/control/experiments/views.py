@@ -58,7 +58,7 @@ def details(
         "running_seconds": experiment.seconds_run(now),
         "counted_seconds": counted_seconds,
         "planned_end": None if experiment.status is Status.CONCLUDED else _time(end),
-        "days_to_go": None if results is None else results.days_to_go,
+        "days_to_go": None if results is None else results.conclusion.days_to_go,
         "minimum_sample_size": definition.minimum_sample_size,
         "hash": definition.hash.value,
         "seed": definition.seed,

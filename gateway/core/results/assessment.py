@@ -7,14 +7,15 @@ A function of a plan and a tally, without a clock. Nothing of a metric is told b
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from gateway.core.results import sample_ratio, sequence
-from gateway.core.results.comparison import Comparison, compare, difference_variance, fixed_p_value
+from gateway.core.results.comparison import Comparison, compare, fixed_p_value
+from gateway.core.results.forecast import Course, seconds_to_go
 from gateway.core.results.sample_ratio import Dealt, SampleRatio
 from gateway.core.results.tally import ERROR_RATE, Summary, Tally
-from gateway.core.results.verdict import Case, Conclusion, Finding, Verdict, conclude
+from gateway.core.results.verdict import Case, Conclusion, Finding, conclude
 from gateway.model.experiment import Direction
 
 _DAY = 86_400.0
@@ -90,15 +91,13 @@ class Results:
     """All that may be said of an experiment at a time.
 
     `metrics` are the success metrics in their order, then the others; `primary` the one that decides,
-    None as long as none has data. `days_to_go` is a forecast: until there is enough to be shown, until the
-    difference seen so far would be, or until the planned end; None where none of these is in sight.
+    None as long as none has data.
     """
 
     metrics: tuple[MetricResult, ...]
     primary: str | None
     sample_ratio: SampleRatio
     conclusion: Conclusion
-    days_to_go: float | None
 
 
 def assess(
@@ -123,31 +122,52 @@ def assess(
         tuple(_finding(plan, measure, group, tally, planned_day) for group in plan.treated)
         for measure in deciding
     ]
-    primary = deciding[0].metric if deciding else None
-    days = None if counted_for is None else _days_to_go(plan, primary, tally, at, counted_for)
+    course = _course(plan, at, counted_for)
+    ahead = None if course is None or course.until_end is None else course.until_end / _DAY
     conclusion = conclude(
         Case(
             control=plan.control,
-            primary=findings[0] if findings else (),
+            primary=_foreseen(plan, tally, course, findings[0]) if findings else (),
             others=tuple(finding for other in (*findings[1:], _failures(plan, tally)) for finding in other),
             minimum_sample_size=plan.minimum_sample_size,
             is_planned_end_over=planned_day is not None and _is_over(plan, at),
             is_sample_ratio_ok=ratio.ok,
-            days_to_go=days,
+            days_to_planned_end=ahead,
         )
     )
     return Results(
         metrics=tuple(_metrics(plan, tally)),
-        primary=primary,
+        primary=deciding[0].metric if deciding else None,
         sample_ratio=ratio,
         conclusion=conclusion,
-        days_to_go=days if conclusion.verdict is Verdict.CONTINUE else None,
     )
 
 
 def _is_over(plan: Plan, at: float) -> bool:
     """Whether the planned end is past; it may have been put off after the test of the planned day."""
     return plan.planned_end is not None and at >= plan.planned_end
+
+
+def _course(plan: Plan, at: float, counted_for: float | None) -> Course | None:
+    """What a forecast goes by; None while nothing is counted."""
+    if counted_for is None:
+        return None
+    end = None if plan.planned_end is None or _is_over(plan, at) else plan.planned_end - at
+    level = sequence.ANYTIME_ERROR / max(1, len(plan.treated))
+    return Course(counted_for, end, plan.enough, plan.participants, level)
+
+
+def _foreseen(
+    plan: Plan, tally: Tally, course: Course | None, findings: tuple[Finding, ...]
+) -> tuple[Finding, ...]:
+    """The findings with a forecast each."""
+    if course is None:
+        return findings
+    waits = (seconds_to_go(course, *_pair(plan, tally, one.metric, one.group)) for one in findings)
+    return tuple(
+        replace(finding, days_to_go=None if wait is None else wait / _DAY)
+        for finding, wait in zip(findings, waits, strict=True)
+    )
 
 
 def _dealt(tally: Tally, weights: Mapping[int, Mapping[str, Fraction]]) -> Iterable[Dealt]:
@@ -229,32 +249,3 @@ def _metrics(plan: Plan, tally: Tally) -> Iterable[MetricResult]:
             ),
             comparisons=tuple(comparison for comparison in compared if comparison is not None),
         )
-
-
-def _days_to_go(plan: Plan, metric: str | None, tally: Tally, at: float, counted_for: float) -> float | None:
-    """Days until the next group can be decided on, if participants keep coming as they did."""
-    pairs = [] if metric is None else [_pair(plan, tally, metric, group) for group in plan.treated]
-    waits = [wait for pair in pairs if (wait := _wait(plan, *pair, counted_for)) is not None]
-    if plan.planned_end is not None and plan.planned_end > at:
-        end = plan.planned_end - at
-        shown = [_wait_for_enough(plan, *pair, counted_for) for pair in pairs]
-        if not shown or any(wait is None or wait <= end for wait in shown):
-            waits.append(end)  # else that day will have too few to test
-    return min(waits) / _DAY if waits else None
-
-
-def _wait(plan: Plan, treated: Summary, control: Summary, elapsed: float) -> float | None:
-    """Seconds until anything, and then the present difference, would be shown; None where it never would."""
-    if not plan.suffices(treated, control):
-        return _wait_for_enough(plan, treated, control, elapsed)
-    participants = treated.n + control.n
-    needed = sequence.participants_needed(
-        treated.mean - control.mean, difference_variance(treated, control), participants, plan.participants
-    )
-    return None if needed is None else max(0.0, needed - participants) * elapsed / participants
-
-
-def _wait_for_enough(plan: Plan, treated: Summary, control: Summary, elapsed: float) -> float | None:
-    """Seconds until both have enough participants to be shown; None while one has none to go by."""
-    fewest = min(treated.n, control.n)
-    return max(0.0, plan.enough - fewest) * elapsed / fewest if fewest else None

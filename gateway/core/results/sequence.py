@@ -47,21 +47,21 @@ def fixed_p_value(difference: float, variance: float) -> float:
 
 
 def participants_needed(
-    difference: float, variance: float, participants: float, planned: float, error: float = ANYTIME_ERROR
+    difference: float, variance: float, participants: float, planned: float, level: float = ANYTIME_ERROR
 ) -> float | None:
-    """How many participants the sequence would need to show a difference of this size.
+    """How many participants would bring the p-value of a difference of this size down to `level`.
 
     It takes the difference and the participants' own variance to stay as they are. None where nothing
     would do, or more than a billion.
     """
     if difference == 0.0:
         return None
-    ratio = tuning(planned, error)
+    ratio = tuning(planned)
     effort = variance * participants / (difference * difference)
     count = participants
     for _ in range(_MOST_ROUNDS):
         # What the margin asks of the count, with its logarithm taken from the round before.
-        share = effort * (math.log1p(count * ratio) - 2.0 * math.log(error))
+        share = effort * (math.log1p(count * ratio) - 2.0 * math.log(level))
         last, count = count, (share + math.sqrt(share * share + 4.0 * share / ratio)) / 2.0
         if count > _MOST_PARTICIPANTS:
             return None

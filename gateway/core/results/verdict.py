@@ -35,11 +35,15 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """The verdict, the group that won (SHIP alone has one), and the reason in one sentence."""
+    """The verdict, the group that won (SHIP alone has one), and the reason in one sentence.
+
+    `days_to_go` is a forecast: until the next group can be decided on. CONTINUE alone may have one.
+    """
 
     verdict: Verdict
     winner: str | None
     explanation: str
+    days_to_go: float | None = None
 
 
 class Standing(enum.Enum):
@@ -57,7 +61,7 @@ class Finding:
 
     `fixed` is the comparison as it was on the planned day, and `fixed_p_value` its test's p-value; None
     before that day and where there were too few participants then. `n` and `control_n` count
-    participants with the metric.
+    participants with the metric. `days_to_go` is the forecast for this group; None for none.
     """
 
     metric: str
@@ -68,6 +72,7 @@ class Finding:
     comparison: Comparison | None
     fixed: Comparison | None = None
     fixed_p_value: float | None = None
+    days_to_go: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Case:
 
     `primary` are the findings of the metric that decides, a group each; empty without a metric that has
     data. `others` are those of the other success metrics and of the error rate: they may veto.
+    `days_to_planned_end` is None where no end lies ahead.
     """
 
     control: str
@@ -84,7 +90,7 @@ class Case:
     minimum_sample_size: int
     is_planned_end_over: bool
     is_sample_ratio_ok: bool
-    days_to_go: float | None
+    days_to_planned_end: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +112,8 @@ def conclude(case: Case) -> Conclusion:
     if not case.is_sample_ratio_ok:
         return Conclusion(Verdict.INVALID, None, _BROKEN_SPLIT)
     if not case.primary:
-        return Conclusion(Verdict.CONTINUE, None, "nothing to judge by: no success metric has a value yet")
+        explanation = "nothing to judge by: no success metric has a value yet"
+        return Conclusion(Verdict.CONTINUE, None, explanation, case.days_to_planned_end)
     judged = [_judge(finding, case) for finding in case.primary]
     winners = [group for group in judged if group.standing is Standing.BETTER and not group.vetoes]
     if winners:
@@ -114,9 +121,13 @@ def conclude(case: Case) -> Conclusion:
     if all(group.is_rejected for group in judged):
         return Conclusion(Verdict.STOP, None, "; ".join(_rejection(group, case) for group in judged))
     open_ones = [group for group in judged if not group.is_rejected]
+    rejected = "".join(f"; {_rejection(group, case)}" for group in judged if group.is_rejected)
     if case.is_planned_end_over and all(group.standing is Standing.OPEN for group in open_ones):
-        return _no_difference(open_ones, case)
-    return _continue(open_ones, case)
+        return Conclusion(Verdict.STOP, None, _no_difference(open_ones, case) + rejected)
+    days = min((days for group in open_ones if (days := group.finding.days_to_go) is not None), default=None)
+    forecast = "" if days is None else f"; {_days(days)} to go"
+    explanation = _nothing_yet(open_ones, case) + rejected + forecast
+    return Conclusion(Verdict.CONTINUE, None, explanation, days)
 
 
 def standing_of(finding: Finding, error: float) -> Standing:
@@ -190,30 +201,25 @@ def _rejection(judged: _Judged, case: Case) -> str:
     return f"{group} is worse than {case.control}{better}: {'; '.join(judged.vetoes)}"
 
 
-def _no_difference(judged: Sequence[_Judged], case: Case) -> Conclusion:
+def _no_difference(judged: Sequence[_Judged], case: Case) -> str:
     readings = "; ".join(_open_reading(group, case) for group in judged)
-    explanation = f"the planned time is over and no difference was shown: {readings}"
-    return Conclusion(Verdict.STOP, None, explanation)
+    return f"the planned time is over and no difference was shown: {readings}"
 
 
 _EARLY = "too early"
 _OVER = "the planned time is over with too few participants"
 
 
-def _continue(judged: Sequence[_Judged], case: Case) -> Conclusion:
+def _nothing_yet(judged: Sequence[_Judged], case: Case) -> str:
     early = [group.finding for group in judged if group.standing is Standing.TOO_FEW]
-    if early:
-        counts = ", ".join(f"{finding.group} {finding.n}" for finding in early)
-        explanation = (
-            f"{_OVER if case.is_planned_end_over else _EARLY}: nothing is shown before each group has "
-            f"{case.minimum_sample_size} participants with {early[0].metric}; "
-            f"{case.control} has {early[0].control_n}, {counts}"
-        )
-    else:
-        explanation = f"no difference is shown yet: {'; '.join(_open_reading(g, case) for g in judged)}"
-    if case.days_to_go is not None:
-        explanation += f"; {_days(case.days_to_go)} to go"
-    return Conclusion(Verdict.CONTINUE, None, explanation)
+    if not early:
+        return f"no difference is shown yet: {'; '.join(_open_reading(group, case) for group in judged)}"
+    counts = ", ".join(f"{finding.group} {finding.n}" for finding in early)
+    return (
+        f"{_OVER if case.is_planned_end_over else _EARLY}: nothing is shown before each group has "
+        f"{case.minimum_sample_size} participants with {early[0].metric}; "
+        f"{case.control} has {early[0].control_n}, {counts}"
+    )
 
 
 def _open_reading(judged: _Judged, case: Case) -> str:
