@@ -116,7 +116,7 @@ class ParticipantTable:
         from now on.
         """
         enrol, epoch, requests = self._roster.enrol, self._epoch, self._requests
-        marks = self._journal.marks
+        marks, reported = self._journal.marks, self._reported
         add_time, add_success = self._response_time.add, self._error_rate.add_success
         last_user = last_series = ABSENT
         group: int | None = None
@@ -133,17 +133,15 @@ class ParticipantTable:
             if group is None:
                 continue
             if metric != REQUEST:
-                self._add_reported(row, group, metrics[metric - 1], value)
+                name = metrics[metric - 1]
+                if -MOST_SCORE <= value <= MOST_SCORE and name not in REQUEST_METRICS:
+                    (reported.get(name) or self._column(name)).add(row, group, value)
             elif value >= 0.0:
                 requests[group] += 1
                 add_success(row, group, add_time(row, group, value))
             elif value != NO_OUTCOME:
                 requests[group] += 1
                 self._error_rate.add_failure(row, group)
-
-    def _add_reported(self, row: int, group: int, metric: str, value: float) -> None:
-        if -MOST_SCORE <= value <= MOST_SCORE and metric not in REQUEST_METRICS:
-            self._column(metric).add(row, group, value)
 
     def report(self, user: int, group: str, metric: str, value: float) -> bool:
         """Add a late outcome of a participant; False, and nothing added, for somebody who is none.
