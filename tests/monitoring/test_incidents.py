@@ -98,7 +98,7 @@ def test_a_treatment_that_fails_is_off_at_once(scene: tuple[Incident, Gateway]) 
     assert incident.dspy.last <= decided + 0.2
     assert incident.dspy.since(began) == len(incident.failed_since(began))
     *_, rollback = (event for event in gateway.events("rollback") if event["operator"] == "gateway")
-    assert "treatment requests failed: over the limit and worse than control" in rollback["reason"]
+    assert "failed: over the limit and worse than control" in rollback["reason"]
 
 
 def test_an_incident_is_decided_though_control_was_killed_in_it(scene: tuple[Incident, Gateway]) -> None:

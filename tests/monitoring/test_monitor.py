@@ -52,7 +52,7 @@ async def test_a_treatment_that_fails_is_rolled_back_by_evidence(stage: Stage) -
         assert (watch.latched, watch.share) == (True, 0.0)
         (rollback,) = [event for event in watch.room.history.recent(50) if event.type.value == "rollback"]
         assert rollback.operator == "gateway"
-        assert "20 of 1220 treatment requests failed" in rollback.reason
+        assert "20 of 1220 treatment requests (each user's first in ten minutes) failed" in rollback.reason
         assert rollback.evidence["cause"] == Cause.EVIDENCE.value
         assert rollback.evidence["value"] >= rollback.evidence["limit"] == 1000.0
         assert rollback.evidence["parts"]["error_rate"] >= 1000.0

@@ -207,7 +207,7 @@ class Monitor:
     def _assess(self, now: float) -> Assessment:
         policy = self._deployment.rollback
         parameters = Parameters(
-            policy.false_rollback_probability, policy.minimum_failures, policy.on_shared_outage
+            policy.false_rollback_probability, policy.minimum_failures, policy.on_shared_outage, policy.unit
         )
         control_healthy = self._scene.endpoints.control_healthy()
         return assess(

@@ -20,7 +20,7 @@ from statistics import fmean
 from gateway.core.evidence.gathering import Limits
 from gateway.core.evidence.state import EvidenceState, Guardrail
 from gateway.model.metrics import Metric
-from gateway.model.safety import OnSharedOutage
+from gateway.model.safety import OnSharedOutage, Unit
 
 HOLD_FROM = 10.0
 """Evidence on one guardrail from which on nothing advances."""
@@ -62,11 +62,12 @@ class Verdict(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """When evidence acts. `alpha` is `rollback.false_rollback_probability`."""
+    """When evidence acts. `alpha` is `rollback.false_rollback_probability`, `unit` what was counted."""
 
     alpha: float = 0.001
     minimum_failures: int = 5
     on_shared_outage: OnSharedOutage = OnSharedOutage.HOLD
+    unit: Unit = Unit.REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +229,10 @@ class _Case:
             return f"{part.failures} of {self.parameters.minimum_failures} failures"
         return f"failures of {part.users} of {users} users" if part.users < users else ""
 
+    def fact(self, part: Part) -> str:
+        """What a part found, for people."""
+        return _what(part, self.parameters.unit)
+
 
 def _weighed(weight: float, value: float | None) -> float:
     return 0.0 if value is None else weight * value
@@ -238,7 +243,7 @@ def _judge(case: _Case) -> _Finding:
     convicts = case.value >= case.needed
     lacks = case.lacks(case.leading)
     if convicts and not lacks:
-        reason = f"{_what(case.leading)}: {_how(case.leading)} ({_numbers(case.value, case.needed)})"
+        reason = f"{case.fact(case.leading)}: {_how(case.leading)} ({_numbers(case.value, case.needed)})"
         return _Finding(Verdict.ROLL_BACK, reason)
     return (
         _without_control(case)
@@ -260,15 +265,17 @@ def _without_control(case: _Case) -> _Finding | None:
         ):
             return None
         if not case.control_healthy:
-            return _outage(case, f"{_what(part)}, and control has no healthy endpoint")
-        return _Finding(Verdict.TRIAL, f"{_what(part)}, over its limit, with nobody on control", True)
+            return _outage(case, f"{case.fact(part)}, and control has no healthy endpoint")
+        return _Finding(Verdict.TRIAL, f"{case.fact(part)}, over its limit, with nobody on control", True)
     if max(map(_over, _limited_guardrails(case.state))) < HOLD_FROM:
         return None
     if not case.control_healthy:
-        return _outage(case, f"{_what(part)}, and control has no healthy endpoint", caps_share=True)
+        return _outage(case, f"{case.fact(part)}, and control has no healthy endpoint", caps_share=True)
     if trial.control >= LEAST_CONTROL and case.now - trial.since >= TRIAL_MILLISECONDS:
-        return _outage(case, f"{_what(part)}, and {trial.control} requests to control no less", True)
-    return _Finding(Verdict.TRIAL, f"{_what(part)}; compared with {trial.control} requests to control", True)
+        return _outage(case, f"{case.fact(part)}, and {trial.control} requests to control no less", True)
+    return _Finding(
+        Verdict.TRIAL, f"{case.fact(part)}; compared with {trial.control} requests to control", True
+    )
 
 
 def _shared_outage(case: _Case) -> _Finding | None:
@@ -276,7 +283,7 @@ def _shared_outage(case: _Case) -> _Finding | None:
     for guardrail in _limited_guardrails(case.state):
         together = _over(guardrail) >= HOLD_FROM and guardrail.control.value >= case.needed
         if together and _worse(guardrail) < HOLD_FROM:
-            return _outage(case, f"{_what(case.leading_against_limit)}, and control fails alike")
+            return _outage(case, f"{case.fact(case.leading_against_limit)}, and control fails alike")
     return None
 
 
@@ -291,7 +298,9 @@ def _hold(case: _Case, reason: str) -> _Finding:
     strongest = max(part.value or 0.0 for part in case.parts)
     if strongest < HOLD_FROM:
         return _Finding(Verdict.QUIET, f"nothing against treatment ({_numbers(case.value, case.needed)})")
-    return _Finding(Verdict.HOLD, f"{_what(case.leading)}: {reason} ({_numbers(case.value, case.needed)})")
+    return _Finding(
+        Verdict.HOLD, f"{case.fact(case.leading)}: {reason} ({_numbers(case.value, case.needed)})"
+    )
 
 
 def _limited_guardrails(state: EvidenceState) -> tuple[Guardrail, ...]:
@@ -301,18 +310,21 @@ def _limited_guardrails(state: EvidenceState) -> tuple[Guardrail, ...]:
 # --- words --------------------------------------------------------------------------------------
 
 
-def _what(part: Part) -> str:
-    """The fact, for people."""
+def _what(part: Part, unit: Unit) -> str:
+    """The fact, for people. They count otherwise: a failure that a user meets again is none here."""
     of = f"{part.failures} of {part.requests}"
+    requests = "treatment requests"
+    if unit is Unit.USER:
+        requests += " (each user's first in ten minutes)"
     match part.name:
         case Metric.ERROR_RATE:
-            return f"{of} treatment requests failed"
+            return f"{of} {requests} failed"
         case Metric.PERFORMANCE_DEGRADATION:
-            return f"{of} treatment requests were slow"
+            return f"{of} {requests} were slow"
         case Metric.USER_SATISFACTION:
             return f"{of} ratings of treatment are missing to the best"
         case _:
-            return f"{of} treatment requests were refused as client errors"
+            return f"{of} {requests} were refused as client errors"
 
 
 def _how(part: Part) -> str:
