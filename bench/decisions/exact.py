@@ -25,6 +25,7 @@ from gateway.model.ticks import Counts, Series, pack
 SERIES = tuple(Series(1, ROUTE, arm.label, "", "") for arm in Arm)
 _NUMBERED = tuple(SeriesReport(number, series) for number, series in enumerate(SERIES))
 _NOTHING = Histogram((), 0.0)
+COST_RUNS, COST_TICKS = 5, 60
 
 
 def observation(pid: int, through: int, ticks: Mapping[int, Sequence[Counts]]) -> Observation:
@@ -108,10 +109,13 @@ def _split(workers: int) -> float:
         for worker, held in enumerate(ticks):
             mine = worker_of == worker
             held[now] = [_over(failed[mine & ~treated]), _over(failed[mine & treated])]
-        live = range(workers)
-        folded.take([observation(worker, now + 1000, held) for worker, held in enumerate(ticks)], live)
-        progress = folded.advance(now + 1000, 60_000, 60_000)
-        state = fold(state, Look(progress.closed, progress.settled), LIMITS, Unit.REQUEST)
+        reports = [observation(worker, now + 1000, held) for worker, held in enumerate(ticks)]
+        behind = True
+        while behind:  # reports are taken in by portions
+            folded.take(reports, range(workers))
+            progress = folded.advance(now + 1000, 60_000, 60_000)
+            state = fold(state, Look(progress.closed, progress.settled), LIMITS, Unit.REQUEST)
+            behind = folded.behind
         for held in ticks:
             for at in [at for at in held if at < now - 10_000]:
                 del held[at]
@@ -145,20 +149,25 @@ def expectations(runs: Runs) -> Iterator[Line]:
 
 def cost(runs: Runs) -> Iterator[Line]:
     """Row 18: processor time of a tick, folded and judged, with every guardrail in use."""
-    busy = Behaviour(errors=0.01, client_errors=0.03, truncations=0.005, median=1.0)
     for share, rate in ((0.01, 100), (0.5, 100), (0.1, 2000)):
-        simulation = Simulation(np.random.default_rng(18), share, rate, ALL_LIMITS)
-        simulation.warm_up(busy, 6)
-        looks = []
-        for _ in range(60):
-            requests = int(simulation.rng.poisson(rate))
-            treated = int(simulation.rng.binomial(requests, share))
-            arms = busy.counts(simulation.rng, requests - treated), busy.counts(simulation.rng, treated)
-            looks.append(dict(zip(SERIES, arms, strict=True)))
-        begun = time.process_time()
-        for counts in looks:
-            simulation.take(counts, 1.0)
-            simulation.look()
-        spent = (time.process_time() - begun) / len(looks) * 1000
-        what = f"all guardrails, {rate}/s, w = {share}"
-        yield Line("18", what, len(looks), "≤ 2 ms per tick", f"{spent:.2f} ms", spent <= 2.0)
+        # Whoever else uses the caches adds to it, and nobody takes anything away.
+        spent = min(_milliseconds_a_tick(share, rate) for _ in range(COST_RUNS))
+        what = f"all guardrails, {rate}/s, w = {share}, the least of {COST_RUNS} runs of {COST_TICKS} ticks"
+        yield Line("18", what, COST_RUNS, "≤ 2 ms per tick", f"{spent:.2f} ms", spent <= 2.0)
+
+
+def _milliseconds_a_tick(share: float, rate: int) -> float:
+    busy = Behaviour(errors=0.01, client_errors=0.03, truncations=0.005, median=1.0)
+    simulation = Simulation(np.random.default_rng(18), share, rate, ALL_LIMITS)
+    simulation.warm_up(busy, 6)
+    looks = []
+    for _ in range(COST_TICKS):
+        requests = int(simulation.rng.poisson(rate))
+        treated = int(simulation.rng.binomial(requests, share))
+        arms = busy.counts(simulation.rng, requests - treated), busy.counts(simulation.rng, treated)
+        looks.append(dict(zip(SERIES, arms, strict=True)))
+    begun = time.process_time()
+    for counts in looks:
+        simulation.take(counts, 1.0)
+        simulation.look()
+    return (time.process_time() - begun) / COST_TICKS * 1000
