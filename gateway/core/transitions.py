@@ -108,7 +108,7 @@ def advance(state: Rollout, event: Advance, at: float, rules: Rules) -> Outcome:
     entered = _fresh_epoch(state, target, at)
     if event.authority is not Authority.AUTOMATIC:
         entered = replace(entered, automatic_off=_without(state.automatic_off, target.name))
-    notice = Notify(Severity.LOW, f"advanced to {target.name}", f"{event.operator}: {event.reason}")
+    notice = Notify(Severity.LOW, f"advanced to {target.name}", _by(event))
     return Change(replace(entered, ceiling=None), (notice,), results)
 
 
@@ -172,7 +172,7 @@ def fall_back(state: Rollout, event: Rollback | Emergency, at: float, rules: Rul
     fallen = replace(_fresh_epoch(fallen, previous, at), automatic_off=failed)
     moved = f" to {fallen.phase}" if fallen.phase != state.phase else ""
     title = f"{kind}: {state.phase}{moved}, everything to control"
-    notice = Notify(Severity.CRITICAL, title, f"{event.operator}: {event.reason}")
+    notice = Notify(Severity.CRITICAL, title, _by(event))
     return Change(fallen, (RunHooks(), notice))
 
 
@@ -244,7 +244,7 @@ def release(state: Rollout, event: Release, at: float, rules: Rules) -> Outcome:
     if ceiling is not None and ceiling >= phase.share:
         ceiling = None
     released = replace(state, latch=None, rolled_back_from=None, ceiling=ceiling)
-    notice = Notify(Severity.HIGH, f"latch released in {state.phase}", f"{event.operator}: {event.reason}")
+    notice = Notify(Severity.HIGH, f"latch released in {state.phase}", _by(event))
     return Change(_fresh_epoch(released, phase, at), (ReleaseLatch(state.engagement), notice))
 
 
@@ -295,7 +295,7 @@ def begin_drain(state: Rollout, event: BeginDrain, at: float, rules: Rules) -> O
             operator=event.operator, reason=event.reason, metadata=event.metadata, cause=Cause.DRAINED
         )
         return Unrecorded(state, (EngageLatch(LatchKind.ROLLBACK, rollback),))
-    notice = Notify(Severity.HIGH, f"draining {state.phase}", f"{event.operator}: {event.reason}")
+    notice = Notify(Severity.HIGH, f"draining {state.phase}", _by(event))
     drain = Drain(1, rules.drain_steps, event.operator, event.reason)
     void = _void_approvals(state, f"{event.operator} began to drain {state.phase}")
     return Change(replace(state, drain=drain, votes=void), (notice,))
@@ -364,6 +364,11 @@ def end_trial(state: Rollout, event: EndTrial, at: float, rules: Rules) -> Outco
     if state.trial is None:
         return Unrecorded(state)
     return _restarted_if_moved(state, replace(state, trial=None), rules)
+
+
+def _by(event: Advance | Rollback | Emergency | Release | BeginDrain) -> str:
+    """Who and why, for people."""
+    return f"{event.operator}: {event.reason or 'no reason given'}"
 
 
 # --- gates --------------------------------------------------------------------------------------

@@ -115,6 +115,16 @@ def test_in_a_later_phase_it_steps_back_latches_and_says_so(fall: Event) -> None
     assert notice.severity is Severity.CRITICAL
 
 
+@pytest.mark.parametrize(("reason", "words"), [("looks odd", "ann: looks odd"), ("", "ann: no reason given")])
+def test_people_are_told_who_it_was_and_why_or_that_nobody_said_why(reason: str, words: str) -> None:
+    """Never a colon with nothing behind it."""
+    drive = Drive().go_to("limited_production")
+    drive.apply(Rollback(operator=ANN, reason=reason))
+    (notice,) = drive.effects(Notify)
+    assert isinstance(notice, Notify)
+    assert notice.text == words
+
+
 # --- a second one while latched: recorded, no further step back -----------------------------------
 
 
