@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +69,7 @@ def problems(config: dict[str, Any]) -> tuple[Problem, ...]:
     return ()
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.sampled_from(places(REFERENCE)), VALUES), min_size=1, max_size=3))
 def test_every_config_is_loaded_or_refused(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:

@@ -181,8 +181,9 @@ async def test_a_stream_tells_at_once_what_happened(tmp_path: Path) -> None:
         assert standing["mode"] in ("latched", "running")  # the step that follows may still be under way
 
 
-async def test_a_stream_ticks_while_nothing_happens() -> None:
+async def test_a_stream_ticks_while_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Traffic moves without events: a tick says that it is worth a look."""
+    monkeypatch.setattr(dashboard, "TICK_INTERVAL", 0.2)
     async with serving(Happening()) as served, served.session.get(served.url + EVENTS) as response:
         assert (await read_event(response))[0] == "hello"
         assert (await read_event(response))[0] == "tick"

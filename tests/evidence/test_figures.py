@@ -11,6 +11,7 @@ from bench.decisions.quiet import Runs
 from bench.decisions.report import Line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("compute", "runs"),
     [

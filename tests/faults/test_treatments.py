@@ -69,6 +69,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- fault 27: it hangs ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_treatment_that_hangs_is_contained() -> None:
     """Control is served meanwhile, treatment has no more in flight than its limits, and soon gets none."""
     treatment, control = Upstream(hang), Upstream(echo)
@@ -123,6 +124,7 @@ def test_a_treatment_that_hangs_is_contained() -> None:
 # --- fault 30: it flaps ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_treatment_that_flaps_moves_its_users_once() -> None:
     """0.7 s up and down by the clock: to control, and but for single probes they stay there."""
 
@@ -153,6 +155,7 @@ def test_a_treatment_that_flaps_moves_its_users_once() -> None:
         control.close()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("hurried")
 def test_after_an_ejection_single_probes_come_before_everybody() -> None:
     """Half-open, single requests go to treatment; after a good time all do again."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -174,6 +175,7 @@ def _without_length(received: Received) -> Received:
     return Received(received.status, received.reason, fields, received.body)
 
 
+@pytest.mark.slow
 def test_through_the_gateway_is_as_good_as_direct(rig: Rig) -> None:
     """Valid responses come through as they are; broken ones are a 502, or as broken as before."""
     current: list[Reply] = []

@@ -7,6 +7,7 @@ reference parser finds), ingress (the client gets strict responses) and liveness
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -50,6 +51,7 @@ def _parsed(received: bytes, methods: list[bytes]) -> tuple[ResponseParser, list
     return parser, parser.feed(received)
 
 
+@pytest.mark.slow
 def test_paper_fuzz() -> None:
     """21,000 streams of one to three requests, many of them damaged, on paper."""
     loop = PaperLoop()
@@ -86,6 +88,7 @@ def test_paper_fuzz() -> None:
     assert inputs >= 20_000
 
 
+@pytest.mark.slow
 def test_socket_fuzz(rigs: dict[Place, Rig]) -> None:
     """The same streams over real sockets, to control, to treatment and latched: the answers match."""
 

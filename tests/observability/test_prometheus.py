@@ -30,6 +30,7 @@ def test_the_rules_and_the_example_are_valid() -> None:
     assert said.count("rules found") == len(shipped.RULES)
 
 
+@pytest.mark.slow
 def test_the_rules_fire_where_they_should() -> None:
     """`promtool test rules`: every alert once, and none where nothing is wrong."""
     promtool("test", "rules", str(shipped.RULE_TESTS))

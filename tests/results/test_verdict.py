@@ -392,12 +392,14 @@ def outcome(groups: dict[str, list[tuple[int, float, float]]], looks_a_day: int)
     return Verdict.CONTINUE
 
 
+@pytest.mark.slow
 def test_equal_groups_are_seldom_called_different() -> None:
     """Row 14 of the figures, smaller: looked at daily for 30 days, at most 5 % and chance."""
     found = verdicts(0.0, 200, 1)
     assert sum(verdict is not Verdict.CONTINUE for verdict in found) <= 18
 
 
+@pytest.mark.slow
 def test_a_true_lift_is_found() -> None:
     """Row 14 of the figures, smaller: where a fixed test finds it with .80, .75 and chance."""
     effect = (1.959964 + 0.841621) * math.sqrt(2 / 9990)

@@ -192,6 +192,7 @@ def test_the_percentage_is_the_phases_the_ceilings_the_trials_or_nobody(
     Checked(rules).walk(history)
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(firsts, histories)
 def test_the_history_replays_to_the_same_state(rules: Rules, history: list[Event]) -> None:

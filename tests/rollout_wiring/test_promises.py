@@ -181,6 +181,7 @@ def looks_until_promoted(draw: random.Random) -> Sequence[bool]:
     return [*complete, False]
 
 
+@pytest.mark.slow
 def test_of_a_thousand_runs_none_is_promoted_on_missing_data() -> None:
     """Each promotion follows a look that had everything; those that never had one stay where they are."""
     draw = random.Random(40)

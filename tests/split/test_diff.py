@@ -161,6 +161,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_real_users_move_as_computed(case: str) -> None:
     """Of 100,000 users as many change from each place to each other one as the ranges say."""

@@ -161,6 +161,7 @@ def with_upstreams_reversed(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, upstreams=snapshot.upstreams[::-1], routes=(route,))
 
 
+@pytest.mark.slow
 def test_every_process_gives_100000_users_the_same_answer() -> None:
     """Fresh processes, other hash seeds, another order of the arms in memory: one answer per user."""
     weights = {"control": 50, "treatment": 30, "candidate": 20}

@@ -88,8 +88,9 @@ class DataPlane:
 
     def settle(self) -> None:
         """Return once the loop has read whatever had arrived: two whole turns later."""
-        self.call(int)
-        self.call(int)
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(self._loop.call_soon, done.set)
+        assert done.wait(PATIENCE), "the worker's loop does not turn"
 
     @contextlib.contextmanager
     def standing_still(self) -> Iterator[None]:
