@@ -20,6 +20,8 @@ from gateway.control.store.thread import DiskThread
 FILE = "experiments.sqlite3"
 PATIENCE = 5.0
 """Seconds that a reader or a writer waits for the disk."""
+OPENING = 60.0
+"""Seconds that opening may take: a file of version 1 with a million participants is carried over once."""
 _LASTING = frozenset((FaultKind.CORRUPT, FaultKind.VANISHED, FaultKind.UNREAD))
 
 T = TypeVar("T")
@@ -46,7 +48,7 @@ class ExperimentsFile:
         """Open the file, or start without it: one always comes of this, if with a fault."""
         file = cls(path, now, patience)
         try:
-            file._database = await file._thread.run(file._open, patience)
+            file._database = await file._thread.run(file._open, OPENING)
         except DatabaseFault as refusal:
             file._blame(StoreFault(FaultKind.UNREAD, f"{refusal.fault.detail}: not read, not written"))
         return file
