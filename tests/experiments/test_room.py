@@ -7,6 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -659,6 +660,19 @@ async def test_outcomes_of_the_rollout_survive_a_kill(tmp_path: Path) -> None:
         stays = client.controller._parts.windows.phases()
         arms = [arm for stay in stays for arm in stay.arms.values()]
         assert sum(arm.scores["accuracy"].count for arm in arms if "accuracy" in arm.scores) == 40
+
+
+async def test_as_many_outcomes_as_are_allowed_fit_into_a_request(tmp_path: Path) -> None:
+    """With ids, times and names of usual length."""
+    gateway = make_gateway(tmp_path, experiment_config(exp=halves()))
+    async with serving(gateway) as client:
+        visit(gateway, plain(users(1)))
+        await counted(client, 1)
+        at = datetime.now(UTC).isoformat()
+        status, receipt = await report(
+            client, *(rating(0, id=f"{n:032x}-request", route="default", at=at) for n in range(1000))
+        )
+    assert (status, receipt.get("accepted")) == (200, 1000), receipt
 
 
 async def test_too_many_outcomes_are_refused_whole(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from gateway.control.admin.problems import Problem
 from gateway.control.latching import Operator
 from gateway.core.explain import Question
 
-BODY_LIMIT = 64 * 1024
-"""Bytes of a request's body."""
+BODY_LIMIT = 256 * 1024
+"""Bytes of a request's body: a thousand outcomes with ids as long as they usually are."""
 BODY_PATIENCE = 10.0
 """Seconds until a body must have arrived."""
 TEXT_LIMIT = 1000
