@@ -45,7 +45,7 @@ def test_with_the_control_process_stopped_it_signals_the_main_process(running: G
     os.kill(running.pids(Role.CONTROL)[0], signal.SIGSTOP)
     began = time.monotonic()
     said = emergency(running)
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 6.0  # a second of waiting, and starting a command on a busy machine
     assert f"main process, pid {running.pid}" in said
     assert running.arm() == "control"
     assert engaged(running)
