@@ -128,7 +128,7 @@ def create(experiments: Experiments, definition: Definition, config: Config, at:
                 raise ExperimentRefused(Fault.UNKNOWN_NAME, reason)
     if len(experiments.all) >= MOST_EXPERIMENTS and not _spare(experiments):
         raise ExperimentRefused(
-            Fault.TOO_MANY, f"there are {MOST_EXPERIMENTS} experiments: conclude some first"
+            Fault.TOO_MANY, f"there are {MOST_EXPERIMENTS} experiments: conclude or delete some first"
         )
     draft = Experiment(definition, Origin.API, Status.DRAFT, at)
     return moved(experiments, (*experiments.all, draft))
@@ -140,13 +140,29 @@ def upstreams_of(definition: Definition) -> list[str]:
 
 
 def _spare(experiments: Experiments) -> Experiment | None:
-    """The one that may be forgotten first: the oldest that is concluded and on no route."""
+    """The one that may be forgotten first: the oldest that is concluded and that nobody is served by.
+
+    One that the config holds is not: it would begin anew. Nor the last winner of a route: it serves there
+    again once what runs there now is concluded without one.
+    """
+    won = [experiment for experiment in experiments.all if experiment.winner is not None]
+    last = {
+        route: experiment.id
+        for experiment in sorted(won, key=_ended)
+        for route in experiment.definition.routes
+    }
     done = [
         experiment
         for experiment in experiments.all
-        if experiment.status is Status.CONCLUDED and not experiment.definition.routes
+        if experiment.status is Status.CONCLUDED
+        and (experiment.origin is Origin.API or not experiment.definition.routes)
+        and experiment.id not in last.values()
     ]
-    return min(done, key=lambda experiment: experiment.concluded_at or 0.0, default=None)
+    return min(done, key=_ended, default=None)
+
+
+def _ended(experiment: Experiment) -> float:
+    return experiment.concluded_at or 0.0
 
 
 def find(experiments: Experiments, name: str) -> Experiment:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.control.store.encoding import from_json, to_json
 from gateway.core.adoption import adopt, begin, conflicts
 from gateway.core.experiments import (
+    MOST_EXPERIMENTS,
     STEPS,
     ExperimentRefused,
     Fault,
@@ -173,6 +174,38 @@ def test_one_experiment_a_route(tmp_path: Path) -> None:
     assert served(experiments)["default"].definition.id == "exp"
     experiments, _ = take(experiments, "mine", Action.START, AT)
     assert served(experiments)["default"].definition.id == "mine"
+
+
+def test_the_oldest_that_nobody_is_served_by_give_way(tmp_path: Path) -> None:
+    """After hundreds of experiments on a route another one can be made; the last winner goes on serving."""
+    loaded = config(tmp_path, routes=["default", "chat"], exp=halves(), kept=halves(route="chat"))
+    experiments = begin(loaded)
+    for name in ("exp", "kept"):
+        experiments, _ = take(experiments, name, Action.CONCLUDE, AT, winner="treatment")
+    for number in range(MOST_EXPERIMENTS + 1):
+        experiments = by_hand(experiments, loaded, f"e{number}")
+        experiments, _ = take(experiments, f"e{number}", Action.START, AT + number)
+        experiments, _ = take(experiments, f"e{number}", Action.CONCLUDE, AT + number, winner="treatment")
+    names = {experiment.id for experiment in experiments.all}
+    assert len(names) == MOST_EXPERIMENTS
+    assert names.issuperset(("exp", "kept", f"e{MOST_EXPERIMENTS}"))
+    assert names.isdisjoint(("e0", "e1", "e2"))
+    assert {route: one.definition.id for route, one in served(experiments).items()} == {
+        "default": f"e{MOST_EXPERIMENTS}",
+        "chat": "kept",
+    }
+
+
+def test_there_is_an_end_to_experiments_that_are_not_concluded(tmp_path: Path) -> None:
+    """Drafts do not give way: somebody may start them."""
+    loaded = config(tmp_path)
+    experiments = Experiments()
+    written = load_like(config(tmp_path, exp=halves()))
+    for number in range(MOST_EXPERIMENTS):
+        experiments = create(experiments, define(f"e{number}", written, ("default",)), loaded, AT)
+    with pytest.raises(ExperimentRefused, match="conclude or delete some first") as refused:
+        create(experiments, define("more", written, ("default",)), loaded, AT)
+    assert refused.value.fault is Fault.TOO_MANY
 
 
 def test_creating(tmp_path: Path) -> None:
