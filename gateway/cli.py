@@ -16,6 +16,7 @@ from importlib.util import find_spec
 
 from gateway import __version__
 from gateway.exits import SIGNAL_BASE
+from gateway.garbage import uncollected
 
 COMMANDS = (
     "run",
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str]) -> int:
     """Run the command in `arguments`; returns its exit code. Wrong usage exits with 2."""
     if len(arguments) == 2 and arguments[0] in _CHILDREN:
         # A child of the supervisor: no parser, every millisecond counts.
-        child: Callable[[int], int] = importlib.import_module(_CHILDREN[arguments[0]]).main
+        with uncollected():
+            child: Callable[[int], int] = importlib.import_module(_CHILDREN[arguments[0]]).main
         return child(int(arguments[1]))
     parsed = parser(arguments).parse_args(arguments)
     execute: Callable[[argparse.Namespace], int] = parsed.execute

@@ -16,6 +16,7 @@ from gateway.control.leftovers import end_leftovers, mark_children
 from gateway.control.loading import ConfigError, Loaded, load, load_sources
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.exits import Exit
+from gateway.garbage import uncollected
 from gateway.latch import DurableLatch, LatchPage
 from gateway.link.channel import ControlChannel
 from gateway.link.supervision import Listener, SupervisorLink
@@ -53,7 +54,8 @@ def main(link: int) -> int:
 
 async def _control(supervisor: SupervisorLink, page: LatchPage, loaded: Loaded, admin: socket.socket) -> None:
     # Only now, for it takes half a second: a gateway that must not start says so before.
-    from gateway.control.controller import Controller  # noqa: PLC0415
+    with uncollected():
+        from gateway.control.controller import Controller  # noqa: PLC0415
 
     channel = ControlChannel(lambda data: supervisor.keep(KEPT_SNAPSHOT, data))
     workers: dict[int, WorkerStatus] = {}

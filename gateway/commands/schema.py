@@ -1,13 +1,23 @@
-"""`gateway schema`: the JSON Schema of the config file, for editors."""
+"""`gateway schema`: the JSON Schema of the config file, for editors.
+
+The keys' descriptions are read from the source of the model here, and only here: pydantic could do it
+wherever the model is imported, which would parse all of it at every start of a control process.
+"""
 
 from __future__ import annotations
 
 import argparse
+import ast
+import inspect
 import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 from gateway.exits import Exit
 from gateway.model.config import Config
+from gateway.model.fields import Section
 
 _DESCRIPTION = """\
 Print the JSON Schema (draft 2020-12) of the config file. An editor that is told of it completes and
@@ -29,8 +39,55 @@ def execute(args: argparse.Namespace) -> int:
 def document() -> dict[str, Any]:
     """The schema of the whole file."""
     schema = Config.model_json_schema(mode="validation")
+    models = {model.__name__: model for model in _below(Section)}
+    for mapping in _mappings(schema):
+        if mapping.get("title") in models:
+            _describe(mapping["properties"], models[mapping["title"]])
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "gateway",
         **{key: value for key, value in schema.items() if key != "title"},
     }
+
+
+def _below(model: type[Section]) -> Iterator[type[Section]]:
+    for below in model.__subclasses__():
+        yield below
+        yield from _below(below)
+
+
+def _mappings(node: Any) -> Iterator[dict[str, Any]]:
+    """Every part of a schema that has properties."""
+    if isinstance(node, dict):
+        if "properties" in node:
+            yield node
+        node = list(node.values())
+    if isinstance(node, list):
+        for part in node:
+            yield from _mappings(part)
+
+
+def _describe(properties: dict[str, Any], model: type[Section]) -> None:
+    """Give the properties of a model what its source says of them."""
+    described = _docstrings(model)
+    for name, field in model.model_fields.items():
+        written = field.alias or name
+        if name in described and written in properties:
+            properties[written].setdefault("description", described[name])
+
+
+def _docstrings(model: type[Section]) -> Mapping[str, str]:
+    """The text under each annotated name of a class and of those that it is made from (PEP 258)."""
+    found: dict[str, str] = {}
+    for kind in reversed(model.__mro__):
+        if issubclass(kind, Section):
+            (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+            assert isinstance(body, ast.ClassDef)
+            for statement, following in pairwise(body.body):
+                match statement, following:
+                    case (
+                        ast.AnnAssign(target=ast.Name(id=name)),
+                        ast.Expr(value=ast.Constant(value=str(text))),
+                    ):
+                        found[name] = inspect.cleandoc(text)
+    return found

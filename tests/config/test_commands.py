@@ -185,6 +185,22 @@ def test_the_schema_is_a_schema(capsys: pytest.CaptureFixture[str]) -> None:
     Draft202012Validator.check_schema(printed)
 
 
+def test_every_key_of_the_schema_is_described() -> None:
+    """An editor shows it beside the key, where the key names another mapping too."""
+    described = undescribed = 0
+    waiting: list[Any] = [schema_document()]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            keys = node["properties"].values() if isinstance(node.get("properties"), dict) else ()
+            undescribed += sum("description" not in key and "const" not in key for key in keys)
+            described += len(keys)
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+    assert (described > 150, undescribed) == (True, 0)
+
+
 def test_wrong_values_hide_no_wrong_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One run names what is wrong by itself and what is wrong only beside something else."""
     text = """\
