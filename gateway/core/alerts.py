@@ -518,7 +518,7 @@ def amount(metric: Metric, value: float) -> str:
         case Metric.RESPONSE_TIME:
             return f"{value * 1000:.0f} ms" if value < 1.0 else f"{value:.2f} s"
         case Metric.USER_SATISFACTION | Metric.ACCURACY | Metric.COST_PER_REQUEST:
-            return format_number(value)
+            return format_number(float(f"{value:.6g}"))
 
 
 def _words(reading: Reading, levels: Levels, window: float, *, trend: bool) -> str:

@@ -408,7 +408,10 @@ async def test_a_plain_threshold_acts_from_its_least_number_of_samples(stage: St
     stage.scene.text = canary("decision: threshold, minimum_samples: 100")
     async with stage.control() as watch:
         assert await watch.seconds(60, BROKEN, CONTROL) == 5
-        assert "error_rate is 1 over the last 5m (100 samples), beyond 0.02" in lines(watch, "rollback")[0]
+        assert (
+            "error_rate of treatment is 100 % over the last 5m (100 samples), beyond 2 %"
+            in lines(watch, "rollback")[0]
+        )
 
 
 async def test_a_plain_threshold_looks_at_its_window_alone(stage: Stage) -> None:

@@ -51,7 +51,7 @@ def test_the_slowdown_does_not_wait_for_the_longest_stream() -> None:
     window = Window(300.0)
     seen = tick(answered(0.2), answered(0.1))
     window.add(Progress(closed=seen, grown=seen))
-    assert "performance_degradation is 1.0" in breach(window, LIMITS, SAMPLES)
+    assert "performance_degradation of treatment is 100 % " in breach(window, LIMITS, SAMPLES)
 
 
 def test_streams_that_are_cut_after_their_tick_closed_are_failures() -> None:
@@ -60,7 +60,7 @@ def test_streams_that_are_cut_after_their_tick_closed_are_failures() -> None:
     window.add(Progress(closed=seen, grown=seen))
     assert breach(window, LIMITS, SAMPLES) == ""
     window.add(Progress(grown=tick(Counts(truncated=SAMPLES // 2))))
-    assert "error_rate is 0.495 " in breach(window, LIMITS, SAMPLES)
+    assert "error_rate of treatment is 49.5 % " in breach(window, LIMITS, SAMPLES)
 
 
 def test_ratings_count_with_the_tick_that_they_come_with() -> None:
@@ -68,7 +68,7 @@ def test_ratings_count_with_the_tick_that_they_come_with() -> None:
     window = Window(300.0)
     rated = Counts(scores={"user_satisfaction": Score(SAMPLES, 10.0, 10.0)})
     window.add(Progress(closed=tick(rated)))
-    assert "user_satisfaction is 0.1 " in breach(window, LIMITS, SAMPLES)
+    assert "user_satisfaction of treatment is 0.1 " in breach(window, LIMITS, SAMPLES)
 
 
 @pytest.mark.parametrize("failing", [1, 2, 5])

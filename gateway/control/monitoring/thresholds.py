@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.control.traffic import STRATUM_SECONDS, contrast
+from gateway.core.alerts import amount
 from gateway.core.folding import Progress, Tick
 from gateway.core.judging import slowdown
 from gateway.core.limits import RollbackLimit
@@ -23,7 +24,7 @@ from gateway.model.gates import Contrast
 from gateway.model.metrics import Metric
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm
-from gateway.model.units import format_duration, format_number
+from gateway.model.units import format_duration
 
 _CONTROL, _TREATMENT = Arm.CONTROL.label, Arm.TREATMENT.label
 _RATING = Metric.USER_SATISFACTION.value
@@ -143,9 +144,9 @@ def breach(window: Window, limits: Mapping[Metric, RollbackLimit], minimum_sampl
         limit = limits.get(reading.metric)
         if limit is not None and reading.samples >= minimum_samples and _beyond(reading.value, limit):
             return (
-                f"{reading.metric} is {format_number(round(reading.value, 4))} over the last "
+                f"{reading.metric} of treatment is {amount(reading.metric, reading.value)} over the last "
                 f"{format_duration(window.seconds)} ({reading.samples} samples), "
-                f"beyond {format_number(limit.value)}"
+                f"beyond {amount(limit.metric, limit.value)}"
             )
     return ""
 

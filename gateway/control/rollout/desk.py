@@ -357,7 +357,10 @@ class RolloutDesk:
             fall.written.set()
 
     def _digests(self, loaded: Loaded) -> Digests:
-        return Digests(None if self.state.version == 0 else self.loaded.digest, loaded.digest)
+        """The config before and after; at a start, what the history's newest line was written under."""
+        last = self._around.history.recent(1)
+        before = None if self.state.version == 0 else last[0].digest if last else self.loaded.digest
+        return Digests(before, loaded.digest)
 
     def _stand(self, state: Rollout, loaded: Loaded) -> None:
         self.state = state
