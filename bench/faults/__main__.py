@@ -43,7 +43,7 @@ class Experiment:
 
 
 EXPERIMENTS = (
-    Experiment("wrong", (1, 2), "200 files with an invalid meaning under load (2 min)", wrong),
+    Experiment("wrong", (1, 2), "300 files with an invalid meaning under load (3 min)", wrong),
     Experiment("odd", (4,), "what can lie at the config's path and is no config (20 s)", odd),
     Experiment("swaps", (5,), "100 swaps of a ConfigMap under load (1 min)", swaps),
     Experiment("storm", (6,), "200 SIGHUP in a second under load (80 s)", storm),
