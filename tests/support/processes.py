@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -31,10 +32,16 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def free_port() -> int:
-    """A port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses, and that the kernel gives to nobody by itself.
+
+    Linux draws ports from 32768 on: whatever runs at the same time cannot take it before it is used.
+    """
+    chance = random.SystemRandom()
+    while True:
+        port = chance.randrange(10_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def catches_term(pid: int) -> bool:
