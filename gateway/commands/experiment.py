@@ -188,7 +188,7 @@ def _metrics(experiment: Document) -> list[str]:
     for name, metric in experiment["metrics"].items():
         compared = {one["group"]: one for one in metric["comparisons"]}
         for index, (group, found) in enumerate(metric["groups"].items()):
-            label = f"{name}{_better(metric)}" if index == 0 else ""
+            label = f"{name}{_role(metric, decides=name == experiment['primary'])}" if index == 0 else ""
             rows.append(
                 [
                     label,
@@ -202,8 +202,12 @@ def _metrics(experiment: Document) -> list[str]:
     return table(header, rows, numbers={2, 3, 4, 5, 6, 7})
 
 
-def _better(metric: Document) -> str:
-    return {"up": " (more is better)", "down": " (less is better)"}.get(metric["direction"] or "", "")
+def _role(metric: Document, *, decides: bool) -> str:
+    """Which way a success metric is better, and whether it is the one that decides."""
+    better = {"up": "more is better", "down": "less is better"}.get(metric["direction"] or "")
+    if better is None:
+        return ""
+    return f" ({better}, decides)" if decides else f" ({better})"
 
 
 def _mean(metric: str, value: float | None) -> str:

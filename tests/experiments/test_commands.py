@@ -38,7 +38,7 @@ async def test_show_says_the_verdict_first_then_groups_then_metrics(tmp_path: Pa
     ]
     assert text[0].startswith("exp is running, started 20")
     assert any(line.split()[:3] == ["control", "50", "%"] for line in text)
-    assert any(line.startswith("response_time (less is better)  control") for line in text)
+    assert any(line.startswith("response_time (less is better, decides)  control") for line in text)
     assert any(line.split()[-4:] == ["none", "-", "-", "-"] for line in text)  # all took as long
     assert listed.splitlines()[1].split()[:4] == ["exp", "running", "80", "continue"]
 
@@ -64,6 +64,8 @@ async def test_figures_are_told_in_their_units(tmp_path: Path) -> None:
     _, of_accuracy, of_times, of_errors = of_treatment
     assert " ".join(of_accuracy[2:]) == "90.82 % +3.21 points +9 % +1.1 to +5.33 points < 0.001"
     assert of_times[3] == "ms"
+    labels = [line.partition(")")[0] for line in text.splitlines() if "is better" in line]
+    assert labels == ["accuracy (more is better, decides", "response_time (less is better"]
     assert of_errors[2:] == ["0", "%", "none", "-", "-", "-"]
     assert "e-" not in text
 

@@ -84,6 +84,7 @@ _DETAILS_KEYS: dict[str, Any] = {
     "seed": {"type": "string"},
     "revision": {"type": "integer"},
     "epoch": {"type": ["integer", "null"]},
+    "primary": {**TEXT, "description": "The metric that decides; none before a success metric has a value"},
     "groups": {"type": "object", "additionalProperties": _GROUP},
     "metrics": {"type": "object", "additionalProperties": _METRIC},
     "sample_ratio": object_of(p_value=NUMBER, ok={"type": "boolean"}),

@@ -64,6 +64,7 @@ def details(
         "seed": definition.seed,
         "revision": definition.revision,
         "epoch": None if epoch is None else epoch.number,
+        "primary": None if results is None else results.primary,
         "groups": {group.name: _group(group, definition, tally) for group in definition.groups},
         "metrics": {}
         if results is None
