@@ -18,13 +18,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway import logs
 from gateway.control.latching import LatchDesk
 from gateway.control.rollout.desk import RolloutDesk
-from gateway.control.store.api import Document as Stored
 from gateway.control.store.api import Store
-from gateway.control.store.encoding import from_json, to_json
-from gateway.model.rollout import Cause, Durability, Emergency, Notify, Rollback, Severity
+from gateway.control.store.values import put, recall
+from gateway.model.rollout import Cause, Emergency, Notify, Rollback, Severity
 
 LABEL = "gateway_action"
 """The label that asks for something."""
@@ -170,7 +168,8 @@ class Inbound:
         self._latch = latch
         self._tell = tell
         self._turn = asyncio.Lock()
-        self._handled = _read(store.document(DOCUMENT))
+        before = recall(_Handled, store.document(DOCUMENT), "what Alertmanager asked for before")
+        self._handled = before or _Handled()
 
     def __repr__(self) -> str:
         return f"<Inbound remembered={len(self._handled.keys)}>"
@@ -225,10 +224,7 @@ class Inbound:
         if handled == self._handled:
             return
         self._handled = handled
-        standing = self._store.document(DOCUMENT)
-        before = None if standing is None else standing.version
-        document = Stored((before or 0) + 1, to_json(handled))
-        await self._store.commit(DOCUMENT, before, document, [], Durability.BEST_EFFORT)
+        await put(self._store, DOCUMENT, handled)
 
 
 _REASON = f"{LABEL} is none of {', '.join(Action)}: nothing was done"
@@ -239,13 +235,3 @@ def _misunderstood(alerts: Sequence[ForeignAlert]) -> Notify:
     return Notify(
         Severity.HIGH, "Alertmanager asks for what the gateway does not know", f"{_REASON}. {asked}"
     )
-
-
-def _read(stored: Stored | None) -> _Handled:
-    if stored is None:
-        return _Handled()
-    try:
-        return from_json(_Handled, stored.body)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        logs.error("what Alertmanager asked for before is not readable", error=repr(error))
-        return _Handled()

@@ -23,7 +23,8 @@ from gateway.control.history import Event, EventType, History, entry
 from gateway.control.rollout.views import Document, timestamp
 from gateway.control.store.api import Document as Stored
 from gateway.control.store.api import Store
-from gateway.control.store.encoding import from_json, to_json
+from gateway.control.store.encoding import to_json
+from gateway.control.store.values import put, recall
 from gateway.core.alerts import (
     MISSING_TRAFFIC,
     Alert,
@@ -36,7 +37,7 @@ from gateway.core.alerts import (
 )
 from gateway.core.rollout import GATEWAY
 from gateway.model.metrics import Metric
-from gateway.model.rollout import Durability, Severity
+from gateway.model.rollout import Severity
 from gateway.model.safety import Alerts
 
 DOCUMENT = "alerts"
@@ -86,7 +87,8 @@ class AlertWatch:
         self._levels = levels
         self._digest = digest
         self._now = now
-        self._state = _read(store.document(DOCUMENT))
+        stood = recall(AlertState, store.document(DOCUMENT), "the alerts that stood")
+        self._state = stood or AlertState()
         self._checkpointed = now()
         self._failed_in_a_row = 0
         people.standing = self._standing
@@ -145,12 +147,8 @@ class AlertWatch:
             self._store.checkpoint(DOCUMENT, Stored(version, to_json(self._state)))
 
     async def _keep(self, changes: Iterable[Change]) -> None:
-        standing = self._store.document(DOCUMENT)
-        before = None if standing is None else standing.version
         events = [self._event(change) for change in changes]
-        document = Stored((before or 0) + 1, to_json(self._state))
-        entries = [entry(event) for event in events]
-        await self._store.commit(DOCUMENT, before, document, entries, Durability.BEST_EFFORT)
+        await put(self._store, DOCUMENT, self._state, [entry(event) for event in events])
         for event in events:
             self._history.note(event)
 
@@ -208,13 +206,3 @@ def resolved_view(event: Event) -> dict[str, Any] | None:
         return None
     shown = {name: value for name, value in evidence.items() if name not in ("change", "resolved")}
     return {**shown, "resolved_at": timestamp(event.at)}
-
-
-def _read(stored: Stored | None) -> AlertState:
-    if stored is None:
-        return AlertState()
-    try:
-        return from_json(AlertState, stored.body)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        logs.error("the alerts that stood are not readable", error=repr(error))
-        return AlertState()

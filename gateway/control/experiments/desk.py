@@ -18,7 +18,8 @@ from gateway.control.latching import Operator
 from gateway.control.loading import Loaded
 from gateway.control.rollout.desk import Outdated
 from gateway.control.store.api import Document, Store, StoreError
-from gateway.control.store.encoding import from_json, to_json
+from gateway.control.store.encoding import to_json
+from gateway.control.store.values import recall
 from gateway.core.adoption import adopt, conflicts
 from gateway.core.experiments import Change, create, delete, take
 from gateway.core.rollout import GATEWAY
@@ -193,10 +194,5 @@ class ExperimentDesk:
 def read_state(store: Store) -> Experiments:
     """The state that was left; none where nothing was, or nothing that can be read."""
     document = store.document(DOCUMENT)
-    if document is None:
-        return Experiments()
-    try:
-        return from_json(Experiments, document.body)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        logs.error("the experiments' state is not readable", error=repr(error))
-        return Experiments(document.version)
+    state = recall(Experiments, document, "the experiments' state")
+    return state or Experiments(0 if document is None else document.version)
