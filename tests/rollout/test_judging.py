@@ -129,6 +129,16 @@ def test_a_mean_is_judged_by_its_interval() -> None:
     assert look_at(Mean(4, 0.036, 4 * (0.009**2 + 0.004**2)), limit)[0] is INCONCLUSIVE
 
 
+def test_the_interval_of_a_mean_is_that_of_its_numbers() -> None:
+    """Mean and sample variance as numpy has them, and the normal's tail at the look's error."""
+    costs = np.random.default_rng(5).gamma(2.0, 0.004, 400)
+    sample = Mean(len(costs), float(costs.sum()), float((costs**2).sum()))
+    value, reason = look_at(sample, Comparison(Operator.LESS, 1.0))[1:]
+    assert value == pytest.approx(costs.mean())
+    margin = stats.norm.isf(error_of_look(0.95, 1)) * costs.std(ddof=1) / math.sqrt(len(costs))
+    assert f"between {costs.mean() - margin:.4g} and {costs.mean() + margin:.4g} " in reason
+
+
 @pytest.mark.parametrize(
     ("on_no_data", "verdict"),
     [(OnNoData.HOLD, INCONCLUSIVE), (OnNoData.FAIL, FAIL), (OnNoData.PASS, PASS)],
