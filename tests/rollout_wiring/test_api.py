@@ -261,7 +261,8 @@ async def test_free_metadata_is_kept_with_the_event(gateway: Gateway) -> None:
             status, _ = await client.ask("POST", path, metadata={"ticket": path})
             assert status == 200
         history = await client.history()
-    assert [event["evidence"]["ticket"] for event in history] == [
+    writes = [event for event in history if event["type"] != "alert"]  # on a slow machine no worker is one
+    assert [event["evidence"]["ticket"] for event in writes] == [
         PAUSE,
         RESUME,
         ADVANCE,
