@@ -1,1 +1,1 @@
-"""Faults injected into running gateways, on real sockets and processes. README.md says where each is shown."""
+"""Faults injected into running gateways, on real sockets and processes; see README.md."""
