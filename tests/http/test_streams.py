@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 
+from gateway.proxy import breaker
 from tests.http.cases import GOOD, SWITCH, WEBSOCKET, chunked, get, message, post
 from tests.support.dataplane import Rig
 from tests.support.polling import wait_until
@@ -366,17 +367,26 @@ def test_treatment_that_may_have_accepted_is_not_replaced() -> None:
         rig.check_alive()
 
 
-def test_an_unhealthy_treatment_means_control() -> None:
-    """With no healthy endpoint control answers, and treatment is used again when it is back."""
+def test_an_unhealthy_treatment_means_control(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no healthy endpoint control answers, and treatment is used again once it is back and reachable."""
+    monkeypatch.setattr(breaker, "REACH_SECONDS", 0.2)
+    monkeypatch.setattr(breaker, "KNOCK_SECONDS", 0.05)
     with Rig(percentage=100) as rig:
-        for healthy, arm in ((True, b"treatment"), (False, b"control"), (True, b"treatment")):
-            rig.plane.call(rig.plane.link.publish_health, {("treatment", rig.treatment.url): healthy})
+
+        def served() -> tuple[bytes | None, bytes | None]:
             with rig.connect() as client:
                 client.send(get())
                 response = client.response()
-            assert response.value(b"x-gateway-arm") == arm
-            expected = None if healthy else b"no_healthy_endpoint"
-            assert response.value(b"x-gateway-failover") == expected
+            return response.value(b"x-gateway-arm"), response.value(b"x-gateway-failover")
+
+        def declare(healthy: bool) -> None:
+            rig.plane.call(rig.plane.link.publish_health, {("treatment", rig.treatment.url): healthy})
+
+        assert served() == (b"treatment", None)
+        declare(False)
+        assert served() == (b"control", b"no_healthy_endpoint")
+        declare(True)
+        assert wait_until(lambda: served() == (b"treatment", None), PATIENCE, 0.02)
 
 
 def raw_echo(exchange: Exchange) -> None:
