@@ -232,6 +232,11 @@ class Operations:
             names = ", ".join(ailing)
             reason = f"control has no usable endpoint ({names}): it cannot take over; an emergency can"
             raise Refused(Refusal(RefusalCode.CONTROL_UNHEALTHY, reason))
+        if self._parts.monitor.control_fails:
+            reason = "control fails beyond treatment's limit of errors: it takes over at once, or not at all"
+            raise Refused(
+                Refusal(RefusalCode.CONTROL_UNHEALTHY, f"{reason} (gateway rollback, without --graceful)")
+            )
 
     def _gauges(self) -> Gauges:
         parts = self._parts

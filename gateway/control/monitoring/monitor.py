@@ -109,6 +109,11 @@ class Monitor:
         phase = self._scene.desk.position.phase
         return dict(rollback_limits(self._deployment, phase))
 
+    @property
+    def control_fails(self) -> bool:
+        """Whether control was lately shown to fail beyond the limit that treatment is judged by."""
+        return self._control.beyond(self._limits().error_rate)
+
     def document(self) -> Document:
         """Evidence, limits, and a treatment that is away, for `status`."""
         policy, state, limits = self._deployment.rollback, self._dossier.state, self.limits
@@ -256,7 +261,7 @@ class Monitor:
             return Obstacle.NEVER_ALIVE
         if not self._scene.endpoints.control_healthy():
             return Obstacle.CONTROL_UNHEALTHY
-        return Obstacle.CONTROL_FAILS if self._control.beyond(self._limits().error_rate) else None
+        return Obstacle.CONTROL_FAILS if self.control_fails else None
 
     def _conclusion(self, found: Assessment) -> Conclusion:
         if self._deployment.rollback.decision is RollbackDecision.THRESHOLD:
