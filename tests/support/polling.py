@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -48,11 +48,11 @@ async def soon(
     """The first truthy answer of `look`, which may be a coroutine function; TimeoutError if none comes."""
     async with asyncio.timeout(patience):
         while True:
-            answer = look()
+            answer: Any = look()
             if inspect.isawaitable(answer):
                 answer = await answer
             if answer:
-                return answer  # type: ignore[return-value]
+                return cast(T, answer)
             await asyncio.sleep(interval)
 
 
