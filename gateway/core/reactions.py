@@ -1,8 +1,8 @@
 """What a conclusion about treatment means for the rollout: the events that follow, if any.
 
 A function of the conclusion and of where the rollout stands, so that asking twice is doing it once: what
-holds already is not begun again. How the conclusion was reached, by evidence or by a plain threshold, it
-does not know.
+holds already is not begun again. How the conclusion was reached, by evidence or by a plain threshold, is for
+it a word to hand on.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Conclusion:
     """What was found out. `strongest` is the largest evidence on any guardrail.
 
     `caps_share`: there is nobody to compare with, unless treatment gets less of the users. `evidence` is
-    what the history keeps of it, `reason` a sentence for people.
+    what the history keeps of it, `reason` a sentence for people, `cause` how it was reached.
     """
 
     verdict: Verdict
@@ -45,6 +45,7 @@ class Conclusion:
     strongest: float = 0.0
     caps_share: bool = False
     evidence: Mapping[str, object] = field(default_factory=dict)
+    cause: Cause = Cause.EVIDENCE
 
 
 def reactions(found: Conclusion, state: Rollout) -> tuple[Event, ...]:
@@ -54,8 +55,7 @@ def reactions(found: Conclusion, state: Rollout) -> tuple[Event, ...]:
     if found.verdict is Verdict.ROLL_BACK:
         if state.pending_rollback is not None:
             return ()
-        cause = Cause.EVIDENCE
-        return (Rollback(operator=GATEWAY, reason=found.reason, cause=cause, evidence=found.evidence),)
+        return (Rollback(operator=GATEWAY, reason=found.reason, cause=found.cause, evidence=found.evidence),)
     return (*_trial(found, state), *_holds(found, state))
 
 

@@ -245,6 +245,8 @@ class Cause(enum.StrEnum):
 
     OPERATOR = "operator"
     EVIDENCE = "evidence"
+    THRESHOLD = "threshold"
+    """`rollback.decision: threshold`, in the place of evidence."""
     ALERT = "alert"
     SYSTEM_FAILURE = "system_failure"
     DRAINED = "drained"
@@ -252,7 +254,7 @@ class Cause(enum.StrEnum):
     @property
     def is_judgement(self) -> bool:
         """True where a machine judged, so that a person may be asked first."""
-        return self in (Cause.EVIDENCE, Cause.ALERT)
+        return self in (Cause.EVIDENCE, Cause.THRESHOLD, Cause.ALERT)
 
 
 class Authority(enum.StrEnum):

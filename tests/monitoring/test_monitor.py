@@ -412,6 +412,7 @@ async def test_a_plain_threshold_acts_from_its_least_number_of_samples(stage: St
             "error_rate of treatment is 100 % over the last 5m (100 samples), beyond 2 %"
             in lines(watch, "rollback")[0]
         )
+        assert watch.room.history.rollbacks["threshold"] == 1
 
 
 async def test_a_plain_threshold_looks_at_its_window_alone(stage: Stage) -> None:

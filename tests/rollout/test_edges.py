@@ -543,7 +543,7 @@ def test_a_rejection_fails_the_gate_until_its_operator_approves() -> None:
 # --- manual_approval_required ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cause", [Cause.EVIDENCE, Cause.ALERT])
+@pytest.mark.parametrize("cause", [Cause.EVIDENCE, Cause.THRESHOLD, Cause.ALERT])
 def test_an_automatic_rollback_waits_for_approval_where_that_is_required(cause: Cause) -> None:
     """It adds a gate, pages and holds; asked twice it waits once."""
     drive = Drive(make_rules(rollback_needs_approval=True)).go_to("canary")

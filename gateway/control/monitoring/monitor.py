@@ -266,5 +266,6 @@ class Monitor:
     def _conclusion(self, found: Assessment) -> Conclusion:
         if self._deployment.rollback.decision is RollbackDecision.THRESHOLD:
             beyond = breach(self._window, self.limits, self._deployment.rollback.minimum_samples)
-            return Conclusion(Verdict.ROLL_BACK if beyond else Verdict.QUIET, beyond)
+            verdict = Verdict.ROLL_BACK if beyond else Verdict.QUIET
+            return Conclusion(verdict, beyond, cause=Cause.THRESHOLD)
         return conclusion(found)
