@@ -97,8 +97,10 @@ class Scene:
 
 
 @contextlib.contextmanager
-def under_load(percentage: float = 100 * SHARE, phase: str = "canary") -> Iterator[Scene]:
-    """A gateway that has served well for a while."""
+def under_load(
+    percentage: float = 100 * SHARE, phase: str = "canary", fault: Fault | None = None
+) -> Iterator[Scene]:
+    """A gateway that has served well for a while; with `fault`, one whose treatment has it from the start."""
     incident = Incident()
     with incident.running(), tempfile.TemporaryDirectory() as directory:
         check = {"path": "/healthz", "interval": "2s", "unhealthy_after": 2, "healthy_after": 1}
@@ -110,9 +112,12 @@ def under_load(percentage: float = 100 * SHARE, phase: str = "canary") -> Iterat
         extra = {"upstreams": upstreams, "deployment": deployment}
         gateway = Gateway(Path(directory), incident.ports, workers=2, extra=extra)
         gateway.start()
+        if fault is not None:
+            incident.begin(incident.dspy, fault)
         try:
             with incident.users(gateway.port, RATE):
-                time.sleep(WARM_UP)
+                if fault is None:
+                    time.sleep(WARM_UP)
                 yield Scene(incident, gateway)
         finally:
             gateway.close()
@@ -146,6 +151,12 @@ def _users(scene: Scene, began: float) -> int:
 
 
 _PROMPT = f"≤ {MOST_FAILURES} before the last tick"
+
+
+def newcomer() -> Outcome:
+    """Treatment answers 500 from its first request on."""
+    with under_load(fault=Fault.ERRORS) as scene:
+        return _until_latched(scene, time.time(), MOST_FAILURES, _PROMPT)
 
 
 def errors() -> Outcome:
@@ -272,6 +283,7 @@ def _missed(found: Outcome) -> Outcome:
 def scenarios(healthy_seconds: float) -> Mapping[str, Callable[[], Outcome]]:
     """By name, in the order in which they run; both arms are well for so many seconds in the last."""
     return {
+        "newcomer": newcomer,
         "errors": errors,
         "resets": resets,
         "truncated": truncated,
