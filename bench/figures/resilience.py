@@ -71,7 +71,7 @@ def measure_kills(lab: Lab, upstreams: Upstreams, settings: Settings, results: R
             running.port, REQUESTS_PER_SECOND, limit, running.site.directory, SLOW_TARGET
         ) as load,
     ):
-        kills = [_kill(running, number) for number in range(settings.kills)]
+        kills = [_kill(running) for _ in range(settings.kills)]
         time.sleep(SETTLE_SECONDS)
         seen = load.finish()
     lost = [failure for failure in seen.failures if any(kill.explains(failure) for kill in kills)]
@@ -120,10 +120,13 @@ def _workers(running: Running) -> list[Process]:
     raise BenchError(f"there are not {WORKERS} workers within {RESPAWN_SECONDS} s")
 
 
-def _kill(running: Running, number: int) -> Kill:
-    """Kill one worker, and wait for the next."""
+def _kill(running: Running) -> Kill:
+    """Kill the worker that has lived longest, and wait for the next.
+
+    The longest: where one place dies again and again, its next worker is put off by up to five seconds.
+    """
     time.sleep(SETTLE_SECONDS)
-    victim = _workers(running)[number % WORKERS]
+    victim = min(_workers(running), key=lambda worker: worker.started)
     killed = time.monotonic_ns()
     os.kill(victim.pid, signal.SIGKILL)
     gone = wait_until_gone(victim, RESPAWN_SECONDS)
