@@ -239,6 +239,8 @@ async def test_watch_goes_on_until_it_is_interrupted(gateway: Gateway) -> None:
         watching = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway", "status", "--watch", "--admin", control.url),
             stdout=asyncio.subprocess.PIPE,
+            # Whoever runs the tests in the background of a script has them ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert watching.stdout is not None
         try:
