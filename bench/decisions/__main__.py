@@ -1,7 +1,8 @@
 """`python -m bench.decisions`: print the figures of automatic rollback beside what must hold.
 
-Seeds are fixed. A full run takes about twenty-five minutes of one core; `--quick` does a tenth of the runs,
-`--rows 6-9,12a` some of the rows only. Rows are numbered as in `docs/decisions.md`.
+Seeds are fixed. A run takes about twenty-five minutes of one core; `--quick` does a tenth of the runs,
+`--full` (two hours) as many as are asked of the rows in which nobody may be rolled back, `--rows 6-9,12a`
+some of the rows only. Rows are numbered as in `docs/decisions.md`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.decisions", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of the runs")
     parser.add_argument("--runs", type=float, default=1.0, metavar="TIMES", help="so many times the runs")
+    parser.add_argument("--full", action="store_true", help="as many runs as the rows ask for")
     parser.add_argument("--rows", metavar="1,6-9,…")
     options = parser.parse_args()
     times = options.runs * (QUICK if options.quick else 1.0)
@@ -67,7 +69,8 @@ def main() -> int:
     except ValueError as error:
         parser.error(str(error))
 
-    def runs(number: int) -> range:
+    def runs(default: int, asked: int | None = None) -> range:
+        number = asked if options.full and asked is not None else default
         return range(max(LEAST_RUNS, round(number * times)))
 
     begun, missed = time.process_time(), 0

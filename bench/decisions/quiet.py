@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +18,13 @@ from gateway.model.ticks import Counts, Series
 
 DAY = 86_400.0
 SLOW = Behaviour(median=1.0)
-Runs = Callable[[int], range]
-"""How many of the runs that a row has are to be done."""
+
+
+class Runs(Protocol):
+    """Which runs of a row are to be done: so many by default, or as many as are `asked` for a false alarm
+    of the row's probability to show; None where no number is asked for."""
+
+    def __call__(self, default: int, asked: int | None = None) -> range: ...
 
 
 def _rolls_back(
@@ -39,7 +45,7 @@ def _steady(errors: float) -> Callable[[float], Behaviour]:
 def at_the_limit(runs: Runs) -> Iterator[Line]:
     """Row 1."""
     ended, alone = [], []
-    for seed in runs(120):
+    for seed in runs(120, asked=2000):
         simulation = Simulation(
             np.random.default_rng([1, seed]), 0.01, parameters=Parameters(alpha=0.01, minimum_failures=1)
         )
@@ -60,7 +66,7 @@ def equal_arms(runs: Runs) -> Iterator[Line]:
                     DAY,
                     60,
                 )
-                for seed in runs(60)
+                for seed in runs(60, asked=500)
             ]
             yield false_rollbacks("2", f"A/A, p = {errors}, 24 h, {rate}/s, ticks of 60 s", ended, 1 / 500)
 
@@ -76,7 +82,7 @@ def shared_outages(runs: Runs) -> Iterator[Line]:
     for share in (0.01, 0.1, 0.5, 1.0):
         ended = [
             _rolls_back(Simulation(np.random.default_rng([3, seed]), share), _outages, 3600, 5.0)
-            for seed in runs(40)
+            for seed in runs(40, asked=1000)
         ]
         what = f"three outages of 60 s and 10 min of .3 in both arms, w = {share}, 1 h, ticks of 5 s"
         yield false_rollbacks("3", what, ended, 2 / 1000)
@@ -91,7 +97,7 @@ def shared_drift_of_errors(runs: Runs) -> Iterator[Line]:
     """Row 4."""
     ended = [
         _rolls_back(Simulation(np.random.default_rng([4, seed]), 0.1), _diurnal, 2 * DAY, 60)
-        for seed in runs(100)
+        for seed in runs(100, asked=500)
     ]
     yield false_rollbacks(
         "4", "rates from .002 to .05 over the day in both arms, w = .1, 48 h", ended, 1 / 500
@@ -132,7 +138,7 @@ class StickyClients:
 def sticky_failing_clients(runs: Runs) -> Iterator[Line]:
     """Row 5."""
     ended = []
-    for seed in runs(60):
+    for seed in runs(60, asked=300):
         rng = np.random.default_rng([5, seed])
         clients = StickyClients(rng)
         simulation = Simulation(rng, clients.SHARE, unit=Unit.USER)
@@ -150,10 +156,15 @@ def equal_latency(runs: Runs) -> Iterator[Line]:
     """Row 11."""
     limits = Limits(None, 0.15, None)
     for times in (1.0, 1.1):
-        ended = [_slow(np.random.default_rng([11, seed]), limits, times, drift=False) for seed in runs(40)]
+        ended = [
+            _slow(np.random.default_rng([11, seed]), limits, times, drift=False)
+            for seed in runs(40, asked=400)
+        ]
         what = f"latency ×{times} under a limit of .15, w = .1, 1/s, 24 h, ticks of 60 s"
         yield false_rollbacks("11", what, ended, 0)
-    ended = [_slow(np.random.default_rng([11, 2, seed]), limits, 1.0, drift=True) for seed in runs(40)]
+    ended = [
+        _slow(np.random.default_rng([11, 2, seed]), limits, 1.0, drift=True) for seed in runs(40, asked=400)
+    ]
     yield false_rollbacks("11", "latency drifts by ×4 over the day in both arms, w = .1, 1/s, 24 h", ended, 0)
 
 
@@ -172,7 +183,7 @@ def everything_at_once(runs: Runs) -> Iterator[Line]:
     """Row 2 with every guardrail in use."""
     both = Behaviour(errors=0.01, client_errors=0.03, truncations=0.005, median=1.0)
     ended = []
-    for seed in runs(40):
+    for seed in runs(40, asked=500):
         simulation = Simulation(np.random.default_rng([21, seed]), 0.1, 1.0, ALL_LIMITS)
         simulation.warm_up(both)
         ended.append(_rolls_back(simulation, lambda _: both, DAY, 60))
