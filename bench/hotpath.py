@@ -29,7 +29,7 @@ from bench.lab import Lab, Running, Upstreams, open_lab
 from bench.loads import Shape
 from bench.processes import BenchError, require_two_cores
 from bench.proxies import GATEWAY, PROXIES, Proxy, Site
-from gateway.control.loading import load
+from gateway.control.config.loading import load
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.latch import LatchPage
 from gateway.link.memory import MemoryLink

@@ -23,7 +23,7 @@ from typing import Any, cast
 import uvloop
 
 from bench.proxies import GATEWAY, Site
-from gateway.control.loading import load
+from gateway.control.config.loading import load
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.latch import LatchPage
 from gateway.link.memory import MemoryLink

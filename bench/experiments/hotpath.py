@@ -18,7 +18,7 @@ from typing import Any
 from xxhash import xxh3_64_intdigest
 
 from bench.decisions.report import Line
-from gateway.control.loading import load
+from gateway.control.config.loading import load
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.core.split import Table
 from gateway.link import packets

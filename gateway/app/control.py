@@ -12,8 +12,8 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.app.process import handle_emergency, run
+from gateway.control.config.loading import ConfigError, Loaded, load, load_sources
 from gateway.control.leftovers import end_leftovers, mark_children
-from gateway.control.loading import ConfigError, Loaded, load, load_sources
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.exits import Exit
 from gateway.garbage import uncollected

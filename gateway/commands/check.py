@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.control.loading import ConfigError, Loaded, Problem, load
+from gateway.control.config.loading import ConfigError, Loaded, Problem, load
 from gateway.control.monitoring.forecast import Exposed, counted_unit, forecasts, in_words
 from gateway.control.monitoring.views import detections, limits
 from gateway.core.evidence.detection import Detection

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.control.loading import ConfigError, load
+from gateway.control.config.loading import ConfigError, load
 from gateway.core.compile import Position, compile_snapshot, initial_position
 from gateway.exits import Exit
 from gateway.model.snapshot import Snapshot

@@ -17,6 +17,8 @@ from gateway.control.alerting.lookout import Lookout
 from gateway.control.alerting.notifier import Notifier, instance_of
 from gateway.control.alerting.served import Served
 from gateway.control.alerting.watch import AlertWatch, levels_of
+from gateway.control.config.loading import Loaded
+from gateway.control.config.reload import Reloader
 from gateway.control.experiments.database import Rating
 from gateway.control.experiments.room import ExperimentsRoom, Ground
 from gateway.control.handover import (
@@ -32,14 +34,12 @@ from gateway.control.health import HealthChecks
 from gateway.control.history import MEMORY_EVENTS, Event, History, read_back
 from gateway.control.latching import LatchDesk
 from gateway.control.ledger import Ledger
-from gateway.control.loading import Loaded
 from gateway.control.monitoring.beginnings import Beginnings
 from gateway.control.monitoring.dossier import DOCUMENT as EVIDENCE
 from gateway.control.monitoring.dossier import Dossier
 from gateway.control.monitoring.monitor import Monitor, Scene
 from gateway.control.parts import Parts
 from gateway.control.publishing import Publisher
-from gateway.control.reload import Reloader
 from gateway.control.rollout.aftermath import Aftermath
 from gateway.control.rollout.desk import RolloutDesk, Surroundings
 from gateway.control.rollout.pace import Pace

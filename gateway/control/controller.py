@@ -18,15 +18,15 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.control.assembly import Site, assemble
+from gateway.control.config.loading import Loaded, load
+from gateway.control.config.reload import Applied, Reloader, ReloadRefused
 from gateway.control.experiments.desk import ExperimentDesk
 from gateway.control.front import Front
 from gateway.control.handover import KEPT_APPLIED, decode_since, encode_since, restored
 from gateway.control.latching import LatchDesk
-from gateway.control.loading import Loaded, load
 from gateway.control.observing import Observing
 from gateway.control.operations import Operations, directory_bytes
 from gateway.control.parts import Parts
-from gateway.control.reload import Applied, Reloader, ReloadRefused
 from gateway.control.rollout.desk import Refused
 from gateway.control.store.api import FaultKind, Store, StoreFault
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from gateway.control.alerting.notifier import Notifier
 from gateway.control.alerting.watch import AlertWatch
+from gateway.control.config.reload import Reloader
 from gateway.control.experiments.room import ExperimentsRoom
 from gateway.control.health import HealthChecks
 from gateway.control.history import History
@@ -17,7 +18,6 @@ from gateway.control.latching import LatchDesk
 from gateway.control.ledger import Ledger
 from gateway.control.monitoring.monitor import Monitor
 from gateway.control.publishing import Publisher
-from gateway.control.reload import Reloader
 from gateway.control.rollout.aftermath import Aftermath
 from gateway.control.rollout.desk import RolloutDesk
 from gateway.control.rollout.pace import Pace

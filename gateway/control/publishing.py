@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from gateway.control.loading import Loaded
+from gateway.control.config.loading import Loaded
 from gateway.core.compile import Position, compile_snapshot
 from gateway.core.split import Table
 from gateway.link.api import ControlEnd

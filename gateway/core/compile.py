@@ -4,7 +4,7 @@ Names become indices, percentages and weights become integers of the hash space,
 off is left out. Compiling is a pure function: the same config at the same position gives the same
 snapshot, on every machine.
 
-It takes a config whose names all resolve, as `control.loading` guarantees, and does not know how the
+It takes a config whose names all resolve, as `control.config.loading` guarantees, and does not know how the
 rollout came to its position.
 """
 

@@ -1,7 +1,7 @@
 """The config file's grammar: every key with its meaning, unit and default.
 
 `Config` is what a file says, checked value by value, frozen, and with every default filled in. It
-knows no file: reading, positions and the checks that look at two places at once are `control.loading`.
+knows no file: reading, positions and the checks that look at two places at once are `control.config.loading`.
 Durations are seconds; percentages and weights are exact fractions; paths are joined to the file's folder.
 """
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.control.document import parse
-from gateway.control.loading import ConfigError, Problem, load_sources
+from gateway.control.config.document import parse
+from gateway.control.config.loading import ConfigError, Problem, load_sources
 from tests.config.test_commands import as_json
 
 PATH = Path("/somewhere/gateway.yaml")

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from gateway.cli import main
 from gateway.commands.schema import document as schema_document
-from gateway.control.document import Node, parse
+from gateway.control.config.document import Node, parse
 from gateway.exits import Exit
 from gateway.model.units import NumberText
 from tests.config.test_files import WHOLE

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.document import MAX_DEPTH, MAX_NODES, DocumentError, Mark, parse
+from gateway.control.config.document import MAX_DEPTH, MAX_NODES, DocumentError, Mark, parse
 from gateway.model.units import NumberText
 from tests.support.configs import marked
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.document import DocumentError, parse
-from gateway.control.loading import ConfigError, load, load_sources
+from gateway.control.config.document import DocumentError, parse
+from gateway.control.config.loading import ConfigError, load, load_sources
 from tests.support.configs import complete, load_text, problems_of
 
 EXAMPLES = sorted([*Path("config").glob("*.yaml"), *Path("config/examples").glob("*.yaml")])

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.control import document
-from gateway.control.loading import load
+from gateway.control.config import document
+from gateway.control.config.loading import load
 from gateway.core.reload_rules import restart_required
 from gateway.model.config import Config
 from gateway.model.deployment import Deployment

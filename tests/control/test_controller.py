@@ -15,10 +15,10 @@ import pytest
 
 from gateway.control import controller as controller_module
 from gateway.control.admin.guard import ConnectionGuard
+from gateway.control.config.reload import Reloader
 from gateway.control.experiments.file import ExperimentsFile
 from gateway.control.health import HealthChecks
 from gateway.control.latching import LatchDesk
-from gateway.control.reload import Reloader
 from gateway.control.rollout.pace import Pace
 from gateway.control.tasks import RESTART_DELAY, TaskKeeper
 from gateway.control.windows import Windows

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control import reload
-from gateway.control.loading import Loaded, load
-from gateway.control.reload import Applied, Reloader, ReloadRefused, ReloadResult
-from gateway.control.sources import Fingerprints, look
+from gateway.control.config import reload
+from gateway.control.config.loading import Loaded, load
+from gateway.control.config.reload import Applied, Reloader, ReloadRefused, ReloadResult
+from gateway.control.config.sources import Fingerprints, look
 from tests.support.control import CONFIG, make_gateway, replace_file
 from tests.support.polling import soon
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.control.loading import load
+from gateway.control.config.loading import load
 from gateway.core.compile import compile_snapshot, initial_position
 from gateway.core.split import Table
 from gateway.demo import scene as scene_module

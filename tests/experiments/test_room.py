@@ -15,11 +15,11 @@ import pytest
 from rich.console import Console
 
 from gateway.commands.status import render
+from gateway.control.config.loading import load
 from gateway.control.experiments import findings, outcomes, room
 from gateway.control.experiments import participants as participation
 from gateway.control.experiments.database import ExperimentsDatabase
 from gateway.control.experiments.file import FILE
-from gateway.control.loading import load
 from gateway.control.store.api import FaultKind
 from gateway.control.store.file import DatabaseFault
 from gateway.core.results.head import from_text

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from gateway.cli import main
-from gateway.control.loading import load
+from gateway.control.config.loading import load
 from gateway.exits import Exit
 from gateway.model.config import Config
 from gateway.model.units import TcpAddress

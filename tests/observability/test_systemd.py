@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gateway.control.loading import load
+from gateway.control.config.loading import load
 from gateway.exits import Exit
 from tests.observability import shipped
 from tests.support.programs import need

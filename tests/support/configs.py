@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gateway.control.loading import ConfigError, Loaded, Problem, load
+from gateway.control.config.loading import ConfigError, Loaded, Problem, load
 
 MARKER = "§"
 """Stands in a text right before the character that a problem should point at."""

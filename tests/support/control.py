@@ -13,8 +13,8 @@ from typing import Any
 
 import aiohttp
 
+from gateway.control.config.loading import Loaded, load, load_sources
 from gateway.control.controller import Controller
-from gateway.control.loading import Loaded, load, load_sources
 from gateway.latch import DurableLatch, LatchPage
 from gateway.link.memory import MemoryLink
 from gateway.model.codec import encode

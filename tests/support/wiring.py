@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.control.alerting.notices import Notice
+from gateway.control.config.loading import Loaded
 from gateway.control.history import History, read_back
 from gateway.control.latching import LatchDesk
-from gateway.control.loading import Loaded
 from gateway.control.rollout.aftermath import Aftermath
 from gateway.control.rollout.desk import RolloutDesk, Surroundings
 from gateway.control.rollout.pace import Pace

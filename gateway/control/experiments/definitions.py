@@ -11,10 +11,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.control import diagnosis
-from gateway.control.cautions import experiment_cautions
-from gateway.control.crosscheck import experiment_faults
-from gateway.control.problems import Finding, KeyPath, path_text
+from gateway.control.config import diagnosis
+from gateway.control.config.cautions import experiment_cautions
+from gateway.control.config.crosscheck import experiment_faults
+from gateway.control.config.problems import Finding, KeyPath, path_text
 from gateway.core.experiments import define
 from gateway.model.experiment import Experiment
 from gateway.model.fields import Name, Section

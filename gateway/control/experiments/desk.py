@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from gateway import logs
+from gateway.control.config.loading import Loaded
 from gateway.control.history import Event, EventType, History, entry, with_metadata
 from gateway.control.latching import Operator
-from gateway.control.loading import Loaded
 from gateway.control.rollout.desk import Outdated
 from gateway.control.store.api import Document, Store, StoreError
 from gateway.control.store.encoding import to_json

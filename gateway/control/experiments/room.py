@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import logs
+from gateway.control.config.loading import Loaded
 from gateway.control.experiments import views
 from gateway.control.experiments.binding import Binder, Outcome
 from gateway.control.experiments.database import ExperimentsDatabase, Rating
@@ -25,7 +26,6 @@ from gateway.control.experiments.participants import Participants
 from gateway.control.experiments.timeline import Timeline
 from gateway.control.history import History
 from gateway.control.latching import Operator
-from gateway.control.loading import Loaded
 from gateway.control.rollout.desk import Refused, RolloutDesk
 from gateway.control.store.api import Store, StoreError
 from gateway.core.assignment import place, scene_of

@@ -18,10 +18,10 @@ from fractions import Fraction
 from typing import Protocol
 
 from gateway import logs
+from gateway.control.config.loading import Loaded
 from gateway.control.history import Event as HistoryEvent
 from gateway.control.history import History, entry
 from gateway.control.latching import LatchDesk, ReleaseResult
-from gateway.control.loading import Loaded
 from gateway.control.rollout.aftermath import Fall
 from gateway.control.rollout.records import Digests, describe
 from gateway.control.rollout.stopwatch import Stopwatch

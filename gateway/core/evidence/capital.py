@@ -37,18 +37,18 @@ class Capital:
     """Natural logarithms of the capital on each odds ratio of GRID; stakes are in up to `seconds`."""
 
     logs: tuple[float, ...]
-    seconds: int = 0
+    seconds: float = 0.0
 
     @property
     def value(self) -> float:
         """The capital: the evidence, an e-value."""
         return math.fsum(map(math.exp, self.logs))
 
-    def at(self, seconds: int) -> Capital:
+    def at(self, seconds: float) -> Capital:
         """The same capital, with no stakes due for the seconds up to `seconds`."""
         return Capital(self.logs, seconds)
 
-    def after(self, log_ratios: Sequence[float], seconds: int) -> Capital:
+    def after(self, log_ratios: Sequence[float], seconds: float) -> Capital:
         """Place the stakes that are due, then take a step: by these logarithms of likelihood ratios.
 
         Steps at which every ratio is 1 may be left out: their stakes are placed with the next one.

@@ -132,9 +132,9 @@ class EvidenceState:
         """The minute of the process that holds a time."""
         return max(0, at - self.began) // MINUTE
 
-    def second(self, at: int) -> int:
-        """The second of the process that holds a time."""
-        return max(0, at - self.began) // SECOND
+    def second(self, at: int) -> float:
+        """Seconds of the process until a time."""
+        return max(0, at - self.began) / SECOND
 
     def recent_control(self, now: int) -> int:
         """Control requests that were judged in the last ten minutes."""

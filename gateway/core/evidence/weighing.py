@@ -35,10 +35,10 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When outcomes come: second and minute of the process, the stretch that their users were marked in
+    """When outcomes come: seconds and minute of the process, the stretch that their users were marked in
     (None where they are not), and the shares that requests are drawn with by now."""
 
-    second: int
+    second: float
     minute: int
     stretch: int | None
     shares: Collection[float]
