@@ -1,19 +1,25 @@
-"""Real gateways for whoever asks: made in the test's own directory, and ended with it."""
+"""What holds for every test: its part of the suite, how many examples are tried, and a second try.
+
+And real gateways for whoever asks: made in the test's own directory, and ended with it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from tests.support import parts
 from tests.support.processes import Gateway, pipelines
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+parts.watch()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +30,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("process") is not None:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """What a unit test's fixtures do, it does."""
+    with parts.kept_to_its_part(item):
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """A unit test keeps to its part."""
+    with parts.kept_to_its_part(item):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,7 @@ def test_imports_make_no_cycle() -> None:
     ("module", "forbidden"),
     [("gateway.app.worker", WORKER_DOES_WITHOUT), ("gateway.supervisor", SUPERVISOR_DOES_WITHOUT)],
 )
+@pytest.mark.socket
 def test_small_processes_stay_small(module: str, forbidden: tuple[str, ...]) -> None:
     """What a worker and the supervisor load leaves out the libraries that only control needs."""
     program = f"import sys, {module}; print(*sorted(set({forbidden!r}) & set(sys.modules)))"

@@ -30,6 +30,8 @@ from tests.support.control import Client, make_gateway
 from tests.support.polling import soon, turns
 from tests.support.wiring import ANN, Room, Scene
 
+pytestmark = pytest.mark.socket
+
 PYTHON = sys.executable
 
 

@@ -24,6 +24,8 @@ from gateway.model.rollout import Mode, Notify, Refusal, RefusalCode
 from tests.support.control import CONFIG, make_gateway
 from tests.support.wiring import Scene
 
+pytestmark = pytest.mark.socket
+
 
 def nobody(notify: Notify) -> None:
     """Is told."""

@@ -21,13 +21,14 @@ from gateway.control.alerting.notices import Notice, NoticeKind, happened, recor
 from gateway.control.alerting.notifier import Notifier, instance_of
 from gateway.control.alerting.outbox import CAPACITY, Message, Outbox, Patience
 from gateway.control.alerting.waiting import unpack
-from gateway.core.alerts import Alert, Change, ChangeKind
+from gateway.model.alerts import Alert, Change, ChangeKind, Severity
 from gateway.model.config import Config
-from gateway.model.rollout import Severity
 from tests.support.configs import complete, load_text
 from tests.support.polling import soon, turns
 from tests.support.processes import free_port
 from tests.support.receivers import TOKEN, Receiver, receiving
+
+pytestmark = pytest.mark.socket
 
 NOW = 1_800_000_000.0
 IMPATIENT = Patience(one_try=0.2, first_pause=0.001, longest_pause=0.01, tries=5)

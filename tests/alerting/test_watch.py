@@ -24,21 +24,12 @@ from gateway.control.alerting.watch import (
 from gateway.control.ledger import Ledger
 from gateway.control.monitoring.monitor import Monitor
 from gateway.control.windows import Windows
-from gateway.core.alerts import Condition, Look, Reading
 from gateway.core.percentage import effective_percentage
 from gateway.core.sums import Profile
+from gateway.model.alerts import Condition, Look, Reading, Severity
 from gateway.model.gates import Contrast, Stratum
 from gateway.model.metrics import Metric
-from gateway.model.rollout import (
-    ROLLBACK_GATE,
-    BeginHold,
-    Cause,
-    EndHold,
-    HoldKind,
-    Reject,
-    Rollback,
-    Severity,
-)
+from gateway.model.rollout import ROLLBACK_GATE, BeginHold, Cause, EndHold, HoldKind, Reject, Rollback
 from gateway.model.scores import Score
 from gateway.model.ticks import Counts, bucket_of
 from tests.support.configs import complete, load_text
@@ -420,6 +411,7 @@ def test_levels_are_the_config_s(tmp_path: Path) -> None:
     assert (levels[Metric.ACCURACY].warning, levels[Metric.ACCURACY].critical) == (0.9, 0.8)
 
 
+@pytest.mark.socket
 async def test_of_a_task_that_keeps_failing_people_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,6 +450,7 @@ async def _fail(*_: object) -> None:
     raise ValueError("injected")
 
 
+@pytest.mark.socket
 async def test_an_alert_is_seen_in_status_the_api_and_the_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ from gateway.model.rollout import Event
 from gateway.model.units import TcpAddress, UnixAddress
 from tests.support.control import CONFIG, Gateway, eventually, make_gateway, make_observation
 
+pytestmark = pytest.mark.socket
+
 EMERGENCY, RELEASE, STATUS = "/api/v1/emergency", "/api/v1/release", "/api/v1/status"
 
 

@@ -19,6 +19,8 @@ from gateway.latch import LatchKind
 from tests.support.control import CONFIG, Gateway, make_counts, make_gateway, make_observation
 from tests.support.polling import soon
 
+pytestmark = pytest.mark.socket
+
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Gateway:

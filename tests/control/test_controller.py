@@ -27,6 +27,8 @@ from gateway.model.observation import EndpointReport
 from tests.support.control import CONFIG, Client, make_gateway, make_observation
 from tests.support.polling import soon
 
+pytestmark = pytest.mark.socket
+
 CHECK = "health_check: {path: /, interval: 100ms, timeout: 1s, unhealthy_after: 1}"
 CHECKED = CONFIG.replace('"http://127.0.0.1:9002"]', f'"http://127.0.0.1:9"], {CHECK}')
 

@@ -16,6 +16,8 @@ from gateway.model.snapshot import HealthCheck, Upstream
 from tests.support.polling import soon
 from tests.support.snapshots import make_upstream
 
+pytestmark = pytest.mark.socket
+
 CHECK = HealthCheck(path="/healthz", interval=0.02, timeout=0.2, healthy_after=2, unhealthy_after=3)
 
 

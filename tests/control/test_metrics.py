@@ -14,6 +14,8 @@ from gateway.latch import LatchKind
 from gateway.model.observation import LATENCY_BOUNDS, EndpointReport
 from tests.support.control import Client, Gateway, KeepingLink, make_counts, make_gateway, make_observation
 
+pytestmark = pytest.mark.socket
+
 NAMES = {
     "gateway_requests_total",
     "gateway_request_duration_seconds_bucket",

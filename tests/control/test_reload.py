@@ -358,6 +358,7 @@ async def test_a_fault_while_applying_is_shown_and_does_not_repeat_for_ever(conf
 # --- the whole control process ---
 
 
+@pytest.mark.socket
 async def test_a_reload_publishes_a_snapshot_and_is_in_the_history(tmp_path: Path) -> None:
     """From the file to the workers, the status page and the audit trail."""
     gateway = make_gateway(tmp_path)
@@ -376,6 +377,7 @@ async def test_a_reload_publishes_a_snapshot_and_is_in_the_history(tmp_path: Pat
     assert (history[-1]["from"], history[-1]["to"]) == (before["config"]["digest"], after["config"]["digest"])
 
 
+@pytest.mark.socket
 async def test_a_key_that_needs_a_restart_is_refused_whole(tmp_path: Path) -> None:
     """A new percentage beside a new address is not applied either, and the message says so."""
     gateway = make_gateway(tmp_path)
@@ -394,6 +396,7 @@ async def test_a_key_that_needs_a_restart_is_refused_whole(tmp_path: Path) -> No
     assert "gateway_config_file_differs 1.0" in metrics
 
 
+@pytest.mark.socket
 async def test_removing_the_current_phase_is_refused(tmp_path: Path) -> None:
     """The rollout would stand nowhere."""
     gateway = make_gateway(tmp_path)
@@ -406,6 +409,7 @@ async def test_removing_the_current_phase_is_refused(tmp_path: Path) -> None:
     assert "the current phase canary is gone" in error
 
 
+@pytest.mark.socket
 async def test_a_restarted_control_process_goes_on_with_version_and_error(tmp_path: Path) -> None:
     """Snapshot versions never go back; a file broken meanwhile is reported, not applied."""
     gateway = make_gateway(tmp_path)
@@ -422,6 +426,7 @@ async def test_a_restarted_control_process_goes_on_with_version_and_error(tmp_pa
         assert gateway.link.current.version == 3
 
 
+@pytest.mark.socket
 async def test_emergency_in_a_reloaded_config_engages_and_false_releases_nothing(tmp_path: Path) -> None:
     """`emergency: true` engages the latch at load; taking it out again lifts nothing."""
     gateway = make_gateway(tmp_path)

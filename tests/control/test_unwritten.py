@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gateway.control.store.api import Entry, StoreFault
 from gateway.control.store.sqlite import SqliteStore, Timing
 from gateway.control.unwritten import MOST_LINES, UnwrittenLines, hand_back, pack, unpack
@@ -56,6 +58,7 @@ async def test_the_newest_lines_are_kept_and_no_more_than_a_supervisor_can_bear(
     assert kept == [pack(line(number) for number in range(1, MOST_LINES + 1))]
 
 
+@pytest.mark.socket
 async def test_who_paused_on_a_full_disk_is_known_after_a_restart(tmp_path: Path) -> None:
     """Of a control process, by the supervisor's memory, and then by the disk's."""
     gateway = make_gateway(tmp_path)

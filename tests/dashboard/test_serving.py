@@ -25,6 +25,8 @@ from tests.control.test_admin import Broken
 from tests.support.control import CONFIG, make_gateway
 from tests.support.polling import soon
 
+pytestmark = pytest.mark.socket
+
 DASHBOARD, PANELS, EVENTS = "/api/v1/dashboard", "/api/v1/dashboard/panels", "/api/v1/events"
 PATIENCE = 10.0
 

@@ -18,6 +18,8 @@ from gateway.demo.pipelines import PROFILES, SamplePipeline, encode_behaviours
 from gateway.demo.processes import Child
 from gateway.model.snapshot import Arm
 
+pytestmark = pytest.mark.socket
+
 QUICK = 0.01
 """Factor on every delay: the tests wait for milliseconds."""
 STREAM = {"prompt": "hello", "stream": True}

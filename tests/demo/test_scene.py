@@ -14,6 +14,8 @@ from gateway.demo.scene import HOST, Scene, choose_scene, listen_for_pipelines, 
 from gateway.demo.traffic import USER_COUNT, user_ids
 from gateway.model.snapshot import Arm
 
+pytestmark = pytest.mark.socket
+
 
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
 def test_the_config_is_valid(scenario: Scenario, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from gateway.demo.traffic import USER_COUNT, NoAnswers, Traffic, user_ids
 from gateway.model.snapshot import Arm
 from tests.support.polling import soon
 
+pytestmark = pytest.mark.socket
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 RATE = 400.0
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from gateway.commands.experiment import render, render_list, render_step
 from tests.support.control import make_gateway
 from tests.support.experiments import (
@@ -16,6 +18,8 @@ from tests.support.experiments import (
     users,
     visit,
 )
+
+pytestmark = pytest.mark.socket
 
 
 async def test_show_says_the_verdict_first_then_groups_then_metrics(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ from tests.support.experiments import (
 )
 from tests.support.polling import soon
 
+pytestmark = pytest.mark.socket
+
 API = "/api/v1"
 
 

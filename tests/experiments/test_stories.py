@@ -17,6 +17,8 @@ from gateway.core.split import Table
 from tests.support.control import Client, Gateway, make_gateway
 from tests.support.experiments import Visit, experiment_config, halves, serving, shown, visit
 
+pytestmark = pytest.mark.socket
+
 ROUNDS, A_ROUND = 20, 250
 """Looks at an experiment, and new users between two of them."""
 

@@ -21,6 +21,8 @@ from tests.support.raw import Upstream, echo
 from tests.support.serving import PATIENT, serving
 from tests.support.snapshots import make_upstream
 
+pytestmark = pytest.mark.socket
+
 
 class Slow(Resolver):
     """Connects, and then takes its time to say so."""

@@ -20,6 +20,8 @@ from tests.support.polling import eventually, soon, turns
 from tests.support.processes import Gateway, Load
 from tests.support.raw import Upstream, answering
 
+pytestmark = pytest.mark.socket
+
 FIRST, SECOND = "127.0.0.1", "127.0.0.2"
 NAME = "pipeline.test"
 

@@ -24,6 +24,8 @@ from tests.support.polling import eventually
 from tests.support.processes import Gateway, Load
 from tests.support.raw import Client, Exchange, Upstream
 
+pytestmark = pytest.mark.socket
+
 GET = b"GET /%s HTTP/1.1\r\nHost: pipeline.example\r\nX-User-Id: u1\r\n\r\n"
 
 

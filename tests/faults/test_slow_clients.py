@@ -20,6 +20,8 @@ from tests.support.polling import eventually, wait_until
 from tests.support.processes import Gateway
 from tests.support.raw import Client, Exchange, Upstream
 
+pytestmark = pytest.mark.socket
+
 GET = b"GET /%s HTTP/1.1\r\nHost: pipeline.example\r\n\r\n"
 KIB = 1024
 QUICK = Timeouts(connect=1.0, first_byte=5.0, idle=0.5, total=None)

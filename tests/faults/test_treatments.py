@@ -21,6 +21,8 @@ from tests.support.polling import wait_until
 from tests.support.raw import PATIENCE, Exchange, Response, Upstream, echo
 from tests.support.serving import PATIENT, serving
 
+pytestmark = pytest.mark.socket
+
 TREATMENT = 100
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"
 EJECTING = {"outlier_detection": OutlierDetection(consecutive_failures=3, ejection_time=0.5, on_5xx=False)}

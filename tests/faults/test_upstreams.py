@@ -16,6 +16,8 @@ from tests.support.dataplane import DataPlane, Rig
 from tests.support.raw import Client, Exchange, Response, Upstream, echo, reset
 from tests.support.serving import serving
 
+pytestmark = pytest.mark.socket
+
 GET = b"GET /x HTTP/1.1\r\nHost: pipeline.example\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: pipeline.example\r\nContent-Length: 3\r\n\r\nabc"
 TREATMENT = 100

@@ -15,6 +15,8 @@ from tests.http.cases import GOOD, get
 from tests.support.dataplane import Rig
 from tests.support.raw import PATIENCE
 
+pytestmark = pytest.mark.socket
+
 
 @pytest.fixture
 def rig() -> Iterator[Rig]:

@@ -21,6 +21,8 @@ from tests.support.dataplane import Rig
 from tests.support.polling import wait_until
 from tests.support.raw import Exchange, answering
 
+pytestmark = pytest.mark.socket
+
 EXPECT = b"Expect: 100-continue"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

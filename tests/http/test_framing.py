@@ -27,6 +27,8 @@ from tests.support.dataplane import Rig
 from tests.support.polling import wait_until
 from tests.support.raw import Ending
 
+pytestmark = pytest.mark.socket
+
 TE = b"Transfer-Encoding: chunked"
 NO_CODING = Refused((400, 501))
 BAD_BODY = Refused((400,), may_begin=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.http.cases import Case, Forwarded, Refused, Way, check, every_way, get, message, post
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
+
+pytestmark = pytest.mark.socket
 
 TOO_LARGE = Refused((400, 431))
 CONTROLS = [*range(0x09), *range(0x0B, 0x20), 0x7F]

@@ -11,6 +11,8 @@ from tests.http.conftest import Place
 from tests.support.dataplane import Rig
 from tests.support.snapshots import DSPY, make_route
 
+pytestmark = pytest.mark.socket
+
 
 def host(*values: bytes, version: bytes = b"HTTP/1.1") -> bytes:
     """A GET with these Host fields."""

@@ -22,6 +22,8 @@ from tests.support.polling import wait_until
 from tests.support.raw import PATIENCE, Ending, Exchange, Transcript, resident_bytes
 from tests.support.serving import PATIENT
 
+pytestmark = pytest.mark.socket
+
 SHORT = 0.3
 SLACK = 4.0
 """Seconds by which a deadline may be late: a sweep, and a busy machine."""

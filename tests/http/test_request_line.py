@@ -9,6 +9,8 @@ from tests.http.conftest import Place
 from tests.support.dataplane import Rig
 from tests.support.raw import Ending
 
+pytestmark = pytest.mark.socket
+
 HOST = b"Host: case.example"
 NO_METHOD = Refused((400, 501))
 NO_VERSION = Refused((400, 505))

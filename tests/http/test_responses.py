@@ -17,6 +17,8 @@ from tests.http.conftest import Place
 from tests.support.dataplane import Rig
 from tests.support.raw import PATIENCE, Client, Ending, Exchange, Response, Script, answering, echo
 
+pytestmark = pytest.mark.socket
+
 OK = b"HTTP/1.1 200 OK"
 LENGTH = b"Content-Length: 5"
 TE = b"Transfer-Encoding: chunked"

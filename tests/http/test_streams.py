@@ -19,6 +19,8 @@ from tests.support.dataplane import Rig
 from tests.support.polling import wait_until
 from tests.support.raw import PATIENCE, Ending, Exchange, Script, echo, resident_bytes
 
+pytestmark = pytest.mark.socket
+
 BLOCK = bytes(range(256)) * 256
 MEGABYTE = 1 << 20
 

@@ -18,6 +18,8 @@ from tests.support.dataplane import Rig
 from tests.support.polling import wait_until
 from tests.support.raw import PATIENCE, Ending, Exchange, answering, echo, resident_bytes
 
+pytestmark = pytest.mark.socket
+
 LENGTH = b"Content-Length: 5"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -17,6 +17,8 @@ from gateway.proxy.worker import Worker
 from tests.support.raw import PATIENCE, Upstream, echo
 from tests.support.serving import serving
 
+pytestmark = pytest.mark.socket
+
 
 @pytest.fixture
 def upstream() -> Iterator[Upstream]:

@@ -24,6 +24,7 @@ def promtool(*arguments: str, given: str = "") -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.socket
 def test_the_rules_and_the_example_are_valid() -> None:
     """`promtool check config` follows the rule files."""
     said = promtool("check", "config", str(shipped.CONFIG / "prometheus" / "prometheus.yml"))

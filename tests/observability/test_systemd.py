@@ -7,10 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.control.config.loading import load
 from gateway.exits import Exit
 from tests.observability import shipped
 from tests.support.programs import need
+
+pytestmark = pytest.mark.socket
 
 UNIT = shipped.CONFIG / "systemd" / "gateway.service"
 MOST_EXPOSED = 25

@@ -95,6 +95,7 @@ FAILING = streaming(b"data: a\n\nevent: er", b"ror\ndata: boom\n\n")
     ],
     ids=["told", "not asked", "well"],
 )
+@pytest.mark.socket
 def test_a_stream_that_tells_of_a_failure_counts_as_cut(script: Script, asks: bool, counted: Counted) -> None:
     """The head was good; the client gets every byte of it; the arm has failed nevertheless."""
     with rig(script, asks) as plane, plane.connect() as client:
@@ -106,6 +107,7 @@ def test_a_stream_that_tells_of_a_failure_counts_as_cut(script: Script, asks: bo
         assert reported(plane)["treatment"] == counted
 
 
+@pytest.mark.socket
 def test_leaving_after_the_failure_does_not_undo_it() -> None:
     """Who reads that it failed has no reason to stay."""
 
@@ -123,6 +125,7 @@ def test_leaving_after_the_failure_does_not_undo_it() -> None:
         assert reported(plane)["treatment"] == TOLD
 
 
+@pytest.mark.socket
 def test_an_event_stream_of_known_length_is_read_too() -> None:
     """Nothing depends on how the body is framed."""
     body = b"event: error\ndata: boom\n\n"

@@ -22,6 +22,8 @@ from tests.support.raw import Exchange, Script, answering, echo
 from tests.support.snapshots import make_experiment, make_route
 from tests.windows.test_counting import BRISK, ask, cut, get, idle, observed, resetting, silent, with_status
 
+pytestmark = pytest.mark.socket
+
 METRICS = ("accuracy", "cost_per_request")
 REPORTING = with_status(b"200 OK", b"X-Gateway-Metric: accuracy=0.75, cost_per_request=2, mood=1")
 HALVES = make_experiment({"control": 0, "treatment": 1})

@@ -10,6 +10,8 @@ import pytest
 from gateway import __version__, cli
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.socket
+
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -40,6 +40,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
+@pytest.mark.socket
 def test_a_held_directory_is_refused_and_its_holder_named(tmp_path: Path, holder: subprocess.Popen[str]):
     """The kernel says who holds it; no file can be stale."""
     directory = StateDirectory(tmp_path / "state")
@@ -48,6 +49,7 @@ def test_a_held_directory_is_refused_and_its_holder_named(tmp_path: Path, holder
         directory.lock()
 
 
+@pytest.mark.socket
 def test_the_lock_ends_with_its_holder(tmp_path: Path, holder: subprocess.Popen[str]):
     """After kill -9 the directory is free at once."""
     holder.kill()
@@ -65,6 +67,7 @@ def test_a_directory_that_is_not_there_is_held_by_nobody(tmp_path: Path):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.socket
 def test_the_roster_lists_who_still_runs(tmp_path: Path):
     """A process that ended since is not on it, nor one that only has the same pid."""
     directory = StateDirectory(tmp_path)
@@ -77,6 +80,7 @@ def test_the_roster_lists_who_still_runs(tmp_path: Path):
     assert directory.read_roster() == Roster(("127.0.0.1:1",), "127.0.0.1:2", (us,))
 
 
+@pytest.mark.socket
 def test_a_zombie_is_not_alive():
     """It has a pid and serves nobody."""
     with subprocess.Popen(["true"]) as process:

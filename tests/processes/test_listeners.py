@@ -12,6 +12,8 @@ import pytest
 
 from gateway.processes.listeners import AddressInUse, Listener, Sharing
 
+pytestmark = pytest.mark.socket
+
 Open = Callable[..., Listener]
 
 

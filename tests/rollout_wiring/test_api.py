@@ -18,6 +18,8 @@ from tests.support.counting import Clock, CountingWorker
 from tests.support.polling import soon
 from tests.support.wiring import LADDER, refusing_disk
 
+pytestmark = pytest.mark.socket
+
 API = "/api/v1"
 ADVANCE, ROLLBACK = f"{API}/rollout/advance", f"{API}/rollout/rollback"
 PAUSE, RESUME = f"{API}/rollout/pause", f"{API}/rollout/resume"

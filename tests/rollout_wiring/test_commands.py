@@ -13,6 +13,8 @@ from gateway import cli
 from gateway.exits import Exit
 from tests.support.control import CONFIG, Gateway, make_gateway, make_observation
 
+pytestmark = pytest.mark.socket
+
 GATED = CONFIG.replace(
     "    canary: {user_percentage: 1}\n",
     """\

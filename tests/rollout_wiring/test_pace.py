@@ -235,6 +235,7 @@ async def test_a_changed_deployment_voids_an_approval_given_before(scene: Scene)
 # --- tests --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.socket
 async def test_an_automated_test_runs_by_itself_and_its_result_stands(scene: Scene) -> None:
     """Its output is in the history; a restart does not run it again."""
     scene.text = with_test("print('all well')")
@@ -246,6 +247,7 @@ async def test_an_automated_test_runs_by_itself_and_its_result_stands(scene: Sce
         assert (room.verdicts, room.pace.running_tests) == ([Verdict.PASS], frozenset())
 
 
+@pytest.mark.socket
 async def test_a_failed_test_runs_again_when_it_is_asked_for(scene: Scene) -> None:
     """Not by itself: it would run for ever."""
     flag = scene.directory / "fixed"
@@ -260,6 +262,7 @@ async def test_a_failed_test_runs_again_when_it_is_asked_for(scene: Scene) -> No
         await until(room, Verdict.PASS)
 
 
+@pytest.mark.socket
 async def test_a_test_is_ended_when_nobody_wants_it_any_more(scene: Scene) -> None:
     """An emergency in the middle: its process is gone, and its result would not count."""
     alive = scene.directory / "alive"

@@ -79,6 +79,7 @@ async def told(client: Client, path: str, **body: Any) -> None:
     assert status == 200, answer
 
 
+@pytest.mark.socket
 async def test_from_canary_on_no_arm_flips_but_for_latch_rollback_and_enrolment(tmp_path: Path) -> None:
     """Ten thousand users, every snapshot of a story: steps up, a reload, restarts, a drain, an emergency."""
     text = CONFIG.replace("control: traditional", "experiment: duel, control: traditional") + EXPERIMENT

@@ -19,6 +19,8 @@ from gateway.model.gates import AutomatedTest
 from gateway.model.units import HttpCall
 from tests.support.polling import soon
 
+pytestmark = pytest.mark.socket
+
 
 def command(*arguments: str, timeout: float = 10.0) -> AutomatedTest:
     return AutomatedTest("g", arguments, None, timeout)

@@ -152,6 +152,7 @@ def admin_api(document: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("output", ["text", "json"])
+@pytest.mark.socket
 def test_explain_asks_the_running_gateway(output: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The request travels whole, and the answer is printed as one of a file would be."""
     snapshot = make_snapshot(100, experiment=make_experiment({"control": 1, "treatment": 1}), version=12)
@@ -176,6 +177,7 @@ def test_explain_asks_the_running_gateway(output: str, capsys: pytest.CaptureFix
         assert "snapshot    12" in out
 
 
+@pytest.mark.socket
 def test_explain_without_a_gateway_is_exit_4(capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody answers: that is another failure than an invalid file."""
     code, _, err = run(capsys, "explain", "u", "--admin", "unix:/nowhere/admin.sock")

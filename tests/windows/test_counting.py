@@ -16,6 +16,8 @@ from tests.support.dataplane import Rig
 from tests.support.polling import wait_until
 from tests.support.raw import Client, Exchange, Script, answering, echo
 
+pytestmark = pytest.mark.socket
+
 BRISK = Timeouts(connect=2.0, first_byte=0.2, idle=0.3, total=None)
 
 

@@ -8,10 +8,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gateway.model.snapshot import Arm
 from tests.support.control import CONFIG, Client, Gateway, make_gateway
 from tests.support.counting import Clock, CountingWorker
 from tests.support.polling import soon
+
+pytestmark = pytest.mark.socket
 
 PATIENCE = 20.0
 GATED = (
