@@ -1,227 +1,68 @@
-"""Alerts for people: which stand, how grave each is, when it is raised and when it is over.
+"""Alerts for people: which alerts stand, how severe each one is, when it begins and when it ends.
 
-`assess` is a function of what stood before and of what is measured now. It never acts on traffic: what
-rolls back is evidence, and it goes by its own rules. There is one alert for each type and arm, so that a
-trouble that lasts is told once, once more whenever it becomes graver, and once when it is over.
+`assess` is a pure function of the alerts that stood before and of the newest measurements. Alerts never
+act on traffic: an automatic rollback follows from evidence, which has its own rules. There is one alert
+for each type and arm. People are told once when it is raised, again each time it gets worse, and once when
+it is over.
 
-A reading is looked at as often as the caller likes, always over the last window; it takes at least
-`MINIMUM_SAMPLES`. An alert is raised, or becomes graver, at once. It becomes milder, or is resolved,
-after three windows in a row in which the value was a tenth better than its level: continuously since the
-end of the first, which is two windows ago. Each level counts for itself, so that an alert which eases on
-the way is over no later than one that does not. Meanwhile it says both what it was raised for and that
-it is calm. A trend is three windows that lie end to end, each worse than the one before, together by
-more than chance, with the last one at least halfway to the warning.
+Every reading covers the last window and needs at least `MINIMUM_SAMPLES` samples. The rules:
+
+* An alert is raised, or gets worse, at once.
+* It gets milder, or ends, after three windows in a row in which the value was a tenth better than the
+  level. The count starts at the end of the first of them, so two window lengths pass after that.
+* Each level is counted separately, so an alert that eases step by step does not end later than one that
+  ends in one step. While it waits, the message says what the alert was raised for and that it is calm.
+* A trend is three consecutive windows, each worse than the one before. The last must differ from the first
+  by more than chance and be at least halfway to the warning level.
 
 It does not know how a value is measured, who is told, or what time it is.
 """
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
+from gateway.core.alert_wording import amount, describe
+from gateway.model.alerts import (
+    GRAVITY,
+    Alert,
+    AlertState,
+    Change,
+    ChangeKind,
+    Condition,
+    Key,
+    Levels,
+    Look,
+    Mark,
+    Reading,
+    Severity,
+    Standing,
+    Trail,
+)
 from gateway.model.metrics import Metric
-from gateway.model.rollout import Severity
 from gateway.model.units import format_duration, format_number
 
 MINIMUM_SAMPLES = 30
-"""Fewer than so many samples in the window say nothing, neither that it is bad nor that it is good."""
+"""With fewer samples in the window, nothing is concluded, neither good nor bad."""
 RECOVERY = 0.9
-"""The share of a level that a value must stay under until it counts as past: it flaps less so."""
+"""A value counts as better only below this share of the level, so that alerts flap less."""
 WINDOWS = 3
-"""Windows in a row that make a trend, and that end an alert."""
+"""How many windows in a row make a trend, or end an alert."""
 MISSING_REQUESTS = 20
-"""Requests that treatment should have had, at least, before their absence is worth a word."""
+"""Treatment must have been due at least so many requests before their absence is an alert."""
 MISSING_TRAFFIC = "missing_treatment_traffic"
-"""The type of the alert that treatment gets no requests although it should."""
+"""Type of the alert for a treatment that gets no requests although it should."""
 TREND_ERRORS = 2.0
-"""Standard errors by which a trend's last window is worse than its first: less happens by chance."""
-
-GRAVITY: Mapping[Severity, int] = {
-    Severity.LOW: 1,
-    Severity.MEDIUM: 2,
-    Severity.HIGH: 3,
-    Severity.CRITICAL: 4,
-}
-"""The severities in their order; 0 is left for none."""
-_GRADES: tuple[Severity | None, ...] = (None, *GRAVITY)
-
-Key: TypeAlias = tuple[str, str]
-"""Type and arm: there is at most one alert of each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """A metric's two levels, as the config writes them (seconds for response_time); None for no such."""
-
-    warning: float | None
-    critical: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A metric of one arm over the last window. `noise` is its standard error, 0 where it is not known."""
-
-    metric: Metric
-    arm: str
-    value: float
-    samples: int
-    noise: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """Something that is wrong now, or is not: an alert without levels, over as soon as it is not named."""
-
-    type: str
-    severity: Severity
-    message: str
-    arm: str = ""
-    value: float | None = None
-    threshold: float | None = None
-    samples: int | None = None
-    window: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Alert:
-    """What people are told. `arm` is "" where it is nobody's; `window` and `since` are seconds.
-
-    `threshold` is the level that was crossed. `worst` is the gravest that it has been: whoever heard of
-    it then hears that it is over. `value` is what it is now, `cause` the words for what it was when the
-    alert got its severity. `calm_since` and `calm_until` (Unix seconds) are None unless it is better than
-    its severity: it becomes milder, or is over, at the end of that if it stays so.
-    """
-
-    type: str
-    arm: str
-    severity: Severity
-    worst: Severity
-    message: str
-    since: float
-    value: float | None = None
-    threshold: float | None = None
-    window: float | None = None
-    samples: int | None = None
-    cause: str = ""
-    calm_since: float | None = None
-    calm_until: float | None = None
-
-    @property
-    def key(self) -> Key:
-        """What there is one alert of."""
-        return self.type, self.arm
-
-    @property
-    def subject(self) -> str:
-        """The same in words."""
-        return f"{self.type} of {self.arm}" if self.arm else self.type
-
-
-class ChangeKind(enum.StrEnum):
-    """What happened to an alert."""
-
-    RAISED = "raised"
-    WORSENED = "worsened"
-    EASED = "eased"
-    RESOLVED = "resolved"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What is new about an alert. A resolved one is as it stood last.
-
-    `before` is how grave it was, None where there was none.
-    """
-
-    kind: ChangeKind
-    alert: Alert
-    reason: str
-    before: Severity | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """An alert that stands, and since when (Unix seconds) it has been better than each severity, low first.
-
-    None where it is not. What is better than one severity is better than every graver one.
-    """
-
-    alert: Alert
-    better_since: tuple[float | None, ...] = (None,) * len(GRAVITY)
-
-    @property
-    def calm_since(self) -> float | None:
-        """Since when it could be milder; None while it could not."""
-        return self.better_since[GRAVITY[self.alert.severity] - 1]
-
-    def severity_at(self, at: float, patience: float) -> Severity | None:
-        """What is left of its severity at a time, if it stays so: each severity goes after the patience."""
-        standing = self.better_since[: GRAVITY[self.alert.severity]]
-        left = sum(since is None or at < since + patience for since in standing)
-        return _GRADES[left]
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A window that ended at `at`: how bad it was, and the standard error of that."""
-
-    at: float
-    badness: float
-    noise: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trail:
-    """The newest windows of a metric and arm that lie end to end, newest last."""
-
-    metric: Metric
-    arm: str
-    marks: tuple[Mark, ...] = ()
-
-    @property
-    def key(self) -> Key:
-        """See `Alert.key`."""
-        return self.metric.value, self.arm
-
-
-@dataclass(frozen=True, slots=True)
-class AlertState:
-    """Everything that one assessment hands on to the next."""
-
-    standing: tuple[Standing, ...] = ()
-    trails: tuple[Trail, ...] = ()
-
-    @property
-    def active(self) -> tuple[Alert, ...]:
-        """The alerts that stand, gravest first, then oldest first."""
-        alerts = [standing.alert for standing in self.standing]
-        return tuple(sorted(alerts, key=lambda alert: (-GRAVITY[alert.severity], alert.since)))
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What is measured at one moment (`at`, Unix seconds), over the last `window` seconds.
-
-    `unserved` are the arms that nobody is sent to on purpose: their silence is no trouble, and an alert
-    on them, or on how they compare, ends as if their windows were good.
-    """
-
-    at: float
-    window: float
-    readings: tuple[Reading, ...]
-    conditions: tuple[Condition, ...] = ()
-    unserved: frozenset[str] = frozenset()
+"""A trend's last window must be worse than its first by so many standard errors; less may be chance."""
 
 
 def assess(
     state: AlertState, look: Look, levels: Mapping[Metric, Levels]
 ) -> tuple[AlertState, tuple[Change, ...]]:
-    """The alerts after a look, and what is new about them. `levels` are those that the config has."""
+    """The alerts after a look, and how they changed. `levels` are those of the config."""
     told = {
         (reading.metric.value, reading.arm): reading
         for reading in look.readings
@@ -325,7 +166,9 @@ def _of_reading(reading: Reading, levels: Levels, look: Look, rising: bool) -> _
         crossed = levels.critical if alert.severity is Severity.CRITICAL else levels.warning
         return replace(
             alert,
-            message=_words(reading, levels, look.window, trend=alert.severity is Severity.LOW),
+            message=describe(
+                reading, levels, look.window, worse_for=WINDOWS if alert.severity is Severity.LOW else 0
+            ),
             value=reading.value,
             threshold=crossed,
             window=look.window,
@@ -496,43 +339,3 @@ def _rises(trail: Trail, levels: Levels) -> bool:
         return False
     first, last = marks[0], marks[-1]
     return last.badness - first.badness > TREND_ERRORS * math.hypot(first.noise, last.noise)
-
-
-# --- words ----------------------------------------------------------------------------------------
-
-_NAMES = {
-    Metric.ERROR_RATE: "error rate",
-    Metric.PERFORMANCE_DEGRADATION: "slowdown against control",
-    Metric.RESPONSE_TIME: "response time (p90)",
-    Metric.USER_SATISFACTION: "user satisfaction",
-    Metric.ACCURACY: "accuracy",
-    Metric.COST_PER_REQUEST: "cost per request",
-}
-
-
-def amount(metric: Metric, value: float) -> str:
-    """A value of a metric with its unit."""
-    match metric:
-        case Metric.ERROR_RATE | Metric.PERFORMANCE_DEGRADATION:
-            return f"{value * 100:.3g} %"
-        case Metric.RESPONSE_TIME:
-            return f"{value * 1000:.0f} ms" if value < 1.0 else f"{value:.2f} s"
-        case Metric.USER_SATISFACTION | Metric.ACCURACY | Metric.COST_PER_REQUEST:
-            return format_number(float(f"{value:.6g}"))
-
-
-def _words(reading: Reading, levels: Levels, window: float, *, trend: bool) -> str:
-    metric = reading.metric
-    limits = ", ".join(_limits(metric, levels))
-    rises = f"has become worse for {WINDOWS} windows and " if trend else ""
-    return (
-        f"{_NAMES[metric]} of {reading.arm} {rises}is {amount(metric, reading.value)} over "
-        f"{format_duration(window)} ({reading.samples} samples); {limits}"
-    )
-
-
-def _limits(metric: Metric, levels: Levels) -> Iterator[str]:
-    if levels.warning is not None:
-        yield f"warning from {amount(metric, levels.warning)}"
-    if levels.critical is not None:
-        yield f"critical from {amount(metric, levels.critical)}"

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from gateway.core import gates
 from gateway.core.percentage import effective_percentage
+from gateway.model.alerts import Severity
 from gateway.model.gates import GateResult, ManualApproval, Verdict
 from gateway.model.latch import LatchKind
 from gateway.model.rollout import (
@@ -59,7 +60,6 @@ from gateway.model.rollout import (
     Rules,
     RunHooks,
     ServiceTick,
-    Severity,
     Stance,
     Trial,
     Vote,

@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
+from gateway.model.alerts import Severity
 from gateway.model.deployment import Deployment
 from gateway.model.fields import (
     AnyText,
@@ -31,7 +32,6 @@ from gateway.model.fields import (
     default,
 )
 from gateway.model.places import TOKEN, Endpoint, Folder, Listening, SecretFile, SecretUrl, Source
-from gateway.model.rollout import Severity
 from gateway.model.snapshot import Anonymous, FailoverCause, HalfClose, IdentitySource
 from gateway.model.units import Address, TokenFile
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TypeAlias
 
+from gateway.model.alerts import Severity
 from gateway.model.gates import Gate, GateResult, Judgement, TestResult
 from gateway.model.latch import LatchKind
 
@@ -462,15 +463,6 @@ class Durability(enum.StrEnum):
 
     REQUIRED = "required"
     BEST_EFFORT = "best_effort"
-
-
-class Severity(enum.StrEnum):
-    """How bad something is that people are told of: an alert, a rollback."""
-
-    CRITICAL = "critical"
-    HIGH = "high"
-    MEDIUM = "medium"
-    LOW = "low"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,8 @@ import pytest
 
 from gateway.control.alerting import notices
 from gateway.control.alerting.notifier import Notifier
-from gateway.core.alerts import Alert, Change, ChangeKind
 from gateway.latch import LatchState
-from gateway.model.rollout import Severity
+from gateway.model.alerts import Alert, Change, ChangeKind, Severity
 from tests.support.alertmanager import Alertmanager, alertmanager
 from tests.support.configs import complete, load_text
 from tests.support.polling import eventually, soon

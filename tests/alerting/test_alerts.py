@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.store.encoding import from_json, to_json
-from gateway.core.alerts import (
+from gateway.core.alerts import MINIMUM_SAMPLES, MISSING_TRAFFIC, assess, missing_traffic, severity_of
+from gateway.model.alerts import (
     GRAVITY,
-    MINIMUM_SAMPLES,
-    MISSING_TRAFFIC,
     AlertState,
     Change,
     ChangeKind,
@@ -18,12 +17,9 @@ from gateway.core.alerts import (
     Levels,
     Look,
     Reading,
-    assess,
-    missing_traffic,
-    severity_of,
+    Severity,
 )
 from gateway.model.metrics import Metric
-from gateway.model.rollout import Severity
 
 NOW = 1_800_000_000.0
 WINDOW = 300.0

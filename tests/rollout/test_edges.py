@@ -10,6 +10,7 @@ import pytest
 from gateway.core import gates
 from gateway.core.percentage import effective_percentage, percentage_after_release
 from gateway.core.rollout import automatic_advance, step
+from gateway.model.alerts import Severity
 from gateway.model.gates import Finding, Judgement, ManualApproval, Verdict
 from gateway.model.gates import TestResult as Result
 from gateway.model.latch import LatchKind
@@ -48,7 +49,6 @@ from gateway.model.rollout import (
     Rollback,
     Rules,
     RunHooks,
-    Severity,
 )
 from tests.support.rollouts import (
     ANN,

@@ -22,7 +22,8 @@ from gateway.control.latching import LatchDesk
 from gateway.control.rollout.desk import RolloutDesk
 from gateway.control.store.api import Store
 from gateway.control.store.values import put, recall
-from gateway.model.rollout import Cause, Emergency, Notify, Rollback, Severity
+from gateway.model.alerts import Severity
+from gateway.model.rollout import Cause, Emergency, Notify, Rollback
 
 LABEL = "gateway_action"
 """The label that asks for something."""

@@ -13,13 +13,14 @@ from fractions import Fraction
 from gateway.control.alerting.served import Served
 from gateway.control.rollout.desk import RolloutDesk
 from gateway.control.windows import Windows
-from gateway.core.alerts import Condition, Look, Reading, missing_traffic
+from gateway.core.alerts import missing_traffic
 from gateway.core.judging import slowdown
 from gateway.core.percentage import effective_percentage
 from gateway.core.sums import Profile
+from gateway.model.alerts import Condition, Look, Reading, Severity
 from gateway.model.gates import Contrast
 from gateway.model.metrics import Metric
-from gateway.model.rollout import Hold, HoldKind, Severity
+from gateway.model.rollout import Hold, HoldKind
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm, Snapshot
 

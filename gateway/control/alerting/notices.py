@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.control.rollout.views import timestamp
-from gateway.core.alerts import Alert, Change, ChangeKind
-from gateway.model.rollout import Severity
+from gateway.model.alerts import Alert, Change, ChangeKind, Severity
 
 STANDS_FOR = 300.0
 """Seconds for which Alertmanager takes an alert to stand that is not told again: if we die, it ends."""
@@ -55,6 +54,11 @@ class Notice:
     labels: Mapping[str, str]
     details: Mapping[str, Any] = field(default_factory=dict)
     before: Severity | None = None
+
+    @property
+    def subject(self) -> str:
+        """What it is about: of one subject the newest notice is what holds."""
+        return " ".join(value for name, value in sorted(self.labels.items()) if name != "event")
 
 
 def happened(severity: Severity, title: str, text: str, at: float) -> Notice:

@@ -24,9 +24,8 @@ from gateway.control.alerting import notices
 from gateway.control.alerting.notices import Notice, NoticeKind
 from gateway.control.alerting.outbox import Message, Outbox, OutboxFactory
 from gateway.control.alerting.waiting import Place, pack
-from gateway.core.alerts import GRAVITY
+from gateway.model.alerts import GRAVITY, Severity
 from gateway.model.config import Channel, ChannelType, Config
-from gateway.model.rollout import Severity
 from gateway.model.units import TcpAddress
 
 RESEND_INTERVAL = 60.0
@@ -208,7 +207,9 @@ class Notifier:
         for recipient, box in self._boxes.items():
             if recipient.hears(notice):
                 body = _WRITTEN[recipient.type](self._signed(notice))
-                box.put(Message(notice.severity, notice.title, body))
+                # Alertmanager takes the newest word on an alert for true, and what stands is told in one.
+                subject = "" if recipient.type is ChannelType.ALERTMANAGER else notice.subject
+                box.put(Message(notice.severity, notice.title, body, subject=subject))
 
     def _signed(self, notice: Notice) -> Notice:
         """With the label that says which gateway this is."""

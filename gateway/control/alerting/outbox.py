@@ -1,25 +1,27 @@
-"""One channel's messages on their way: a bounded queue, and one at a time until it arrives or is given up.
+"""One channel's messages on their way: bounded, one try at a time, each until it arrives or is given up.
 
 Nobody waits for it: whoever has something to say puts it in and goes on. A message that cannot be
 delivered is tried again after pauses that double, of random length, so that many gateways do not come
-back at the same moment; what a channel refuses for good is not tried again. The channel's address is a
-secret (it often is its own password): it is in no log line, no error and no `repr`.
+back at the same moment; what a channel refuses for good is not tried again. Messages about one subject
+arrive in their order, for the newest is what holds. Those about another go their own way, the gravest
+first: what a receiver chokes on must not hold up an emergency. The channel's address is a secret (it
+often is its own password): it is in no log line, no error and no `repr`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from http import HTTPStatus
 
 import aiohttp
 
 from gateway import logs
-from gateway.core.alerts import GRAVITY
-from gateway.model.rollout import Severity
+from gateway.model.alerts import GRAVITY, Severity
 
 CAPACITY = 100
 """Messages that may wait. Beyond that the least grave goes, the oldest of them first."""
@@ -31,28 +33,31 @@ class Patience:
 
     One try may take `one_try`. The pause after try n is random between 0 and `first_pause` * 2**n, at
     most `longest_pause` ("full jitter": AWS Architecture Blog, "Exponential Backoff and Jitter", 2015).
-    After `tries` it is given up: some twenty minutes by these defaults.
+    A try that fails when the message is older than `give_up` was its last.
     """
 
     one_try: float = 10.0
     first_pause: float = 1.0
     longest_pause: float = 300.0
-    tries: int = 16
+    give_up: float = 1200.0
 
-    def pause(self, failures: int, asked: float | None) -> float:
-        """Seconds to wait after so many failures in a row, and no less than the channel asked for."""
-        most = min(self.longest_pause, self.first_pause * 2.0 ** min(failures, 32))
-        return max(min(asked or 0.0, self.longest_pause), random.uniform(0.0, most))
+    def pause(self, failures: int) -> float:
+        """Seconds to wait after so many failures."""
+        return random.uniform(0.0, min(self.longest_pause, self.first_pause * 2.0 ** min(failures, 32)))
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A body to be posted as JSON. Of those with the same `topic` only the newest waits; "" for none."""
+    """A body to be posted as JSON. Those with the same `subject` arrive in their order.
+
+    Of those with the same `topic` only the newest waits; "" for none.
+    """
 
     severity: Severity
     title: str
     body: bytes
     topic: str = ""
+    subject: str = ""
 
 
 @dataclass(slots=True)
@@ -76,6 +81,16 @@ class _Failure(Exception):
         self.pause = pause
 
 
+@dataclass(eq=False, slots=True)
+class _Delivery:
+    """A message on its way. `since` and `due`, when it is to be tried next, are seconds of the loop's clock."""
+
+    message: Message
+    since: float
+    due: float
+    failures: int = 0
+
+
 class Outbox:
     """See the module. `run` delivers for ever."""
 
@@ -88,7 +103,9 @@ class Outbox:
         """The channel's, for people."""
         self._url = url
         self._patience = patience
-        self._waiting: list[Message] = []
+        self._waiting: list[_Delivery] = []
+        self._under_way: _Delivery | None = None
+        self._closed_until = 0.0
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -99,33 +116,56 @@ class Outbox:
     @property
     def waiting(self) -> tuple[Message, ...]:
         """The messages that have not arrived yet, the one under way included."""
-        return tuple(self._waiting)
+        return tuple(delivery.message for delivery in self._waiting)
 
     def put(self, message: Message) -> None:
-        """Take a message. Never waits and never fails."""
-        under_way, queued = self._waiting[:1], self._waiting[1:]
+        """Take a message, to be tried at once. Never waits and never fails."""
+        now = asyncio.get_running_loop().time()
         if message.topic:
-            queued = [other for other in queued if other.topic != message.topic]
-        self._waiting = [*under_way, *queued, message]
+            self._waiting = [each for each in self._waiting if not self._is_outdated(each, message)]
+        self._waiting.append(_Delivery(message, now, now))
         if len(self._waiting) > CAPACITY:
-            least = min(self._waiting[1:], key=lambda waiting: GRAVITY[waiting.severity])
-            self._waiting.remove(least)
-            self._drop(least, "too many messages wait")
+            self._make_room()
+        for earlier in self._waiting:
+            if earlier.message.subject == message.subject:
+                earlier.due = now  # it is in the way of what is to be told now
         self._idle.clear()
         self._news.set()
         self.on_change()
 
+    def _is_outdated(self, earlier: _Delivery, message: Message) -> bool:
+        return earlier.message.topic == message.topic and earlier is not self._under_way
+
+    def _make_room(self) -> None:
+        candidates = [delivery for delivery in self._waiting if delivery is not self._under_way]
+        least = min(candidates, key=lambda delivery: GRAVITY[delivery.message.severity])
+        self._waiting.remove(least)
+        self._drop(least.message, "too many messages wait")
+
     async def run(self, session: aiohttp.ClientSession) -> None:
         """Deliver, one message at a time, for ever."""
         while True:
-            await self._news.wait()
-            while self._waiting:
-                message = self._waiting[0]
-                await self._deliver(session, message)
-                self._waiting.remove(message)
-                self.on_change()
             self._news.clear()
-            self._idle.set()
+            now = asyncio.get_running_loop().time()
+            ahead = self._ahead()
+            ready = [delivery for delivery in ahead if max(delivery.due, self._closed_until) <= now]
+            if ready:
+                await self._deliver(session, max(ready, key=lambda each: GRAVITY[each.message.severity]))
+            else:
+                await self._until(min((delivery.due for delivery in ahead), default=None))
+
+    def _ahead(self) -> Collection[_Delivery]:
+        """The oldest of each subject, oldest first."""
+        ahead: dict[str, _Delivery] = {}
+        for delivery in self._waiting:
+            ahead.setdefault(delivery.message.subject, delivery)
+        return ahead.values()
+
+    async def _until(self, due: float | None) -> None:
+        """Wait for news, or for something to be due."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(None if due is None else max(due, self._closed_until)):
+                await self._news.wait()
 
     async def drained(self) -> None:
         """Wait until nothing waits any more."""
@@ -133,28 +173,42 @@ class Outbox:
 
     def abandon(self, reason: str) -> None:
         """Give up everything that waits."""
-        for message in self._waiting:
+        for message in self.waiting:
             self._drop(message, reason)
         self._waiting.clear()
         self._idle.set()
         self.on_change()
 
-    async def _deliver(self, session: aiohttp.ClientSession, message: Message) -> None:
-        for failures in range(1, self._patience.tries + 1):
-            try:
-                await self._post(session, message)
-            except _Failure as failure:
-                self.deliveries.failed += 1
-                self.deliveries.error = str(failure)
-                logs.warn("notification failed", channel=self.name, tries=failures, reason=str(failure))
-                if failure.for_good or failures == self._patience.tries:
-                    break
-                await asyncio.sleep(self._patience.pause(failures, failure.pause))
-            else:
-                self.deliveries.sent += 1
-                self.deliveries.error = ""
+    async def _deliver(self, session: aiohttp.ClientSession, delivery: _Delivery) -> None:
+        """Try once; what may succeed later waits on."""
+        self._under_way = delivery
+        try:
+            await self._post(session, delivery.message)
+        except _Failure as failure:
+            if not self._is_over(delivery, failure):
                 return
-        self._drop(message, self.deliveries.error)
+            self._drop(delivery.message, str(failure))
+        else:
+            self.deliveries.sent += 1
+            self.deliveries.error = ""
+        finally:
+            self._under_way = None
+        self._waiting = [other for other in self._waiting if other is not delivery]
+        if not self._waiting:
+            self._idle.set()
+        self.on_change()
+
+    def _is_over(self, delivery: _Delivery, failure: _Failure) -> bool:
+        """What a failed try leads to: True if it was the last, else it has its next time."""
+        now = asyncio.get_running_loop().time()
+        delivery.failures += 1
+        self.deliveries.failed += 1
+        self.deliveries.error = str(failure)
+        logs.warn("notification failed", channel=self.name, tries=delivery.failures, reason=str(failure))
+        if failure.pause is not None:
+            self._closed_until = now + min(failure.pause, self._patience.longest_pause)
+        delivery.due = now + self._patience.pause(delivery.failures)
+        return failure.for_good or now - delivery.since >= self._patience.give_up
 
     async def _post(self, session: aiohttp.ClientSession, message: Message) -> None:
         """Raises _Failure in words that do not hold the address."""

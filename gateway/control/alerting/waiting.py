@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from gateway.control.alerting.outbox import Message
-from gateway.model.rollout import Severity
+from gateway.model.alerts import Severity
 
 WORTH_TELLING_LATE = frozenset((Severity.CRITICAL, Severity.HIGH))
 
@@ -23,7 +23,14 @@ def pack(waiting: Iterable[tuple[Place, Message]]) -> bytes:
     """The messages that must not get lost, in their order."""
     return json.dumps(
         [
-            [*place, message.severity.value, message.title, message.body.decode(), message.topic]
+            [
+                *place,
+                message.severity.value,
+                message.title,
+                message.body.decode(),
+                message.topic,
+                message.subject,
+            ]
             for place, message in waiting
             if message.severity in WORTH_TELLING_LATE
         ]
@@ -33,7 +40,7 @@ def pack(waiting: Iterable[tuple[Place, Message]]) -> bytes:
 def unpack(kept: bytes) -> Mapping[Place, list[Message]]:
     """Undo `pack`. Raises ValueError or TypeError on foreign bytes."""
     found: dict[Place, list[Message]] = {}
-    for name, kind, severity, title, body, topic in json.loads(kept):
-        message = Message(Severity(severity), str(title), str(body).encode(), str(topic))
+    for name, kind, severity, title, body, topic, subject in json.loads(kept):
+        message = Message(Severity(severity), str(title), str(body).encode(), str(topic), str(subject))
         found.setdefault((str(name), str(kind)), []).append(message)
     return found

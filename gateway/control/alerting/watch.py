@@ -25,19 +25,10 @@ from gateway.control.store.api import Document as Stored
 from gateway.control.store.api import Store
 from gateway.control.store.encoding import to_json
 from gateway.control.store.values import put, recall
-from gateway.core.alerts import (
-    MISSING_TRAFFIC,
-    Alert,
-    AlertState,
-    Change,
-    ChangeKind,
-    Levels,
-    Look,
-    assess,
-)
+from gateway.core.alerts import MISSING_TRAFFIC, assess
 from gateway.core.rollout import GATEWAY
+from gateway.model.alerts import Alert, AlertState, Change, ChangeKind, Levels, Look, Severity
 from gateway.model.metrics import Metric
-from gateway.model.rollout import Severity
 from gateway.model.safety import Alerts
 
 DOCUMENT = "alerts"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.control.traffic import STRATUM_SECONDS, contrast
-from gateway.core.alerts import amount
+from gateway.core.alert_wording import amount
 from gateway.core.folding import Progress, Tick
 from gateway.core.judging import slowdown
 from gateway.core.limits import RollbackLimit
