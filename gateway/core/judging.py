@@ -12,6 +12,7 @@ It does not know when a look is due nor what follows from it; see `core.gates`.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -27,6 +28,7 @@ from gateway.model.gates import (
     MetricsThreshold,
     Proportion,
     Sample,
+    Stratum,
     Threshold,
     Verdict,
 )
@@ -39,6 +41,12 @@ SAMPLE_RATIO = "sample_ratio"
 
 FIRST_LOOK_SHARE = 0.8
 """Halves from the first look on would make it twice as strict, for looks that are seldom needed."""
+
+LEAST_FOR_NORMAL = 30
+"""Numbers of a kind below which their mean is not taken to be normal, nor their spread to be known: of a
+single one it would be zero. What is counted needs no such bound, for its tails are exact."""
+LEAST_ERROR = sys.float_info.min
+"""Of a look, however many there were: a gate may be held for months, and halves run out of floats."""
 
 _MOST_TRIALS = 10**9
 """Beyond this no advice on sample size is worth giving."""
@@ -73,7 +81,7 @@ def error_of_look(confidence: float, look: int) -> float | None:
     error = 1.0 - confidence
     if look == 1:
         return FIRST_LOOK_SHARE * error
-    return (1.0 - FIRST_LOOK_SHARE) * error / 2.0 ** (look - 1)
+    return max(LEAST_ERROR, math.ldexp((1.0 - FIRST_LOOK_SHARE) * error, 1 - look))
 
 
 def _finding(
@@ -83,6 +91,9 @@ def _finding(
     no_data = gate.on_no_data.verdict
     if sample is None or _is_empty(sample):
         reading = _Reading(no_data, None, f"{NO_DATA}: nothing was reported")
+    elif isinstance(sample, Mean) and delta is not None and sample.count < LEAST_FOR_NORMAL:
+        note = f"{NO_DATA}: {sample.count} of {LEAST_FOR_NORMAL} values"
+        reading = _Reading(no_data, sample.total / sample.count, note)
     else:
         reading = _read(threshold.comparison, sample, delta)
     if not evidence.sample_ratio_ok:
@@ -174,7 +185,26 @@ def _read_contrast(limit: Comparison, sample: Contrast, delta: float | None) -> 
             Verdict.INCONCLUSIVE, None, f"{NO_CONTROL}: no ten minutes with both arms", stands=True
         )
     difference, error = found
+    if delta is not None and (lack := _lack(sample)):
+        return _Reading(Verdict.INCONCLUSIVE, math.expm1(difference), lack, stands=True)
     return _by_bounds(limit, difference, error, delta, math.expm1)
+
+
+def _lack(sample: Contrast) -> str:
+    """Which arm has too few successes where both were compared; "" where both have enough."""
+    compared = [stratum for stratum in sample.strata if _has_both(stratum)]
+    treatment = sum(stratum.treatment_count for stratum in compared)
+    control = sum(stratum.control_count for stratum in compared)
+    if control < LEAST_FOR_NORMAL:
+        return f"{NO_CONTROL}: {control} of {LEAST_FOR_NORMAL} successes of control to compare with"
+    if treatment < LEAST_FOR_NORMAL:
+        return f"{NO_DATA}: {treatment} of {LEAST_FOR_NORMAL} successes to compare"
+    return ""
+
+
+def _has_both(stratum: Stratum) -> bool:
+    """Whether both arms have a variance in it."""
+    return min(stratum.treatment_count, stratum.control_count) > 1
 
 
 def slowdown(sample: Contrast) -> tuple[float, float] | None:
@@ -183,10 +213,8 @@ def slowdown(sample: Contrast) -> tuple[float, float] | None:
     None where no stratum has both arms. `expm1` of it is `performance_degradation`.
     """
     total = variance = difference = 0.0
-    for stratum in sample.strata:
+    for stratum in filter(_has_both, sample.strata):
         n, m = stratum.treatment_count, stratum.control_count
-        if min(n, m) < 2:
-            continue
         weight = n * m / (n + m)
         total += weight
         difference += weight * (stratum.treatment_mean - stratum.control_mean)
@@ -207,7 +235,7 @@ def _by_bounds(
     value = scale(estimate)
     if delta is None:
         return _by_estimate(limit, value, "point estimate")
-    margin = NormalDist().inv_cdf(1.0 - delta) * error
+    margin = -NormalDist().inv_cdf(delta) * error
     bounds = scale(estimate - margin), scale(estimate + margin)
     note = f"between {bounds[0]:.4g} and {bounds[1]:.4g} at error {delta:.2g}"
     kept = [limit.holds(bound) for bound in bounds]

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from scipy import stats
+import scipy
 
 from gateway.core.judging import error_of_look, judge, trials_needed
 from gateway.model.gates import (
@@ -67,6 +67,22 @@ def test_later_looks_want_more_certainty() -> None:
     assert sum(error_of_look(0.95, k) or 0.0 for k in range(1, 60)) == pytest.approx(0.05)
     assert look_at(Proportion(400, 0), look=1)[0] is PASS
     assert look_at(Proportion(400, 0), look=2)[0] is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("look", [48, 49, 1025, 100_000])
+@pytest.mark.parametrize(
+    ("sample", "verdict"),
+    [
+        (Proportion(864, 4), INCONCLUSIVE),
+        (Proportion(864, 800), FAIL),
+        (Exceedance(864, 80, 0.1, 4.0), INCONCLUSIVE),
+        (Contrast((Stratum(400, 0.0, 0.25, 400, 0.0, 0.25),)), INCONCLUSIVE),
+        (Mean(400, 4.0, 4.0), INCONCLUSIVE),
+    ],
+)
+def test_a_gate_that_was_held_for_months_is_still_judged(look: int, sample: Sample, verdict: Verdict) -> None:
+    """Half the error at each look is soon less than a float next to 1 can say, and at last than any can."""
+    assert look_at(sample, look=look)[0] is verdict
 
 
 def test_satisfaction_is_judged_by_what_is_lacking() -> None:
@@ -129,13 +145,46 @@ def test_a_mean_is_judged_by_its_interval() -> None:
     assert look_at(Mean(4, 0.036, 4 * (0.009**2 + 0.004**2)), limit)[0] is INCONCLUSIVE
 
 
+@pytest.mark.parametrize(
+    ("on_no_data", "verdict"),
+    [(OnNoData.HOLD, INCONCLUSIVE), (OnNoData.FAIL, FAIL), (OnNoData.PASS, PASS)],
+)
+def test_a_handful_of_numbers_shows_no_mean(on_no_data: OnNoData, verdict: Verdict) -> None:
+    """A single number has no spread, and so would be known exactly: however many requests there were."""
+    for count in (1, 29):
+        few = Mean(count, 0.005 * count, 0.005**2 * count)
+        found, value, reason = look_at(few, Comparison(Operator.LESS, 0.01), on_no_data=on_no_data)
+        assert found is verdict
+        assert value == pytest.approx(0.005)
+        assert reason == f"no_data: {count} of 30 values"
+    assert look_at(Mean(30, 0.15, 30 * 0.005**2), Comparison(Operator.LESS, 0.01))[0] is PASS
+
+
+@pytest.mark.parametrize("on_no_data", OnNoData)
+@pytest.mark.parametrize("counts", [(4000, 2), (4000, 29), (29, 4000)])
+def test_a_handful_of_one_arm_shows_no_degradation(counts: tuple[int, int], on_no_data: OnNoData) -> None:
+    """Two latencies of control can agree by chance: what they vary by is not known."""
+    few = Contrast((Stratum(counts[0], 0.0, 0.25, counts[1], 0.0, 1e-6),))
+    found, value, reason = look_at(few, Comparison(Operator.LESS, 0.1), on_no_data=on_no_data)
+    assert found is INCONCLUSIVE
+    assert value == 0.0
+    lacks = "no_data" if counts[0] < counts[1] else "no_control"
+    assert reason.startswith(f"{lacks}: {min(counts)} of 30 successes")
+
+
+def test_the_arms_of_all_strata_count_together() -> None:
+    """Ten times three requests of control are thirty."""
+    some = Contrast((Stratum(400, 0.0, 0.25, 3, 0.0, 0.25),) * 10)
+    assert look_at(some, Comparison(Operator.LESS, 0.5))[0] is PASS
+
+
 def test_the_interval_of_a_mean_is_that_of_its_numbers() -> None:
     """Mean and sample variance as numpy has them, and the normal's tail at the look's error."""
     costs = np.random.default_rng(5).gamma(2.0, 0.004, 400)
     sample = Mean(len(costs), float(costs.sum()), float((costs**2).sum()))
     value, reason = look_at(sample, Comparison(Operator.LESS, 1.0))[1:]
     assert value == pytest.approx(costs.mean())
-    margin = stats.norm.isf(error_of_look(0.95, 1)) * costs.std(ddof=1) / math.sqrt(len(costs))
+    margin = scipy.stats.norm.isf(error_of_look(0.95, 1)) * costs.std(ddof=1) / math.sqrt(len(costs))
     assert f"between {costs.mean() - margin:.4g} and {costs.mean() + margin:.4g} " in reason
 
 
@@ -206,7 +255,7 @@ def passing_probability(looks: int, rate: float, per_window: int) -> float:
     for look in range(1, looks + 1):
         more = per_window if look == 1 else per_window // 2
         trials += more
-        undecided = np.convolve(undecided, stats.binom.pmf(np.arange(more // 20), more, rate))
+        undecided = np.convolve(undecided, scipy.stats.binom.pmf(np.arange(more // 20), more, rate))
         passing = most_that_pass(trials, look) + 1
         passed += undecided[:passing].sum()
         undecided[:passing] = 0.0
