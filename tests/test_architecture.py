@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,12 +45,20 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+@functools.cache
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package, parsed, by its name."""
+    return {module_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports_of(module: str) -> Iterator[str]:
+@functools.cache
+def imports_of(module: str) -> tuple[str, ...]:
     """Every module that a module names in an import, the package's own as far as they exist."""
-    for node in ast.walk(MODULES[module]):
+    return tuple(_imports_within(modules()[module], module))
+
+
+def _imports_within(tree: ast.Module, module: str) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -57,7 +66,7 @@ def imports_of(module: str) -> Iterator[str]:
             assert node.level == 0, f"{module} imports relatively"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if inner in MODULES else node.module
+                yield inner if inner in modules() else node.module
 
 
 def room(module: str) -> str:
@@ -68,14 +77,14 @@ def room(module: str) -> str:
 @pytest.mark.parametrize(("one", "other"), [("proxy", "control"), ("control", "proxy")])
 def test_the_planes_do_not_know_each_other(one: str, other: str) -> None:
     """No module of one plane imports a module of the other."""
-    seen = [(m, i) for m in MODULES if room(m) == one for i in imports_of(m) if room(i) == other]
+    seen = [(m, i) for m in modules() if room(m) == one for i in imports_of(m) if room(i) == other]
     assert seen == []
 
 
 @pytest.mark.parametrize("pure", PURE)
 def test_the_pure_rooms_import_no_input_or_output(pure: str) -> None:
     """`model`, `core` and `wire` import neither I/O nor clocks nor randomness, nor rooms that do."""
-    for module in (m for m in MODULES if room(m) == pure):
+    for module in (m for m in modules() if room(m) == pure):
         for imported in imports_of(module):
             assert imported not in INPUT_OUTPUT, f"{module} imports {imported}"
             if imported.startswith("gateway."):
@@ -84,8 +93,8 @@ def test_the_pure_rooms_import_no_input_or_output(pure: str) -> None:
 
 def test_imports_make_no_cycle() -> None:
     """The module graph has an order, type-checking imports and imports in functions included."""
-    graph = {m: {i for i in imports_of(m) if i in MODULES and i != m} for m in MODULES}
-    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
+    graph = {m: {i for i in imports_of(m) if i in modules() and i != m} for m in modules()}
+    assert len(list(TopologicalSorter(graph).static_order())) == len(modules())
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import itertools
 import math
 
 import pytest
+import scipy
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom, hypergeom, nchypergeom_fisher
 
 from gateway.core.evidence import odds
 from gateway.core.evidence.capital import GRID
@@ -19,7 +19,7 @@ SUMS = [(1, 59, 1), (60, 5940, 30), (30, 30, 12)]
 def tables(n: int, m: int, bad: int) -> list[tuple[int, float]]:
     """Every number of bad outcomes that treatment can have, with its probability if nothing differs."""
     support = range(max(0, bad - m), min(n, bad) + 1)
-    return [(x, float(hypergeom.pmf(x, n + m, bad, n))) for x in support]
+    return [(x, float(scipy.stats.hypergeom.pmf(x, n + m, bad, n))) for x in support]
 
 
 @pytest.mark.parametrize(("n", "m", "bad"), SUMS)
@@ -38,7 +38,8 @@ def test_against_control_is_fair_to_nine_digits(n: int, m: int, bad: int) -> Non
 def test_against_control_is_fishers_noncentral_hypergeometric(n: int, m: int, x: int, bad: int) -> None:
     """The ratio of its probability to the central one's, as scipy has them."""
     for ratio, found in zip(GRID, odds.against_control(n, x, m, bad - x), strict=True):
-        wanted = nchypergeom_fisher.logpmf(x, n + m, n, bad, ratio) - hypergeom.logpmf(x, n + m, bad, n)
+        central = scipy.stats.hypergeom.logpmf(x, n + m, bad, n)
+        wanted = scipy.stats.nchypergeom_fisher.logpmf(x, n + m, n, bad, ratio) - central
         assert found == pytest.approx(float(wanted), abs=1e-7)
 
 
@@ -77,7 +78,8 @@ def test_against_limit_is_fair_at_the_limit_and_less_below(limit: float, count: 
     for probability in (limit, limit / 2):
         for k in range(len(GRID)):
             average = math.fsum(
-                float(binom.pmf(x, count, probability)) * math.exp(odds.against_limit(limit, count, x)[k])
+                float(scipy.stats.binom.pmf(x, count, probability))
+                * math.exp(odds.against_limit(limit, count, x)[k])
                 for x in range(count + 1)
             )
             assert average <= 1.0 + 1e-9

@@ -7,9 +7,9 @@ import random
 from itertools import accumulate
 
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import special
 
 from gateway.core.results.sample_ratio import Dealt, check, log_evidence, stirling_error
 
@@ -39,7 +39,7 @@ def test_the_evidence_is_the_product_over_users(dealt: list[tuple[float, int]]) 
 def test_two_groups_make_the_beta_of_the_rules(w: float, x: int, n: int) -> None:
     """lnB(aw + x, a(1-w) + n - x) - lnB(aw, a(1-w)) - x ln w - (n-x) ln(1-w), by scipy."""
     a = 1000
-    expected = special.betaln(a * w + x, a * (1 - w) + n - x) - special.betaln(a * w, a * (1 - w))
+    expected = scipy.special.betaln(a * w + x, a * (1 - w) + n - x) - scipy.special.betaln(a * w, a * (1 - w))
     expected -= x * math.log(w) + (n - x) * math.log(1 - w)
     assert log_evidence([w, 1 - w], [x, n - x]) == pytest.approx(expected, abs=1e-9)
 
@@ -49,7 +49,7 @@ def test_stirlings_error_is_what_his_formula_lacks(value: float) -> None:
     """Against scipy where that does not cancel, and continuous where the series begins."""
     main = (value - 0.5) * math.log(value) - value + 0.5 * math.log(2 * math.pi)
     rounding = 1e-15 * max(1.0, main)
-    assert stirling_error(value) == pytest.approx(special.gammaln(value) - main, abs=10 * rounding)
+    assert stirling_error(value) == pytest.approx(scipy.special.gammaln(value) - main, abs=10 * rounding)
 
 
 def test_half_a_million_users_lose_no_digit() -> None:

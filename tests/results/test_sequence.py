@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import optimize, stats
 
 from gateway.core.results import sequence
 
@@ -26,7 +26,7 @@ def evidence_by_integration(difference: float, variance: float, participants: in
     peak = score * ratio / (participants * ratio + 1)
     width = math.sqrt(ratio / (participants * ratio + 1))
     grid = np.linspace(peak - 12 * width, peak + 12 * width, 200_001)
-    logs = grid * score - grid**2 * participants / 2 + stats.norm.logpdf(grid, scale=math.sqrt(ratio))
+    logs = grid * score - grid**2 * participants / 2 + scipy.stats.norm.logpdf(grid, scale=math.sqrt(ratio))
     top = logs.max()
     return float(top + np.log(np.trapezoid(np.exp(logs - top), grid)))
 
@@ -51,7 +51,7 @@ def test_the_interval_ends_where_the_mixture_reaches_a_hundred(
     def surplus(difference: float) -> float:
         return evidence_by_integration(difference, variance, participants, planned) - math.log(100)
 
-    root = optimize.brentq(surplus, 1e-6, 1.0, xtol=1e-15, rtol=1e-14)
+    root = scipy.optimize.brentq(surplus, 1e-6, 1.0, xtol=1e-15, rtol=1e-14)
     assert sequence.margin(variance, participants, planned) == pytest.approx(root, rel=1e-9)
 
 
@@ -119,7 +119,7 @@ def test_side_and_unit_do_not_matter(
 @given(z=st.floats(-30, 30))
 def test_the_fixed_test_is_the_z_test(z: float) -> None:
     """Two-sided, against scipy."""
-    assert sequence.fixed_p_value(z * 0.1, 0.01) == pytest.approx(2 * stats.norm.sf(abs(z)), rel=1e-9)
+    assert sequence.fixed_p_value(z * 0.1, 0.01) == pytest.approx(2 * scipy.stats.norm.sf(abs(z)), rel=1e-9)
 
 
 def test_without_variance_a_difference_is_certain() -> None:
