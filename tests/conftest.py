@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
 
-from tests.support import parts
+from tests.support import examples, parts
 from tests.support.processes import Gateway, pipelines
 
-# How long an example takes says more of the machine than of the code.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
-
+examples.register_profiles()
 parts.watch()
 
 

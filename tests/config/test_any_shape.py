@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.config.document import parse
 from gateway.control.config.loading import ConfigError, Problem, load_sources
 from tests.config.test_commands import as_json
+from tests.support.examples import examples
 
 PATH = Path("/somewhere/gateway.yaml")
 REFERENCE: dict[str, Any] = as_json(parse(Path("config/reference.yaml").read_bytes()).root)
@@ -70,7 +71,7 @@ def problems(config: dict[str, Any]) -> tuple[Problem, ...]:
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(st.tuples(st.sampled_from(places(REFERENCE)), VALUES), min_size=1, max_size=3))
 def test_every_config_is_loaded_or_refused(changes: list[tuple[tuple[str | int, ...], Any]]) -> None:
     """No exception but ConfigError comes out, and each of its problems has a place and can be printed."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.evidence.capital import FIRST_STAKE, FRESH, GRID, LOG_MOST, STAKE_A_SECOND
+from tests.support.examples import examples
 
 NOTHING = (0.0,) * len(GRID)
 DAYS = 30 * 86_400
@@ -33,7 +34,7 @@ def test_a_stake_is_placed_before_the_step_and_grows_with_it() -> None:
     assert doubled.value == pytest.approx(2 * (0.5 + 10 * STAKE_A_SECOND))
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(st.integers(0, 5), max_size=20))
 def test_steps_at_which_nothing_happened_may_be_left_out(waits: list[int]) -> None:
     """Stakes wait for the next step: exact, whatever the gaps."""

@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.evidence import timing
@@ -32,6 +32,7 @@ from tests.support.evidence import (
     latencies,
     successes,
 )
+from tests.support.examples import examples
 
 # --- what is taken in, and once ---------------------------------------------------------------------
 
@@ -358,7 +359,7 @@ def follow(looks: list[Look], unit: Unit = Unit.REQUEST, state: EvidenceState | 
     return state
 
 
-@settings(max_examples=8, deadline=None)
+@examples(8)
 @given(st.integers(0, 10**6), st.integers(0, 40), st.sampled_from(Unit))
 def test_a_stored_state_goes_on_to_the_same_end(seed: int, stop: int, unit: Unit) -> None:
     """Written as JSON at any tick, read, and fed from five ticks earlier on: no number differs."""

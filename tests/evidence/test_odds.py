@@ -7,11 +7,12 @@ import math
 
 import pytest
 import scipy
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway.core.evidence import odds
 from gateway.core.evidence.capital import GRID
+from tests.support.examples import examples
 
 SUMS = [(1, 59, 1), (60, 5940, 30), (30, 30, 12)]
 
@@ -102,7 +103,7 @@ def test_a_limit_of_zero_is_no_division_by_zero() -> None:
     assert max(found) > 5
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(1, 60), st.integers(1, 300), st.data())
 def test_more_failures_of_treatment_are_more_evidence(n: int, m: int, data: st.DataObject) -> None:
     """Among as many failures in all, every odds ratio gains with each that is treatment's."""

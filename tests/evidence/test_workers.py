@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.evidence.exposure import treatment_shares
@@ -17,6 +17,7 @@ from gateway.model.safety import Unit
 from gateway.model.snapshot import Arm
 from tests.support.counting import SNAPSHOT, Clock, CountingWorker
 from tests.support.evidence import EVERYTHING
+from tests.support.examples import examples
 
 SECONDS = 12
 
@@ -61,7 +62,7 @@ def gathered(stream: Sequence[Request], workers: int) -> EvidenceState:
     return state
 
 
-@settings(max_examples=6, deadline=None)
+@examples(6)
 @given(st.lists(requests, max_size=150), st.sampled_from((4, 16)))
 def test_any_number_of_workers_gives_the_same_evidence(stream: list[Request], workers: int) -> None:
     """Counts are added up before anything is made of them: not one digit differs."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.proxy.events import EventWatch, is_event_stream
 from tests.support.dataplane import Rig
+from tests.support.examples import examples
 from tests.support.polling import wait_until
 from tests.support.raw import Exchange, Script
 from tests.support.snapshots import make_route
@@ -34,7 +35,7 @@ TOLD = Counted(started=1, answered=1, truncated=1)
         (b"event: done\ndata: error\n\n", False),
     ],
 )
-@settings(max_examples=30)
+@examples(30)
 @given(cuts=st.lists(st.integers(0, 40), max_size=6))
 def test_the_event_is_found_however_the_stream_is_cut(stream: bytes, failed: bool, cuts: list[int]) -> None:
     """A whole line, with any line end, and nothing that only looks like it."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.store.encoding import from_json, to_json
@@ -51,6 +51,7 @@ from gateway.model.rollout import (
     Rules,
     ServiceTick,
 )
+from tests.support.examples import examples
 from tests.support.rollouts import (
     ANN,
     APPROVAL,
@@ -148,7 +149,7 @@ class Walk(Drive):
         """What holds after every step; subclasses say."""
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(firsts, histories)
 def test_the_latch_is_never_lifted_but_by_a_release(rules: Rules, history: list[Event]) -> None:
     """Whatever else happens, and however often."""
@@ -162,7 +163,7 @@ def test_the_latch_is_never_lifted_but_by_a_release(rules: Rules, history: list[
     Checked(rules).walk(history)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(firsts, histories)
 def test_the_percentage_is_the_phases_the_ceilings_the_trials_or_nobody(
     rules: Rules, history: list[Event]
@@ -193,7 +194,7 @@ def test_the_percentage_is_the_phases_the_ceilings_the_trials_or_nobody(
 
 
 @pytest.mark.slow
-@settings(max_examples=300)
+@examples(300)
 @given(firsts, histories)
 def test_the_history_replays_to_the_same_state(rules: Rules, history: list[Event]) -> None:
     """Also through the text that the store keeps, rules and all; but for clocks, and the numbers of looks
@@ -213,7 +214,7 @@ def _found(state: Rollout) -> dict[str, object]:
     return {judgement.gate: judgement.verdicts for judgement in state.judgements}
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(firsts, histories, st.sampled_from([Emergency(operator=ANN), Rollback(operator=ANN)]))
 def test_emergency_and_rollback_always_win(
     rules: Rules, history: list[Event], fall: Emergency | Rollback
@@ -229,7 +230,7 @@ def test_emergency_and_rollback_always_win(
     assert walk.state.phase == (before.phase if stays or one_back is None else one_back.name)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(firsts, histories)
 def test_versions_move_with_events_and_never_with_ticks(rules: Rules, history: list[Event]) -> None:
     """One up for every line of the history; a refusal and a tick change no version."""
@@ -247,7 +248,7 @@ def test_versions_move_with_events_and_never_with_ticks(rules: Rules, history: l
     Checked(rules).walk(history)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(firsts, histories)
 def test_what_is_asked_of_gates_never_fails(rules: Rules, history: list[Event]) -> None:
     """Every view is total, and an advance that the gateway offers is one that it may make."""
@@ -264,7 +265,7 @@ def test_what_is_asked_of_gates_never_fails(rules: Rules, history: list[Event]) 
         assert step(state, offered, now, walk.rules).refusal is None
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(firsts, histories, st.integers(0, 8), st.booleans(), st.sampled_from(LatchKind))
 def test_page_and_state_agree_after_reconciling(
     rules: Rules, history: list[Event], number: int, engaged: bool, kind: LatchKind
@@ -285,7 +286,7 @@ def test_page_and_state_agree_after_reconciling(
     assert (walk.state.latch is not None) is (was_latched or engaged)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(firsts, histories)
 def test_every_move_is_one_that_the_table_has(rules: Rules, history: list[Event]) -> None:
     """The table is the truth about phases, not a drawing of it."""

@@ -10,8 +10,6 @@ import pytest
 
 from tests.support.control import CONFIG, make_gateway, make_observation
 
-pytest.importorskip("schemathesis")
-
 
 @pytest.mark.slow
 @pytest.mark.process

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.compile import Position, compile_snapshot, initial_position
@@ -28,6 +28,7 @@ from gateway.model.snapshot import (
 )
 from gateway.model.units import TokenFile
 from tests.support.deciding import decide
+from tests.support.examples import examples
 
 MINIMAL: dict[str, Any] = {
     "upstreams": {
@@ -205,7 +206,7 @@ group_weights = st.dictionaries(
 ).filter(lambda groups: any(groups.values()))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     group_weights,
     st.sampled_from(HashKind),

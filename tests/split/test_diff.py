@@ -9,7 +9,7 @@ from math import sqrt
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.diff import Place, RouteDifference, compare
@@ -17,6 +17,7 @@ from gateway.core.shares import format_share
 from gateway.core.split import Table
 from gateway.model.snapshot import Anonymous, Arm, Experiment, HashKind, Overrides, Snapshot
 from tests.support.deciding import decide
+from tests.support.examples import examples
 from tests.support.snapshots import make_experiment, make_route, make_snapshot
 
 EVEN = make_experiment({"control": 50, "treatment": 50})
@@ -188,7 +189,7 @@ def place(table: Table, user: str) -> Place:
     )
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.fractions(0, 100, max_denominator=100),
     st.fractions(0, 100, max_denominator=100),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.traffic import ROW_SECONDS, Moment, Strata, Traffic
@@ -18,6 +18,7 @@ from gateway.model.snapshot import Arm
 from gateway.model.ticks import Counts, Series
 from gateway.proxy.ticks import Tally
 from tests.support.counting import Clock, CountingWorker, response
+from tests.support.examples import examples
 
 TREATMENT = Arm.TREATMENT
 HEAD_LIMIT, SETTLE_LIMIT = 20_000, 60_000
@@ -129,7 +130,7 @@ def moments(ticks: Iterable[Tick], since: float) -> Iterable[Moment]:
             yield at, tick.counts
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(steps)
 def test_growth_adds_up_to_the_ticks_and_to_every_sum_of_them(
     story: list[tuple[str, int, Arm, float]],
