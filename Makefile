@@ -15,22 +15,28 @@ COMPILED_TESTS := tests/http tests/split tests/observing tests/latch \
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-compiled lint format bench clean
+.PHONY: help demo test test-unit test-sockets test-processes test-compiled lint format bench clean
 
 help:  ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/installed  ## see it work; DEMO_ARGS="--duration 30s" ends it by itself
 	@$(BIN)/gateway demo $(DEMO_ARGS)
 
 # Some hundred processes are started: their bytecode is kept, also where the environment says otherwise.
-test test-unit test-compiled: export PYTHONDONTWRITEBYTECODE :=
+test test-unit test-sockets test-processes test-compiled: export PYTHONDONTWRITEBYTECODE :=
 
-test: $(VENV)/installed-dev $(VENV)/installed-programs  ## run all tests; TEST_ARGS="-k latch" for some, "-n 0" for one at a time
+test: $(VENV)/installed-dev $(VENV)/installed-programs  ## run all tests: the three parts below, every property thoroughly; TEST_ARGS="-k latch" for some, "-n 0" for one at a time
 	@$(PYTEST) $(TEST_ARGS)
 
-test-unit: $(VENV)/installed-dev  ## run what needs neither real gateways nor patience
-	@$(PYTEST) -m 'not process and not slow' $(TEST_ARGS)
+test-unit: $(VENV)/installed-dev  ## at every save: what needs no socket, no program, no patience; under 30 s
+	@$(PYTEST) -m 'not socket and not process and not slow' --hypothesis-profile quick $(TEST_ARGS)
+
+test-sockets: $(VENV)/installed-dev  ## real sockets and small programs, in the test's own process
+	@$(PYTEST) -m 'socket and not process and not slow' $(TEST_ARGS)
+
+test-processes: $(VENV)/installed-dev $(VENV)/installed-programs  ## real gateways, browsers, peers; and what takes its time
+	@$(PYTEST) -m 'process or slow' $(TEST_ARGS)
 
 test-compiled: $(VENV)/installed-dev  ## compile a copy as GATEWAY_COMPILE=1 does, and run what is served by it
 	@rm -rf $(COMPILED) && mkdir -p $(COMPILED)
