@@ -20,7 +20,8 @@ TOKEN = "s3cr3t-t0ken"
 class Receiver:
     """What came, and how it is answered.
 
-    `statuses` are answered in turn, then 200. With `stalled` nothing is answered until it is cleared.
+    `statuses` are answered in turn, then 200; to a body with `choking` in it 500 for ever. With `stalled`
+    nothing is answered until it is cleared.
     """
 
     statuses: list[int] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Receiver:
     paths: list[str] = field(default_factory=list)
     tries: int = 0
     url: str = ""
+    choking: str = ""
 
     @property
     def titles(self) -> list[str]:
@@ -38,8 +40,11 @@ class Receiver:
 
     async def take(self, request: web.Request) -> web.Response:
         self.tries += 1
-        body = json.loads(await request.read())
+        text = await request.text()
+        body = json.loads(text)
         await self.stalled.wait()
+        if self.choking and self.choking in text:
+            return web.Response(status=500)
         status = self.statuses.pop(0) if self.statuses else 200
         if status < 300:
             self.bodies.append(body)

@@ -83,7 +83,7 @@ class _Failure(Exception):
 
 @dataclass(eq=False, slots=True)
 class _Delivery:
-    """A message on its way. `since` and `due`, when it is to be tried next, are seconds of the loop's clock."""
+    """A message on its way. `since` and `due` (its next try) are seconds of the loop's clock."""
 
     message: Message
     since: float
