@@ -30,6 +30,7 @@ from gateway.model.process import (
     WorkerStatus,
     unpack_sources,
 )
+from gateway.processes.priority import stand_back
 from gateway.processes.processors import usable_processors
 
 
@@ -82,6 +83,8 @@ async def _control(supervisor: SupervisorLink, page: LatchPage, loaded: Loaded, 
         workers.pop(status.pid, None)
         channel.detach(status.pid)
 
+    # Not before: who replaces a control process that died should be there soon, however busy the workers are.
+    stand_back()
     running = asyncio.ensure_future(controller.run())
     supervisor.listen(Listener(worker_started, worker_ended, controller.request_reload, running.cancel))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
