@@ -173,7 +173,9 @@ async def test_every_step_is_recorded_with_its_time(scene: Scene, fall: Rollback
 
 async def test_people_hear_at_once_and_those_off_call_get_the_record_after(scene: Scene) -> None:
     """A slow hook holds up neither the page nor the rollback."""
-    scene.text = hooks_text(python("import time; time.sleep(0.3)"))
+    told = scene.directory / "told"
+    waiting = f"while not os.path.exists({str(told)!r}): time.sleep(0.01)"
+    scene.text = hooks_text(python(f"import os, time\n{waiting}"))
     async with scene.control() as room, finishing(room):
         await room.desk.apply(Rollback(operator=ANN, reason="bad"))
         assert [notice.kind for notice in scene.people.notices] == [NoticeKind.HAPPENED]
@@ -181,6 +183,7 @@ async def test_people_hear_at_once_and_those_off_call_get_the_record_after(scene
         last = room.aftermath.last
         assert last is not None
         assert not last.over
+        told.touch()
         await finished(room)
     first, record = scene.people.notices
     assert (first.severity, record.kind) == ("critical", NoticeKind.RECORD)
@@ -231,8 +234,8 @@ async def test_the_record_comes_after_its_line_however_slow_the_disk_is(
         commit = room.store.commit
 
         async def slow(*args: Any) -> bool:
-            await soon((scene.directory / "ran").exists)
-            await asyncio.sleep(0.05)
+            await soon(lambda: room.aftermath.last is not None and room.aftermath.last.hooks)
+            await turns(20)  # as many as the record would have needed
             return await commit(*args)
 
         monkeypatch.setattr(room.store, "commit", slow)

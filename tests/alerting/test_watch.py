@@ -33,7 +33,8 @@ from gateway.model.rollout import ROLLBACK_GATE, BeginHold, Cause, EndHold, Hold
 from gateway.model.scores import Score
 from gateway.model.ticks import Counts, bucket_of
 from tests.support.configs import complete, load_text
-from tests.support.control import CONFIG, eventually, make_counts, make_gateway, make_observation
+from tests.support.control import CONFIG, make_counts, make_gateway, make_observation
+from tests.support.polling import soon
 from tests.support.snapshots import make_snapshot
 from tests.support.wiring import ANN, Room, Scene, refusing_disk
 
@@ -421,7 +422,7 @@ async def test_of_a_task_that_keeps_failing_people_are_told(
     async with gateway.control() as client:
         await client.status()
         keeper, alerts = client.controller._tasks, client.controller._parts.alerts
-        await eventually(lambda: bool(keeper.keep_failing))
+        await soon(lambda: bool(keeper.keep_failing))
         for _ in range(2):
             await alerts.look()
         alerts_now = {alert["type"]: alert for alert in (await client.status())["alerts"]}

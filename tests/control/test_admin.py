@@ -24,7 +24,8 @@ from gateway.core.explain import Question
 from gateway.latch import LatchKind
 from gateway.model.rollout import Event
 from gateway.model.units import TcpAddress, UnixAddress
-from tests.support.control import CONFIG, Gateway, eventually, make_gateway, make_observation
+from tests.support.control import CONFIG, Gateway, make_gateway, make_observation
+from tests.support.polling import soon, turns
 
 pytestmark = pytest.mark.socket
 
@@ -197,9 +198,11 @@ async def test_a_changed_token_file_is_a_reload(guarded: Gateway) -> None:
     async with guarded.control() as client:
         (guarded.config.parent / "ann.token").write_text("new-secret")
         headers = {"Authorization": "Bearer new-secret"}
-        async with asyncio.timeout(5):
-            while (await client.ask("GET", STATUS, headers=headers))[0] != 200:
-                await asyncio.sleep(0.02)
+
+        async def is_let_in() -> bool:
+            return (await client.ask("GET", STATUS, headers=headers))[0] == 200
+
+        await soon(is_let_in)
         assert (await client.ask("GET", STATUS, headers=bearer("ann")))[0] == 401
 
 
@@ -397,13 +400,12 @@ def test_strangers_cannot_take_all_connections(loop_factory: LoopFactory) -> Non
             with contextlib.ExitStack() as idle:
                 for _ in range(MAX_CONNECTIONS):
                     idle.enter_context(socket.create_connection((host, int(port))))
-                    await asyncio.sleep(0)
+                    await turns()
                 async with asyncio.timeout(15):
                     while await is_live(session, url):
                         # The last was not accepted yet, or, on a busy machine, the first was cut off again.
                         idle.enter_context(socket.create_connection((host, int(port))))
-                    while not await is_live(session, url):
-                        await asyncio.sleep(0.05)
+                    await soon(lambda: is_live(session, url), patience=15)
 
     run(loop_factory, scenario())
 
@@ -547,7 +549,7 @@ async def test_answers_hold_what_the_description_requires(gateway: Gateway) -> N
     """The documents have at least the keys that their schemas require."""
     async with gateway.control() as client:
         await client.ask("POST", EMERGENCY)
-        await eventually(lambda: gateway.page.engaged)
+        await soon(lambda: gateway.page.engaged)
         for path in (STATUS, "/api/v1/history", "/api/v1/explain"):
             _, answer = await client.ask("GET", path)
             schema = DOCUMENT["paths"][path]["get"]["responses"]["200"]["content"]["application/json"][

@@ -84,11 +84,17 @@ async def test_a_story_is_told_in_its_order() -> None:
 
 async def test_a_step_waits_for_what_it_wants_to_show() -> None:
     """The next words come once the gateway's status says so."""
-    waits = Step("waits", (), lambda status: status.latch.engaged, rests=0)
+    looks: list[bool] = []
+
+    def engaged(status: Status) -> bool:
+        looks.append(status.latch.engaged)
+        return looks[-1]
+
+    waits = Step("waits", (), engaged, rests=0)
     admin = Operated()
     played, _ = play(admin, waits, Step("after", rests=60))
     running = asyncio.create_task(until(played, lambda: "2/2  after" in words(played)))
-    await asyncio.sleep(0.3)
+    await soon(lambda: len(looks) > 1)
     assert "2/2  after" not in words(played)
     await admin.write(Verb.EMERGENCY, "now")
     await running

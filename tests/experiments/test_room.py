@@ -20,7 +20,7 @@ from gateway.control.experiments import findings, outcomes, room
 from gateway.control.experiments import participants as participation
 from gateway.control.experiments.database import ExperimentsDatabase
 from gateway.control.experiments.file import FILE
-from gateway.control.store.api import FaultKind
+from gateway.control.store.api import FaultKind, Store
 from gateway.control.store.file import DatabaseFault
 from gateway.core.results.head import from_text
 from gateway.model.records import FAILED
@@ -143,8 +143,13 @@ async def test_what_keeps_it_from_counting_is_said(tmp_path: Path) -> None:
         assert (document["counting"], document["days_to_go"] is not None) == (True, True)
         await client.ask("POST", f"{API}/emergency")
         latched = await shown(client)
-        await asyncio.sleep(0.05)
-        after = await shown(client)
+
+        async def time_went_on() -> dict[str, Any] | None:
+            document = await shown(client)
+            return document if document["running_seconds"] > latched["running_seconds"] else None
+
+        after = await soon(time_went_on)
+        assert after is not None
         (listed,) = (await client.ask("GET", f"{API}/experiments"))[1]
     assert latched["explanation"].startswith("nothing is counted while the latch is engaged; ")
     assert (latched["counting"], latched["days_to_go"], listed["counting"]) == (False, None, False)
@@ -596,11 +601,15 @@ def now(client: Client) -> float:
     return client.controller._now()
 
 
+DISTINCT = 0.005
+"""Seconds between moments that no rounding makes one."""
+
+
 async def later(client: Client) -> float:
     """A moment that is surely behind what was done, and before what comes next."""
-    await asyncio.sleep(0.01)
-    moment = now(client)
-    await asyncio.sleep(0.01)
+    done = now(client)
+    moment = await soon(lambda: (at := now(client)) > done + DISTINCT and at, interval=DISTINCT)
+    await soon(lambda: now(client) > moment + DISTINCT, interval=DISTINCT)
     return moment
 
 
@@ -644,6 +653,11 @@ async def test_outcomes_of_the_rollout_go_to_the_windows(tmp_path: Path) -> None
     assert {of[2:] for of in seen} == {("user_satisfaction", 1.0)}
 
 
+async def are_stored(store: Store, metric: str) -> bool:
+    """True once sums of a metric are on the disk."""
+    return any(metric in name for tick in await store.ticks(0, 2**40) for name in tick.sums)
+
+
 async def test_outcomes_of_the_rollout_survive_a_kill(tmp_path: Path) -> None:
     """Acknowledged and not yet in the windows' sums: the next process counts them, and those in them once."""
     gateway = make_gateway(tmp_path, experiment_config(percentage=50))
@@ -655,7 +669,7 @@ async def test_outcomes_of_the_rollout_survive_a_kill(tmp_path: Path) -> None:
         windows = client.controller._parts.windows
         assert (await report(client, *first))[1]["accepted"] == 20
         windows.flush()
-        await asyncio.sleep(0.3)
+        await soon(lambda: are_stored(client.controller._parts.store, "accuracy"))
         assert (await report(client, *second))[1]["accepted"] == 20
         copied = copy_of(gateway, tmp_path)
     async with serving(copied) as client:

@@ -37,7 +37,6 @@ from gateway.model.process import (
     unpack_sources,
 )
 from gateway.model.snapshot import Snapshot
-from tests.support.polling import soon as eventually  # noqa: F401 what tests of it wait with
 from tests.support.snapshots import make_snapshot
 
 PATIENCE = 5.0

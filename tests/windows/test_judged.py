@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.model.snapshot import Arm
+from gateway.model.ticks import tick_of
 from tests.support.control import CONFIG, Client, Gateway, make_gateway
 from tests.support.counting import Clock, CountingWorker
 from tests.support.polling import soon
@@ -18,13 +18,15 @@ from tests.support.polling import soon
 pytestmark = pytest.mark.socket
 
 PATIENCE = 20.0
+INTERVAL = 0.5
+"""Seconds of a tick: `monitoring.interval`, below."""
 GATED = (
     CONFIG
-    + """\
+    + f"""\
   gates:
     canary -> limited_production:
-      - {type: metrics_threshold, thresholds: {error_rate: "< 0.2"}, minimum_samples: 50, window: 3s}
-  monitoring: {interval: 0.5s}
+      - {{type: metrics_threshold, thresholds: {{error_rate: "< 0.2"}}, minimum_samples: 50, window: 3s}}
+  monitoring: {{interval: {INTERVAL}s}}
 """
 )
 
@@ -73,7 +75,8 @@ async def test_a_gate_is_judged_by_what_workers_counted_and_a_restart_forgets_no
         await soon(lambda: gateway.link.current.version > 0)
         worker.serve_now(gateway, 300)
         await worker.report_until(gateway, lambda: has_counted(300))
-        await asyncio.sleep(0.5)  # the tick of those is stored as it stands when the process ends
+        # The tick of those is stored as it stands when the process ends: what comes next is in another one.
+        await soon(lambda: tick_of(time.monotonic(), INTERVAL) > tick_of(worker.clock.at, INTERVAL))
         worker.serve_now(gateway, 3, status=500)
     async with gateway.control() as client:
         await worker.report_until(gateway, lambda: has_counted(303))
