@@ -1,7 +1,7 @@
-"""The way in, for `gateway` and for `python -m gateway`.
+"""The entry point of `gateway` and `python -m gateway`.
 
-Before anything else it has SIGUSR1 held back: the default action kills, and a signal that comes
-while modules load must neither kill nor be lost. The kernel keeps it until the process is ready.
+Its first statement blocks SIGUSR1. By default that signal kills a process, and one that arrives while modules
+load must neither kill nor be lost. The kernel keeps it until the process is ready.
 """
 
 import signal

@@ -1,7 +1,7 @@
 """The command line: which commands there are, and how one is found.
 
-Only the module of the command that is asked for is imported, because one of them is the supervisor,
-which stays small. What a command does, and its options, are in `gateway.commands`.
+Only the module of the requested command is imported, because `run` becomes the supervisor, which must stay
+small. What a command does, and its options, are in `gateway.commands`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""One module a command: its options and its exit code. What it does lives elsewhere."""
+"""One module per command: its options and its exit code. The work itself is done elsewhere."""

@@ -1,4 +1,4 @@
-"""`gateway approve`: a person's word for a gate."""
+"""`gateway approve`: record a person's approval of a gate."""
 
 from __future__ import annotations
 

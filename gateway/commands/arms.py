@@ -1,6 +1,6 @@
-"""What `status` shows of the arms: lately, in this phase and in all, and what the phases before were like.
+"""How `status` shows the arms: recently, in this phase, in total, and in the phases before.
 
-For a tired person, built from the status document; nothing is judged here.
+Built from the status document, for a tired reader. Nothing is judged here.
 """
 
 from __future__ import annotations

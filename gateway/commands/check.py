@@ -1,4 +1,4 @@
-"""`gateway check`: load a config as `run` would, and say what it amounts to or what is wrong with it."""
+"""`gateway check`: load a config as `run` would, and print what it means or what is wrong with it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The commands' way to a running gateway: a small HTTP client for its admin API.
+"""How commands reach a running gateway: a small HTTP client for its admin API.
 
-It turns what can go wrong into exceptions and an exit code. The options that say where the gateway is
-are in `options`; what the answers mean is up to the commands.
+It turns failures into exceptions with an exit code. The options that say where the gateway is are in
+`options`; the commands interpret the answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`gateway diff`: how many users a change of the config would move, before it is made.
 
-It words and lays out what `core.diff` counted. Both files are read as `check` reads them.
+It prints what `core.diff` computed. Both files are loaded as `check` loads them.
 """
 
 from __future__ import annotations

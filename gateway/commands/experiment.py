@@ -1,4 +1,4 @@
-"""`gateway experiment`: what runs, what it has shown so far, and how it goes on."""
+"""`gateway experiment`: list experiments, show their results, and start, pause, conclude or delete them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""`gateway explain`: which arm serves a user, and why, for a person in a hurry.
+"""`gateway explain`: which arm serves a user, and why.
 
-It words and lays out what `core.explain` found, here on a file or over there in the running gateway;
-the document is the same.
+It prints what `core.explain` found, either from a config file or from the running gateway. The document is
+the same in both cases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures as a terminal shows them: times past, shares, latencies. Short, and "-" for none."""
+"""How a terminal shows figures: times ago, shares, latencies. Short, and "-" for none."""
 
 from __future__ import annotations
 

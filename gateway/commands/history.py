@@ -1,4 +1,4 @@
-"""`gateway history`: what happened, by whom and why."""
+"""`gateway history`: what happened, who did it, and why."""
 
 from __future__ import annotations
 

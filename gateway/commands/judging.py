@@ -1,6 +1,6 @@
-"""What `status` says of a rollback to come: how near it is, by which limits, how soon it would come.
+"""How `status` shows automatic rollback: how near it is, by which limits, how soon it would come.
 
-For a tired person, built from the status document; nothing is judged here.
+Built from the status document, for a tired reader. Nothing is judged here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the commands share that read a config file without a gateway running."""
+"""What the commands share that read a config file and need no running gateway."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gateway pause`: no advance until `gateway resume`."""
+"""`gateway pause`: prevent advances until `gateway resume`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`gateway reject`: a person's word against a gate."""
+"""`gateway reject`: record a person's rejection of a gate."""
 
 from __future__ import annotations
 

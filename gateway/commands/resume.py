@@ -1,4 +1,4 @@
-"""`gateway resume`: the end of a pause."""
+"""`gateway resume`: end a pause."""
 
 from __future__ import annotations
 

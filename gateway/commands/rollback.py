@@ -1,4 +1,4 @@
-"""`gateway rollback`: everything to control and a step back, latched."""
+"""`gateway rollback`: engage the latch and go one phase back."""
 
 from __future__ import annotations
 

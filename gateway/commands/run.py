@@ -1,4 +1,4 @@
-"""`gateway run`: serve. The process that it runs in becomes the supervisor."""
+"""`gateway run`: serve. This process becomes the supervisor."""
 
 from __future__ import annotations
 

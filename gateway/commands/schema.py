@@ -1,7 +1,7 @@
 """`gateway schema`: the JSON Schema of the config file, for editors.
 
-The keys' descriptions are read from the source of the model here, and only here: pydantic could do it
-wherever the model is imported, which would parse all of it at every start of a control process.
+The descriptions of keys are read from the source of the model, and only here. pydantic could do that at every
+import, but then every start of a control process would have to parse all of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stretches of time as the commands print them."""
+"""How commands print durations."""
 
 from __future__ import annotations
 

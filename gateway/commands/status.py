@@ -1,6 +1,6 @@
-"""`gateway status`: the running gateway at a glance, for a tired person.
+"""`gateway status`: the running gateway at a glance, for a tired reader.
 
-First what holds, then both arms side by side, then the machinery, then what to type next. The
+First the current state, then both arms side by side, then the processes, then what to type next. The
 document comes from the admin API; nothing is judged here.
 """
 

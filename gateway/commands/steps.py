@@ -1,4 +1,4 @@
-"""What the commands share that have the rollout take a step: post it, print where the rollout stands then."""
+"""What the commands share that ask the rollout for a step: send it, print the state afterwards."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Something run on the gateway's behalf: a command, or a question to a URL, within its time.
+"""Runs a command, or requests a URL, on the gateway's behalf and within a time limit.
 
-A command runs in a session of its own and is killed with all its children, when it is over, late or no
-longer wanted. Of what it prints the end is kept. It never blocks the loop.
+A command runs in its own session. It is killed with all its children when it is over, late or no
+longer wanted. The end of its output is kept. Nothing here blocks the loop.
 
-It does not know whether it is a gate's test or a rollback's hook, nor what its result means.
+It does not know whether it runs a gate's test or a rollback's hook, nor what the result means.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What the windows keep in the store: sums of settled ticks in rows of ten seconds, and periods' totals.
+"""What the windows keep in the store: sums of settled ticks in rows of ten seconds, and totals of periods.
 
-Every write is one transaction with the totals that belong to its rows, so what the store holds is whole
-whatever the process dies of. A row says up to which tick everything is in it, on which monotonic clock.
+Every write is one transaction together with the totals of its rows, so the stored state is consistent
+however the process dies. A row says up to which tick it is complete, and on which monotonic clock.
 
-It does not know which tick belongs to which period, nor what is made of the sums; see `control.windows`.
+It does not know which tick belongs to which period, nor what the sums are used for; see `control.windows`.
 """
 
 from __future__ import annotations

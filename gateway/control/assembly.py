@@ -1,7 +1,7 @@
-"""Builds the parts of a control process around what earlier ones left, and connects them.
+"""Builds the parts of a control process from what earlier ones left, and connects them.
 
-Some parts know each other only through the controller: the rollout publishes, and what is published
-depends on the rollout. Those ways are functions of the `Site`, called once everything stands.
+Some parts depend on each other: the rollout publishes snapshots, and a snapshot depends on the rollout. Such
+connections are functions of the `Site`; they are called only after all parts are built.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """The control process: holds what is in force and keeps its parts running.
 
-The controller builds the parts, connects them, and decides what follows from a new config. Every part
-that runs in the background is kept running by a `TaskKeeper`. What must outlive the process goes to
-the supervisor (`Keeper`): a restarted controller goes on where the last one was.
+The controller builds the parts, connects them, and decides what follows from a new config. A `TaskKeeper`
+restarts every background task that fails. The supervisor (`Keeper`) keeps what must outlive the process, so a
+restarted controller continues where the last one stopped.
 
-It knows nothing of sockets beyond the one for the admin API, and never touches a user's request.
+It knows no socket but that of the admin API, and never touches a user's request.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What people and machines meet of a control process: the admin API with all its areas, and the dashboard.
+"""The admin API with all its areas, and the dashboard: assembled, opened and closed.
 
-It knows which areas there are and when they open and close. What they answer is their own business.
+It knows which areas there are. What they answer is up to them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Active health checks: which endpoints answer, as asked from here.
+"""Active health checks: which endpoints answer, as seen from the control process.
 
-Every endpoint of an upstream that has a health check is asked at its interval; the answers are
-counted (`Tally`), and the whole map is published when one of its values changes. An endpoint is
-healthy until it was found not to be. What follows from it is the workers' business.
+Every endpoint of an upstream with a health check is requested at its interval. The results are counted
+(`Tally`), and the whole map is published when one of its values changes. An endpoint is healthy until a check
+fails. The workers decide what follows.
 """
 
 from __future__ import annotations

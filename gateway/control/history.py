@@ -1,8 +1,8 @@
-"""What happened, by whom and why: the audit trail as the rest of the control plane sees it.
+"""The audit trail as the rest of the control plane sees it: what happened, who did it, and why.
 
-An `Event` is written once and never changed. `History` keeps the newest in memory, so that reading
-never waits for a disk, and hands every one to the store, which keeps them all. An event of the rollout
-carries the machine's own record with it, from which the state can be folded again.
+An `Event` is written once and never changed. `History` keeps the newest events in memory, so that reading
+never waits for a disk, and passes every event to the store, which keeps them all. An event of the rollout
+includes the state machine's own record, from which the state can be rebuilt.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The hooks of a rollback: cache clearing and the like, run one after the other.
+"""The hooks of a rollback, such as clearing a cache, run one after the other.
 
-A hook that fails is recorded, and the next one runs. It does not know what was rolled back nor when.
+If a hook fails, that is recorded and the next one runs. It does not know what was rolled back, nor when.
 """
 
 from __future__ import annotations

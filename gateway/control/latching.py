@@ -1,9 +1,9 @@
 """The latch as the control process handles it: flip, release, make durable.
 
-Anybody may engage the shared page at any time: a signal, a worker, the admin API. Whoever did, the
-desk gets it onto the disk, again and again until the disk takes it. It is the only one that releases.
+A signal, a worker or the admin API may engage the shared page at any time. The desk then writes the engagement to
+disk and retries until it succeeds. Only the desk releases the latch.
 
-What an engagement means for the rollout is not known here; see `control.rollout.desk`.
+It does not know what an engagement means for the rollout; see `control.rollout.desk`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The traffic of all workers, dead ones included, as sums that never go back.
+"""The traffic of all workers, dead ones included, as sums that never decrease.
 
-Workers report cumulative numbers. The ledger holds the newest report of every worker, and
-folds those of workers long dead into one retired sum. It can be handed to the next control
-process as bytes, so neither a worker's nor a control process's death loses or doubles a request.
+Workers report cumulative numbers. The ledger holds the newest report of each worker and adds those of
+workers that died long ago to one retired sum. It can be passed to the next control process as bytes, so no
+request is lost or counted twice when a worker or a control process dies.
 
-It knows nothing of Prometheus and nothing of the status page; both read it.
+It does not know Prometheus or the status page; both read it.
 """
 
 from __future__ import annotations

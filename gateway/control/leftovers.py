@@ -1,8 +1,8 @@
-"""Ends what an earlier control process ran on the gateway's behalf and could not end itself.
+"""Ends commands that an earlier control process started and could not end itself.
 
-A control process that is killed leaves the tests and hooks that it was running, each a session of
-processes without a parent to miss. They are known by a mark in their environment, which children
-inherit: nothing has to be written down, and nothing can be forgotten. It knows Linux's /proc.
+When a control process is killed, its tests and hooks keep running as sessions without a parent. They are
+recognised by a mark in their environment, which children inherit, so no list of them has to be written down. This
+module reads Linux's /proc.
 """
 
 from __future__ import annotations

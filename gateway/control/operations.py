@@ -1,8 +1,7 @@
-"""What operators, scrapers and probes get to see and do: the admin API's backend.
+"""The backend of the admin API: what operators, scrapers and probes can see and do.
 
-It looks at the parts of the control process and puts together what they say, and hands what operators
-want to the rollout's desk; it holds nothing itself but the size of the state directory, which is
-measured now and then.
+It combines what the parts of the control process report, and passes operators' requests to the rollout's desk.
+Its only own state is the size of the state directory, which is measured now and then.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The parts of a running control process, as a value: what is built once and looked at by many.
+"""The parts of a running control process as one value: built once, read by many.
 
-It knows only what there is. Who builds the parts is `assembly`; what becomes of them is `controller`'s.
+`assembly` builds the parts, `controller` runs them.
 """
 
 from __future__ import annotations

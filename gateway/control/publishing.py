@@ -1,8 +1,7 @@
-"""The newest snapshot: compiled, numbered, handed to the workers.
+"""Compiles the newest snapshot, numbers it, and sends it to the workers.
 
-Versions grow by one with every snapshot that says something new, over restarts of the control
-process too: the first snapshot of a new one goes on from the last of the old. It does not know why a
-config or a position changed.
+The version grows by one with every snapshot that differs from the last, also over restarts: the first snapshot
+of a new control process continues the numbers of the old one. It does not know why a config or a phase changed.
 """
 
 from __future__ import annotations

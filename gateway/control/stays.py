@@ -1,7 +1,7 @@
-"""Traffic by the rollout's stays in its phases, what is open as it stands.
+"""Traffic by stays in phases, including requests that are still open.
 
-A stay is one phase and one epoch of it, whatever shares it had. It is told what ticks got, as they get
-it, and says what that amounts to without adding everything up again.
+A stay is one epoch of one phase, whatever its shares were. It is updated as ticks arrive, so the totals are ready
+without adding everything up again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Background work that cannot die silently, and blocking calls that cannot stall the loop.
 
-`TaskKeeper` runs named coroutines and starts one again, counted and logged, whenever it fails or
-returns. `Lane` runs one blocking call at a time in a thread, with a bound on the wait. Neither
-knows what the work is.
+`TaskKeeper` runs named coroutines. If one fails or returns, it is logged, counted and started again. `Lane`
+runs one blocking call at a time in a thread and limits the wait. Neither knows what the work is.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""What traffic was like lately: finely over the window that alerts look back on, and as a course of time.
+"""Recent traffic: in detail over the window that alerts use, and as a time series.
 
-A memory of counts and nothing else: ten-second sums by route and arm for at most an hour, outlines of both
-arms for an hour, and coarser ones for two days. It is told what ticks got, as they get it, so that no
-question costs more for the requests that are open. Of what went before a restart only what the store has
-is left: counts, and no quantiles. Times are Unix seconds.
+It holds counts only: ten-second sums by route and arm for at most an hour, outlines of both arms for an hour, and
+coarser ones for two days. It is updated as ticks arrive, so a question costs no more when many requests are
+open. From before a restart only what the store has remains: counts, no quantiles. Times are Unix seconds.
 
-It does not know which ticks are settled, nor what phase they belong to; see `control.windows`.
+It does not know which ticks are settled, nor to which phase they belong; see `control.windows`.
 """
 
 from __future__ import annotations

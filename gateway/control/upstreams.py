@@ -1,7 +1,7 @@
-"""How the upstreams stand: what the workers report of endpoints and breakers, and what the checks say.
+"""The condition of the upstreams: what workers report of endpoints and breakers, and what health checks found.
 
-A view over parts that others keep up to date; it holds nothing. Where no worker has reported yet, the
-checks speak; where nothing is known, an upstream is as good as any.
+A view over parts that others update; it holds nothing. If no worker has reported yet, the health checks count; if
+nothing is known, an upstream counts as usable.
 """
 
 from __future__ import annotations

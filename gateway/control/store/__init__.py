@@ -1,1 +1,1 @@
-"""What the control process remembers: a small interface, and SQLite behind it."""
+"""What the control process keeps on disk: a small interface, and SQLite behind it."""
