@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from gateway.core import gates
+from gateway.core import advice, gates
 from gateway.core.percentage import effective_percentage
 from gateway.model.alerts import Severity
 from gateway.model.gates import GateResult, ManualApproval, Verdict
@@ -172,7 +172,7 @@ def fall_back(state: Rollout, event: Rollback | Emergency, at: float, rules: Rul
     fallen = replace(_fresh_epoch(fallen, previous, at), automatic_off=failed)
     moved = f" to {fallen.phase}" if fallen.phase != state.phase else ""
     title = f"{kind}: {state.phase}{moved}, everything to control"
-    notice = Notify(Severity.CRITICAL, title, _by(event))
+    notice = Notify(Severity.CRITICAL, title, _by(event), advice.AFTER_FALL)
     return Change(fallen, (RunHooks(), notice))
 
 
@@ -187,7 +187,8 @@ def _ask(state: Rollout, event: Rollback | Emergency, at: float) -> Outcome:
         return Unrecorded(state)
     pending = PendingRollback(event.cause, event.reason, event.evidence, at)
     held = _held(state, Hold(HoldKind.PENDING_ROLLBACK, event.reason, at))
-    notice = Notify(Severity.CRITICAL, f"rollback of {state.phase} waits for approval", event.reason)
+    title = f"rollback of {state.phase} waits for approval"
+    notice = Notify(Severity.CRITICAL, title, event.reason, advice.on_hold(HoldKind.PENDING_ROLLBACK))
     return Change(replace(held, pending_rollback=pending), (notice,))
 
 
@@ -225,7 +226,8 @@ def latch_in_place(state: Rollout, event: LatchInPlace, at: float, rules: Rules)
             return Unrecorded(state)
         return Change(_engaged_again(state, event.kind, event.engagement))
     latched = _latched(state, event, event.kind, at, rules)
-    notice = Notify(Severity.CRITICAL, f"latched ({event.kind}): everything to control", event.reason)
+    title = f"latched ({event.kind}): everything to control"
+    notice = Notify(Severity.CRITICAL, title, event.reason, advice.AFTER_LATCH)
     return Change(_fresh_epoch(latched, rules.find(state.phase), at), (notice,))
 
 
@@ -244,7 +246,7 @@ def release(state: Rollout, event: Release, at: float, rules: Rules) -> Outcome:
     if ceiling is not None and ceiling >= phase.share:
         ceiling = None
     released = replace(state, latch=None, rolled_back_from=None, ceiling=ceiling)
-    notice = Notify(Severity.HIGH, f"latch released in {state.phase}", _by(event))
+    notice = Notify(Severity.HIGH, f"latch released in {state.phase}", _by(event), advice.AFTER_RELEASE)
     return Change(_fresh_epoch(released, phase, at), (ReleaseLatch(state.engagement), notice))
 
 
@@ -295,7 +297,7 @@ def begin_drain(state: Rollout, event: BeginDrain, at: float, rules: Rules) -> O
             operator=event.operator, reason=event.reason, metadata=event.metadata, cause=Cause.DRAINED
         )
         return Unrecorded(state, (EngageLatch(LatchKind.ROLLBACK, rollback),))
-    notice = Notify(Severity.HIGH, f"draining {state.phase}", _by(event))
+    notice = Notify(Severity.HIGH, f"draining {state.phase}", _by(event), advice.DURING_DRAIN)
     drain = Drain(1, rules.drain_steps, event.operator, event.reason)
     void = _void_approvals(state, f"{event.operator} began to drain {state.phase}")
     return Change(replace(state, drain=drain, votes=void), (notice,))
@@ -317,7 +319,8 @@ def begin_hold(state: Rollout, event: BeginHold, at: float, rules: Rules) -> Out
     if any(hold.kind is event.kind for hold in state.holds):
         return Unrecorded(state)
     severity = Severity.CRITICAL if event.kind is HoldKind.SHARED_OUTAGE else Severity.HIGH
-    notice = Notify(severity, f"{state.phase} is held: {event.kind}", event.reason)
+    title = f"{state.phase} is held: {event.kind}"
+    notice = Notify(severity, title, event.reason, advice.on_hold(event.kind))
     return Change(_held(state, Hold(event.kind, event.reason, at)), (notice,))
 
 
@@ -354,7 +357,8 @@ def begin_trial(state: Rollout, event: BeginTrial, at: float, rules: Rules) -> O
     if state.trial is not None:
         return Unrecorded(state)
     begun = replace(state, trial=Trial(event.cap, event.reason, at))
-    notice = Notify(Severity.CRITICAL, f"trial of {state.phase}: no control to compare with", event.reason)
+    title = f"trial of {state.phase}: no control to compare with"
+    notice = Notify(Severity.CRITICAL, title, event.reason, advice.DURING_TRIAL)
     change = _restarted_if_moved(state, begun, rules)
     return replace(change, effects=(*change.effects, notice))
 

@@ -516,11 +516,12 @@ class RunHooks:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Tell people."""
+    """Tell people. `advice` says what they can do, "" for nothing."""
 
     severity: Severity
     title: str
     text: str
+    advice: str = ""
 
 
 Effect: TypeAlias = (

@@ -22,6 +22,7 @@ from gateway.control.alerting.notices import Notice, NoticeKind, happened, recor
 from gateway.control.alerting.notifier import Notifier, instance_of
 from gateway.control.alerting.outbox import CAPACITY, Message, Outbox, Patience
 from gateway.control.alerting.waiting import unpack
+from gateway.core.advice import on_alert
 from gateway.model.alerts import Alert, Change, ChangeKind, Severity
 from gateway.model.config import Config
 from tests.support.configs import complete, load_text
@@ -165,8 +166,9 @@ async def test_a_webhook_gets_everything_as_json(tmp_path: Path) -> None:
         {
             "kind": "firing",
             "severity": "high",
-            "title": "error_rate of treatment: high",
+            "title": "error_rate of treatment",
             "text": "it is bad <&>",
+            "advice": on_alert("error_rate", "treatment"),
             "at": "2027-01-15T08:00:00.000Z",
             "since": "2027-01-15T07:59:00.000Z",
             "labels": {"alertname": "GatewayErrorRate", "type": "error_rate", "arm": "treatment"},
@@ -182,8 +184,8 @@ async def test_slack_gets_a_message_in_its_markup(tmp_path: Path) -> None:
         assert await notifier.drained(5.0)
     (body,) = receiver.bodies
     (attachment,) = body["attachments"]
-    assert body["text"] == "HIGH: error_rate of treatment: high"
-    assert attachment["text"] == "it is bad &lt;&amp;&gt;"
+    assert body["text"] == "HIGH: error_rate of treatment"
+    assert attachment["text"] == f"it is bad &lt;&amp;&gt;\n{on_alert('error_rate', 'treatment')}"
     assert attachment["color"].startswith("#")
 
 
@@ -209,7 +211,11 @@ async def test_alertmanager_gets_alerts_that_end_by_themselves_and_is_told_again
                 "arm": "treatment",
                 "severity": "high",
             },
-            "annotations": {"summary": "error_rate of treatment: high", "description": "it is bad <&>"},
+            "annotations": {
+                "summary": "error_rate of treatment",
+                "description": "it is bad <&>",
+                "advice": on_alert("error_rate", "treatment"),
+            },
             "startsAt": "2027-01-15T07:59:00.000Z",
             "endsAt": "2027-01-15T08:05:00.000Z",
         }
@@ -325,7 +331,7 @@ async def test_the_gravest_goes_first(tmp_path: Path) -> None:
             notifier.tell(happened(HIGH, "latch released", "by ann", NOW))
             notifier.tell(happened(CRITICAL, "emergency", "by bob", NOW))
             assert await notifier.drained(5.0)
-    assert receiver.titles == ["latch released", "emergency", "error_rate of treatment: medium"]
+    assert receiver.titles == ["latch released", "emergency", "error_rate of treatment"]
 
 
 async def test_news_of_a_subject_does_not_wait_for_the_pause_of_older_news(tmp_path: Path) -> None:

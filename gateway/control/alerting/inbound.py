@@ -234,5 +234,8 @@ _REASON = f"{LABEL} is none of {', '.join(Action)}: nothing was done"
 def _misunderstood(alerts: Sequence[ForeignAlert]) -> Notify:
     asked = "; ".join(f"{alert.name} asks for {alert.asked!r}" for alert in alerts)[:_REASON_LIMIT]
     return Notify(
-        Severity.HIGH, "Alertmanager asks for what the gateway does not know", f"{_REASON}. {asked}"
+        Severity.HIGH,
+        "Alertmanager asks for what the gateway does not know",
+        f"{_REASON}. {asked}",
+        "Correct the label in the rule. What it was to do, by hand: `gateway rollback`, `gateway emergency`",
     )

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.control.rollout.views import timestamp
+from gateway.core.advice import on_alert
 from gateway.model.alerts import Alert, Change, ChangeKind, Severity
 
 STANDS_FOR = 300.0
 """Seconds for which Alertmanager takes an alert to stand that is not told again: if we die, it ends."""
 HAPPENED_STANDS_FOR = 900.0
 """Seconds for which it takes what happened once, such as a rollback, to stand."""
-_TEXT_LIMIT = 2900
-"""Characters of a text: Slack cuts a section's text at 3,000."""
+_TEXT_LIMIT = 2700
+"""Characters of a text: Slack cuts a section's text at 3,000, and the advice stands below it."""
 
 
 class NoticeKind(enum.StrEnum):
@@ -42,7 +43,8 @@ class Notice:
     """Something to be told. Times are Unix seconds; `since` is when it began.
 
     `labels` say what it is about: they are the same as long as it lasts. `severity` is how grave it is,
-    or was at its worst where it is over; `before` is what was told last, where that differs.
+    or was at its worst where it is over; `before` is what was told last, where that differs. `advice`
+    says what can be done about it.
     """
 
     kind: NoticeKind
@@ -54,6 +56,7 @@ class Notice:
     labels: Mapping[str, str]
     details: Mapping[str, Any] = field(default_factory=dict)
     before: Severity | None = None
+    advice: str = ""
 
     @property
     def subject(self) -> str:
@@ -61,10 +64,10 @@ class Notice:
         return " ".join(value for name, value in sorted(self.labels.items()) if name != "event")
 
 
-def happened(severity: Severity, title: str, text: str, at: float) -> Notice:
+def happened(severity: Severity, title: str, text: str, at: float, advice: str = "") -> Notice:
     """A notice of the rollout's."""
     labels = {"alertname": "GatewayRollout", "event": title}
-    return Notice(NoticeKind.HAPPENED, severity, title, text, at, at, labels)
+    return Notice(NoticeKind.HAPPENED, severity, title, text, at, at, labels, advice=advice)
 
 
 def record(title: str, text: str, at: float, since: float, details: Mapping[str, Any]) -> Notice:
@@ -96,7 +99,8 @@ def changed(change: Change, at: float) -> Notice:
 def _of_alert(
     kind: NoticeKind, severity: Severity, alert: Alert, text: str, at: float, before: Severity | None = None
 ) -> Notice:
-    title = f"{alert.subject} is over" if kind is NoticeKind.RESOLVED else f"{alert.subject}: {severity}"
+    over = kind is NoticeKind.RESOLVED
+    title, advice = (f"{alert.subject} is over", "") if over else (alert.subject, on_alert(*alert.key))
     labels = {"alertname": _camel(alert.type), "type": alert.type}
     if alert.arm:
         labels["arm"] = alert.arm
@@ -106,7 +110,7 @@ def _of_alert(
         "window": alert.window,
         "samples": alert.samples,
     }
-    return Notice(kind, severity, title, text, at, alert.since, labels, details, before)
+    return Notice(kind, severity, title, text, at, alert.since, labels, details, before, advice)
 
 
 def _camel(name: str) -> str:
@@ -124,6 +128,7 @@ def webhook(notice: Notice) -> bytes:
             "severity": notice.severity.value,
             "title": notice.title,
             "text": notice.text,
+            "advice": notice.advice,
             "at": timestamp(notice.at),
             "since": timestamp(notice.since),
             "labels": dict(notice.labels),
@@ -151,7 +156,7 @@ def slack(notice: Notice) -> bytes:
     body = {
         "color": _OVER if over else _COLOURS[notice.severity],
         "title": title,
-        "text": _escaped(notice.text[:_TEXT_LIMIT]),
+        "text": _escaped("\n".join(filter(None, (notice.text[:_TEXT_LIMIT], notice.advice)))),
         "fallback": title,
         "footer": _escaped(notice.labels.get("instance", "")),
         "ts": int(notice.at),
@@ -186,9 +191,10 @@ def standing(notices: Iterable[Notice]) -> bytes:
 def _postable(notice: Notice, ended: Severity | None = None) -> dict[str, Any]:
     lasts = HAPPENED_STANDS_FOR if notice.kind is NoticeKind.HAPPENED else STANDS_FOR
     severity = notice.severity if ended is None else ended
+    advice = {"advice": notice.advice} if notice.advice else {}
     return {
         "labels": {**notice.labels, "severity": severity.value},
-        "annotations": {"summary": notice.title, "description": notice.text},
+        "annotations": {"summary": notice.title, "description": notice.text} | advice,
         "startsAt": timestamp(min(notice.since, notice.at)),
         "endsAt": timestamp(notice.at if ended is not None else notice.at + lasts),
     }

@@ -25,6 +25,7 @@ from gateway.control.store.api import Document as Stored
 from gateway.control.store.api import Store
 from gateway.control.store.encoding import to_json
 from gateway.control.store.values import put, recall
+from gateway.core.advice import on_alert
 from gateway.core.alerts import MISSING_TRAFFIC, assess
 from gateway.core.rollout import GATEWAY
 from gateway.model.alerts import Alert, AlertState, Change, ChangeKind, Levels, Look, Severity
@@ -116,7 +117,9 @@ class AlertWatch:
         self._failed_in_a_row += 1
         if self._failed_in_a_row == BLIND_AFTER:
             text = f"the gateway cannot look at its alerts ({type(error).__name__}); see the log"
-            self._people.tell(notices.happened(Severity.CRITICAL, "alerts are blind", text, self._now()))
+            advice = on_alert("control_task_failing", "")
+            blind = notices.happened(Severity.CRITICAL, "alerts are blind", text, self._now(), advice)
+            self._people.tell(blind)
 
     async def look(self) -> None:
         """Look once, and write down and tell what is new."""

@@ -111,7 +111,8 @@ class Aftermath:
     def tell(self, notify: Notify) -> None:
         """Tell people what the rollout wants them to know; said in the log whatever its level."""
         logs.audit("notice", severity=notify.severity.value, title=notify.title, text=notify.text)
-        self._people.tell(happened(notify.severity, notify.title, notify.text, self._now()))
+        notice = happened(notify.severity, notify.title, notify.text, self._now(), notify.advice)
+        self._people.tell(notice)
 
     def begin(self, line: Event, stopwatch: Stopwatch, hooks: Sequence[Hook]) -> Fall:
         """Have what follows a fall done. Never waits.
@@ -239,9 +240,6 @@ def view(outcome: Outcome | None) -> Document | None:
             {"step": step, "seconds": seconds, "failed": failed.get(step)}
             for step, seconds in times.get("seconds", {}).items()
         ],
-        "hooks": [
-            {name: hook[name] for name in ("name", "succeeded", "detail", "seconds")}
-            for hook in outcome.hooks
-        ],
+        "hooks": [{name: hook[name] for name in _HOOK_SHOWN} for hook in outcome.hooks],
         "over": outcome.over,
     }
