@@ -1,6 +1,6 @@
-"""The garbage collector while a process loads its modules.
+"""The garbage collector while a process loads its modules: switched off.
 
-It knows when not to look. What a process makes of its memory later is its own business.
+How a process uses its memory later is its own business.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Log lines: one JSON object a line, to stderr, by a thread of their own.
+"""Log lines: one JSON object per line, to stderr, written by a separate thread.
 
-Saying something never waits: lines go through a bounded queue, and a line that finds it full (the
-reader of the pipe has stopped) is counted and dropped. Audit lines ignore the level, because a
-quiet log level must not mute a rollback.
+Logging never waits. Lines go through a bounded queue; if it is full because nobody reads the pipe, the line
+is counted and dropped. Audit lines ignore the level, because a quiet log level must not hide a rollback.
 
-It does not know the access log's shape; `LineWriter` carries that too.
+It does not know the format of the access log; `LineWriter` writes that too.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Who has been here in the last minutes: a shared page by which each user's first request is known.
+"""Which users were here in the last minutes: a shared page that identifies each user's first request.
 
-A cell per bit pattern of a user's hash holds the number of the stretch of wall-clock time in which it was
-last marked. All workers share the page, so a user counts once however many serve. Nobody ever clears it
-and nothing locks it: a lost race costs at most a second mark, and two users that share a cell are one.
+A user's hash selects a cell. The cell holds the number of the ten-minute period in which it was last marked. All workers
+share the page, so a user counts once, whichever workers serve it. Nothing clears it and nothing locks it: a lost
+race costs at most a second mark, and two users that share a cell count as one.
 
-It knows no users, only hashes, and not what a mark is good for; see `model.ticks.Series`.
+It knows hashes, not users, and not what a mark is used for; see `model.ticks.Series`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a loaded config means for the experiments that are there.
+"""What a newly loaded config means for the existing experiments.
 
-Pure. An experiment that the config holds is defined by it, and its life is the state's: it begins by
-itself where the config enables it, and one that is taken out while it runs ends without a winner.
+Pure. If the config holds an experiment, the config defines it, and the state says how far it has got. It starts by
+itself when the config enables it. If it is removed from the config while it runs, it ends without a winner.
 
-`adopt` says what becomes of all, `conflicts` what a reload must be refused for instead.
+`adopt` says what becomes of every experiment; `conflicts` says why a reload must be refused.
 """
 
 from __future__ import annotations

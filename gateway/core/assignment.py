@@ -1,10 +1,10 @@
-"""Who was in which group at a time that has passed: the split again, over what was in force then.
+"""Who was in which group at a past time: the split, applied again to what was in force then.
 
-Nobody's assignment is stored, because it can be computed. A `Scene` is what a snapshot says about
-assignment and nothing else, small enough to keep every one that there ever was; `place` decides by it
-exactly as the data plane did. Upstreams' health is left out: it never moves anybody to another group.
+Assignments are not stored, because they can be computed. A `Scene` is the part of a snapshot that decides
+assignment, small enough to keep all scenes ever. `place` decides by it exactly as the data plane did. The health
+of upstreams is left out, because it never moves a user to another group.
 
-It does not know who came, nor when one scene followed another.
+It does not know which users came, nor the order of the scenes.
 """
 
 from __future__ import annotations

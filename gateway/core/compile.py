@@ -1,10 +1,10 @@
-"""Config and the rollout's position to the snapshot that workers serve by.
+"""Compiles a config and the rollout's position into the snapshot that workers serve by.
 
 Names become indices, percentages and weights become integers of the hash space, and what is switched
 off is left out. Compiling is a pure function: the same config at the same position gives the same
-snapshot, on every machine.
+snapshot on every machine.
 
-It takes a config whose names all resolve, as `control.config.loading` guarantees, and does not know how the
+All names of the config must resolve, which `control.config.loading` guarantees. It does not know how the
 rollout came to its position.
 """
 

@@ -1,12 +1,12 @@
 """How many users a new snapshot would move: exact shares, computed from the ranges.
 
-A user is a point with two coordinates, one per hash. Each snapshot cuts both axes into slices, so the
-share of users that go from one place to another is a sum of rectangles, in rational numbers. Where
-old and new use the same hash their slices are laid over each other; where a salt, a seed or an id
-differs the two hashes are independent, and so are the slices.
+A user is a point with two coordinates, one per hash. Each snapshot divides both axes into slices, so the
+share of users that move from one place to another is a sum of rectangles, in rational numbers. If the
+old and the new snapshot use the same hash, their slices overlap; if a salt, a seed or an id differs, the
+two hashes are independent, and so are the slices.
 
-It knows two snapshots and nothing of the files, the phases or the state that they came from. It
-speaks of users by their hash: those that are listed by name are told apart.
+It compares two snapshots and knows nothing of the files, phases or state behind them. Users are known by their
+hash; only those that the config lists by name are treated separately.
 """
 
 from __future__ import annotations

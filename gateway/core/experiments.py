@@ -1,7 +1,7 @@
-"""What operators do to experiments: one table of steps, and which of them each route serves by.
+"""What operators do to experiments: one table of steps, and which experiment each route serves by.
 
-Pure: nothing is stored or published here, and nothing is known of participants and outcomes. What a
-loaded config means for the experiments that are there is in `core.adoption`.
+Pure: nothing is stored or published here, and participants and outcomes are unknown. What a loaded
+config means for the existing experiments is in `core.adoption`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Why a user is served as they are: a decision with the figures that led to it.
+"""Why a user is served by an arm: the decision with the figures that led to it.
 
-`explain` asks the same table that the workers decide by, so it cannot tell another story than they
-do. Its answer holds plain values only, ready to be printed or sent. It does not know how the table
-came to be, nor how an answer is shown.
+`explain` asks the same table that the workers use, so it cannot differ from what they do. Its answer holds
+plain values only, ready to be printed or sent. It does not know how the table was made, nor how an answer is
+shown.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How many users treatment really gets: the phase's percentage times the weight of its groups.
+"""How many users treatment really gets: the phase's percentage times the weight of treatment's groups.
 
-Exact fractions, from the config alone. It does not know which phase is current, nor the latch.
+Exact fractions, from the config alone. It does not know the current phase, nor the latch.
 """
 
 from __future__ import annotations

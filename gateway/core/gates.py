@@ -1,9 +1,9 @@
-"""What the gates ahead say, what they still wait for, and when they could pass at the earliest.
+"""The gates ahead: what each one says, what it waits for, and when it could pass at the earliest.
 
-A function of the rollout's state, the rules and the time, and of nothing else: votes, judgements,
-test results and clocks are all part of the state, so asking changes nothing and judges nothing.
+A pure function of the rollout's state, the rules and the time. Votes, judgements, test results and clocks are
+all part of the state, so asking changes nothing.
 
-The statistics of a judgement are `core.judging`'s; whether the rollout may move is `core.rollout`'s.
+`core.judging` has the statistics of a judgement; `core.rollout` decides whether the rollout may move.
 """
 
 from __future__ import annotations

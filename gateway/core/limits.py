@@ -1,7 +1,7 @@
-"""The limits that a rollback is decided by, and which line of the config each comes from.
+"""The limits that decide an automatic rollback, and the config key that each one comes from.
 
-Pure, from the config alone. Where several limits are written for a metric the strictest counts: the
-phase's own `rollback_threshold`, or what `automatic_triggers` say for every phase.
+Pure, from the config alone. If a metric has several limits, the strictest counts: the phase's own
+`rollback_threshold`, or the `automatic_triggers` of every phase.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""How many users treatment may serve: the one number that the workers get of the rollout.
+"""The percentage of users that treatment may serve now: the one number that workers get from the rollout.
 
-A function of the state and the rules, and the only place where phase, ceiling, trial, drain and latch meet.
+A pure function of the state and the rules. Only here do phase, ceiling, trial, drain and latch meet.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What a conclusion about treatment means for the rollout: the events that follow, if any.
 
-A function of the conclusion and of where the rollout stands, so that asking twice is doing it once: what
-holds already is not begun again. How the conclusion was reached, by evidence or by a plain threshold, is for
-it a word to hand on.
+A pure function of the conclusion and the state of the rollout. What already holds is not begun again, so asking twice
+does no harm. How the conclusion was reached, by evidence or by a plain threshold, is only passed on.
 """
 
 from __future__ import annotations

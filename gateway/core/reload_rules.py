@@ -1,8 +1,8 @@
-"""What a reload may change, judged from the old config and the new one.
+"""What a reload may change, decided from the old config and the new one.
 
-Two questions: which keys need a restart, and what a running rollout cannot have changed under it. Both
-are functions of values; whoever reloads acts on the answers. It knows the experiments that a config
-held; for those that were made by hand see `core.adoption`.
+Two questions: which keys need a restart, and what must not change under a running rollout. Both answers are pure
+functions; the caller acts on them. It covers experiments that a config holds; for those created by the API see
+`core.adoption`.
 """
 
 from __future__ import annotations

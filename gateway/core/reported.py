@@ -1,7 +1,7 @@
-"""Which metrics upstreams may report: those that something in force asks for, and no others.
+"""Which metrics upstreams may report: those that the config in force uses, and no others.
 
-A proxy sees errors and latencies for itself; accuracy, cost, ratings and metrics of one's own have to be
-told. It does not know what becomes of them.
+A proxy measures errors and latencies itself. Accuracy, cost, ratings and user-defined metrics must be reported.
+It does not know what they are used for.
 """
 
 from __future__ import annotations

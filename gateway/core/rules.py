@@ -1,7 +1,7 @@
-"""The rollout's rules, read out of a config: the phases in order, and the gates between them by id.
+"""The rollout's rules, read from a config: the phases in order, and the gates between them by id.
 
-Pure. A phase's `duration` makes a time gate and its `success_criteria` a metrics gate towards the next
-phase; a written gate of the same type replaces the made one. It knows no state; see `core.rollout`.
+Pure. A phase's `duration` becomes a time gate and its `success_criteria` a metrics gate towards the next
+phase, unless the config writes a gate of the same type itself. It knows no state; see `core.rollout`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Percentages and weights as exact integers of the hash space.
 
-All of it is rational arithmetic rounded once, upwards: a position is under p percent exactly when it
-is under `share_of(p)`, so 0 is nobody, 100 is everybody, and a larger percentage or a larger one of
-two weights can only take positions in, never let one go.
+All arithmetic is rational and rounded once, upwards. A position is under p percent exactly if it
+is under `share_of(p)`. So 0 is nobody, 100 is everybody, and a larger percentage or weight only adds
+positions and never removes one.
 
 It does not know users, phases or experiments.
 """

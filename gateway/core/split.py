@@ -1,10 +1,10 @@
 """Which arm serves a user: the whole decision and nothing else.
 
 `Table.decide` is a function of an immutable snapshot and a request's identity. It reads no clock, no
-socket and no environment, and cannot fail: the hot path has no error branch. Every decision that can
-ever come out is made once, when the table is built; deciding only picks one.
+socket and no environment, and cannot fail, so the hot path has no error branch. Every possible decision is
+made once, when the table is built; deciding only picks one.
 
-It does not know why the shares are what they are; see `core.compile` and the rollout.
+It does not know why the shares are what they are; see `core.compile` and `core.rollout`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What counts add up to: sums of any number of ticks, and the times of their successes one by one.
+"""Sums of the counts of any number of ticks, and the latencies of their successes one by one.
 
-It does not know which ticks were added, nor what the sums are judged by.
+It does not know which ticks were added, nor what the sums are used for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""When a treatment that serves nobody is a rollback: after a while without a sign of life.
+"""When a treatment that serves nobody is rolled back: after a period without a sign of life.
 
-Without a healthy endpoint treatment's users are answered by control at once, which harms nobody: a pod
-that restarts must not end a rollout. It does once nothing of treatment was seen for
-`rollback.system_failure_after` without a break. Pure, and the time comes from outside.
+Without a healthy endpoint, control answers treatment's users at once, which harms nobody: a restarting pod must
+not end a rollout. But if nothing was seen of treatment for all of `rollback.system_failure_after`, it is rolled
+back. Pure; the caller gives the time.
 
 It knows neither endpoints nor requests; `control.monitoring.vital_signs` reads them.
 """

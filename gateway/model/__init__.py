@@ -1,1 +1,1 @@
-"""Frozen values: the vocabulary that both planes share. Nothing here does anything."""
+"""Frozen values that both planes share. Nothing here does anything."""

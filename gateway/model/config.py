@@ -1,7 +1,7 @@
-"""The config file's grammar: every key with its meaning, unit and default.
+"""The grammar of the config file: every key with its meaning, unit and default.
 
-`Config` is what a file says, checked value by value, frozen, and with every default filled in. It
-knows no file: reading, positions and the checks that look at two places at once are `control.config.loading`.
+`Config` is what a file says: checked value by value, frozen, with every default filled in. It does not read files;
+reading, positions and checks across keys are in `control.config`.
 Durations are seconds; percentages and weights are exact fractions; paths are joined to the file's folder.
 """
 

@@ -1,7 +1,7 @@
-"""The key `deployment` of the config file: the ladder of phases and everything that watches it.
+"""The key `deployment` of the config file: the phases and everything that watches them.
 
-The grammar of the strategy's `production_deployment.yaml` and its defaults; that file loads unchanged.
-It does not know the rest of the config: names that point out of this section are checked elsewhere.
+It has the grammar and the defaults of the strategy's `production_deployment.yaml`, which loads unchanged.
+It does not know the rest of the config: names that refer to other sections are checked elsewhere.
 """
 
 from __future__ import annotations

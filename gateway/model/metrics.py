@@ -1,6 +1,6 @@
-"""The metrics that thresholds speak of, and the rules that read their limits.
+"""The metrics that thresholds name, and the rules that read their limits.
 
-It knows each metric's unit and which way is better; it knows no limit and no key.
+It knows each metric's unit and which direction is better. It knows no limit and no key.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Records: one user's request of a running experiment, or one value reported for it, in 24 bytes.
+"""Records: one request of a running experiment, or one value reported for it, in 24 bytes.
 
-Counts say how an arm does; an experiment's results are about its participants, and so need to know
-whose request it was. A user is the hash of the id, never the id. Records travel in batches, and at
+Counts suffice for an arm, but the results of an experiment are about its participants, so they need to know
+whose request it was. A user is known by the hash of the id, never by the id. Records travel in batches and at
 most once: what is lost is counted, and nothing is repeated.
 
-It does not know how batches travel, nor what becomes of them.
+It does not know how batches travel, nor how they are used.
 """
 
 from __future__ import annotations

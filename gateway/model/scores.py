@@ -1,7 +1,7 @@
-"""Numbers that upstreams and people report: which values a metric may have, and what they add up to.
+"""Numbers that upstreams and people report: which values a metric may have, and their sums.
 
-A score is a value of a metric that no proxy can see for itself: an answer's accuracy, its cost, a
-user's rating. It does not know how scores are reported, nor what they are judged by.
+A score is a value that a proxy cannot measure itself: an answer's accuracy, its cost, a
+user's rating. It does not know how scores are reported, nor what they are used for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The snapshot: everything a worker needs to serve, resolved and immutable.
 
-A snapshot is compiled from the config and the state of the rollout by `core.compile`, published
-whole over the link, and replaced whole. It holds numbers and names only: no phases' rules, no
-gates, no statistics. Durations are seconds, shares are integers out of 2**64.
+`core.compile` makes a snapshot from the config and the state of the rollout. It is published and replaced as
+a whole. It holds numbers and names only: no phase rules, no gates, no statistics. Durations are
+seconds, shares are integers out of 2**64.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The values that a config file writes as text: durations, exact numbers, comparisons, addresses.
 
 Pure parsing and printing: text in, value out, ValueError with the reason otherwise. It does not know
-which key holds which value, nor what a sensible range is; see `model.fields` and `model.config`.
+which key holds which value, nor what range makes sense; see `model.fields` and `model.config`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Is treatment worse than it may be? The evidence for a rollback, as test martingales on folded ticks."""
+"""Is treatment worse than allowed? The evidence for an automatic rollback: test martingales on folded ticks."""

@@ -1,12 +1,11 @@
-"""What the evidence comes to: one number, one verdict, one sentence.
+"""What the evidence amounts to: one number, one verdict, one sentence.
 
-Where a guardrail has a limit, its evidence is the smaller one of "over the limit" and "worse than
-control": an outage of both arms convicts nobody. The guardrails are averaged with fixed weights, which
-keeps the meaning of the whole (averaging e-values: Vovk and Wang 2021, arXiv 2409.19888); those without
-data leave their weight unused.
+If a guardrail has a limit, its evidence is the smaller of "over the limit" and "worse than control", so an
+outage of both arms does not convict treatment. The guardrails are averaged with fixed weights. An average of
+e-values is an e-value (Vovk and Wang 2021, arXiv 2409.19888), so the result keeps its meaning. Guardrails
+without data leave their weight unused.
 
-Pure: a function of a state and the config's parameters, so that asking changes nothing. Who acts on it, and
-how, is `control.monitoring`'s.
+A pure function of a state and the config's parameters: asking changes nothing. `control.monitoring` acts on it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which share of the users that are compared gets treatment, read out of a snapshot."""
+"""Which share of the compared users gets treatment, read from a snapshot."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Likelihood ratios of counts: how much better "worse by this odds ratio" explains them than "no worse".
 
-For every odds ratio of `capital.GRID` its logarithm. Each has an expectation of at most 1 (before the
-logarithm) while the hypothesis holds, whatever came before. Pure mathematics on counts.
+The result is the logarithm for every odds ratio of `capital.GRID`. Before the logarithm, each ratio has an
+expectation of at most 1 while the hypothesis holds, whatever came before. Pure mathematics on counts.
 """
 
 from __future__ import annotations

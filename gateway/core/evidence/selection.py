@@ -1,4 +1,4 @@
-"""Which requests of a tick are evidence, and what they were drawn with."""
+"""Which requests of a tick are evidence, and with which share they were assigned."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""One guardrail while outcomes are taken into it: bets on each tick, comparisons by stratum.
+"""How one guardrail processes outcomes: bets on each tick, comparisons by stratum.
 
-A stratum is a run of requests that were drawn alike, and compared as a whole: treatment's share is the
-same for all of them, so that whatever drifts in both arms touches each arm by chance alone. It is compared
-as soon as both arms are in it in sufficient number, and is never continued over a change of the share.
+A stratum is a run of requests that were assigned with the same share, and is compared as a whole. Treatment's
+share is the same for all of them, so whatever drifts in both arms affects each arm only by chance. A stratum is
+compared as soon as both arms have enough requests in it. It never continues after the share changed.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The results of an experiment: every metric, every group against control, and what follows.
 
-A function of a plan and a tally, without a clock. Nothing of a metric is told before a group has
+A function of a plan and a tally, without a clock. A metric is shown only once a group has
 `minimum_sample_size` participants with it. It does not know where tallies come from.
 """
 

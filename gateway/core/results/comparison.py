@@ -1,6 +1,6 @@
-"""A group against control in one metric: the difference, the lift, and what may be believed of them.
+"""One group against control in one metric: the difference, the lift, and their intervals.
 
-It does not know which metric it is, nor which way is better.
+It does not know which metric it is, nor which direction is better.
 """
 
 from __future__ import annotations

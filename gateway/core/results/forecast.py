@@ -1,6 +1,6 @@
-"""When a group can be decided on, if participants keep coming as they did and differ as they do.
+"""When a group can be decided on, if participants keep coming and differing as they do now.
 
-A guess for people, from two summaries and the time that they took: no verdict hangs on it.
+An estimate for people, from two summaries and the time that they took. No verdict depends on it.
 """
 
 from __future__ import annotations

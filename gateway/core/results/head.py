@@ -1,4 +1,4 @@
-"""What a store has of a table beside its rows: how many there are, what their numbers mean, the totals.
+"""What a store keeps of a table besides its rows: their number, the meaning of the columns, the totals.
 
 JSON text of a few hundred characters. It does not know the rows.
 """

@@ -1,7 +1,7 @@
-"""A number for each row of a table, in as few bytes as the largest of them needs; and arrays as bytes.
+"""A number for each row of a table, in as few bytes as the largest one needs; and arrays as bytes.
 
-Whole numbers begin with a byte each, and all of them widen together when one finds no room: most users
-make fewer than 256 requests, and a robot may make millions. It does not know what is numbered.
+Whole numbers start with one byte each, and all of them widen together when one does not fit. Most users
+make fewer than 256 requests, but a robot may make millions. It does not know what is counted.
 """
 
 from __future__ import annotations

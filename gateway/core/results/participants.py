@@ -1,7 +1,7 @@
-"""The participants of an experiment and the sums of what each of them did, a million in 55 MB.
+"""The participants of an experiment and the sums of what each of them did: a million in 55 MB.
 
 A pure data structure: a `roster` of users, and a column of plain numbers for each metric. The groups'
-totals are kept with every value that comes, and exactly: they are the same whether they were added up
+totals are updated with every value, and they are exact: the same whether they were added up
 one by one or rebuilt from the rows.
 
 It does not know routes, ids of users, files or clocks.

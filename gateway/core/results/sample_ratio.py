@@ -1,10 +1,10 @@
-"""Are the groups as large as their weights say? Evidence against it that may be looked at always.
+"""Do the sizes of the groups match their weights? Evidence against it, valid however often one looks.
 
-A split that loses users of one group (a redirect that fails, a filter behind the gateway) makes every
-comparison worthless, whatever it shows. The evidence is a ratio: how likely the counts are where the
-shares are drawn from a Dirichlet distribution around the declared ones, over how likely they are under
-the declared ones. While the split is sound it is a martingale with mean one, and so ever reaches 1000
-with probability at most 1/1000 (Ville). For two groups the distribution is a beta.
+If users of one group get lost (a redirect that fails, a filter behind the gateway), every comparison is
+worthless. The evidence is a ratio of two likelihoods of the counts: with shares drawn from a Dirichlet distribution
+around the declared ones, over exactly the declared ones. While the split is sound, it is a martingale with
+mean one, so it ever reaches 1000 with probability at most 1/1000 (Ville). For two groups the distribution is a
+beta.
 
 It does not know who counted, nor what follows from an alarm.
 """

@@ -1,8 +1,8 @@
-"""Differences between two groups that may be looked at as often as one likes.
+"""Differences between two groups, with intervals that stay valid however often one looks.
 
 The asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (arXiv
-2103.06476, theorem 2.2) over participants, its p-value, and the ordinary z-test for the one day that
-was planned. Floats in, floats out; it knows no metric, no group and no threshold of a verdict.
+2103.06476, theorem 2.2) over participants, its p-value, and the ordinary z-test for the one planned
+day. Floats in, floats out; it knows no metric, no group and no threshold of a verdict.
 
 `variance` is always that of the estimated difference: v_T / n_T + v_C / n_C. `participants` is
 n_T + n_C, and `planned` the number of participants at which the sequence is tightest.

@@ -1,7 +1,7 @@
-"""What results are made of: means over participants, group by group and metric by metric.
+"""What results are computed from: means over participants, by group and metric.
 
-Frozen values that `model.codec` can write and read, so that the tally of a planned day can be kept. A
-participant counts once for a metric, with the mean of its own values: users are what was dealt at
+Frozen values that `model.codec` can write and read, so that the tally of the planned day can be stored. A
+participant counts once per metric, with the mean of its own values: users are what was assigned at
 random, and a user with a thousand requests is still one user.
 
 It does not know who counted, nor what is concluded.

@@ -1,6 +1,6 @@
-"""An experiment's figures in sentences: shares in percent, times in their unit, chances without exponents.
+"""The figures of an experiment in sentences: shares in percent, times with units, probabilities without exponents.
 
-It knows what the metrics of the product are measured in; any other is a number of its own.
+It knows the units of the product's own metrics; any other metric is a plain number.
 """
 
 from __future__ import annotations
