@@ -1,9 +1,10 @@
 """The latch: one shared page that sends everything to control, and its durable copy.
 
-Every process of a gateway maps the same page. Engaging it is one store of a counter, which each worker sees
-on its next request; no file system, socket or lock is involved. The latch is engaged while the engagement
-number differs from the released number. A release names the engagement that it lifts, so it can never lift a
-later one. A process that was stopped between reading the counter and writing it can only engage, never release.
+Every process of a gateway maps the same page. Engaging it is one store of a counter, which each worker
+sees on its next request; no file system, socket or lock is involved. The latch is engaged while the
+engagement number differs from the released number. A release names the engagement that it lifts, so it
+can never lift a later one. A process that was stopped between reading the counter and writing it can only
+engage, never release.
 
 It does not know what follows an engagement; the control process handles that by the number.
 """

@@ -1,8 +1,9 @@
 """Which users were here in the last minutes: a shared page that identifies each user's first request.
 
-A user's hash selects a cell. The cell holds the number of the ten-minute period in which it was last marked. All workers
-share the page, so a user counts once, whichever workers serve it. Nothing clears it and nothing locks it: a lost
-race costs at most a second mark, and two users that share a cell count as one.
+A user's hash selects a cell. The cell holds the number of the ten-minute period in which it was last
+marked. All workers share the page, so a user counts once, whichever workers serve it. Nothing clears it
+and nothing locks it: a lost race costs at most a second mark, and two users that share a cell count as
+one.
 
 It knows hashes, not users, and not what a mark is used for; see `model.ticks.Series`.
 """

@@ -1,8 +1,8 @@
 """The supervisor: owns the sockets, the latch page and the children, and keeps all three alive.
 
 It has no event loop and reads no config. It waits for signals, children and the clock, and replaces
-processes that ended. The control process tells it what to listen on. It also stores bytes that must outlive the
-control process, without reading them.
+processes that ended. The control process tells it what to listen on. It also stores bytes that must
+outlive the control process, without reading them.
 
 It does not know what a request, a phase or a snapshot is.
 """

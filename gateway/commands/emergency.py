@@ -1,8 +1,8 @@
 """`gateway emergency`: send everything to control now, by any way that still works.
 
-It tries the admin API, then SIGUSR1 to the process that holds the lock of the state directory, then SIGUSR1
-to workers that outlived that process, together with the latch file that the next start reads. It imports nothing
-that reads a config or formats output: it must work when everything else is broken.
+It tries the admin API, then SIGUSR1 to the process that holds the lock of the state directory, then
+SIGUSR1 to workers that outlived that process, together with the latch file that the next start reads. It
+imports nothing that reads a config or formats output: it must work when everything else is broken.
 """
 
 from __future__ import annotations

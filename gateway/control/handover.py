@@ -1,7 +1,8 @@
-"""What one control process leaves to the next through the supervisor: names of the blobs, and reading them back.
+"""What one control process leaves to the next through the supervisor: names of the blobs, and reading
+them back.
 
-The supervisor keeps the bytes without reading them. A blob that cannot be read is logged, and the part that it
-was for starts afresh.
+The supervisor keeps the bytes without reading them. A blob that cannot be read is logged, and the part
+that it was for starts afresh.
 """
 
 from __future__ import annotations

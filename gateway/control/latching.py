@@ -1,7 +1,7 @@
 """The latch as the control process handles it: flip, release, make durable.
 
-A signal, a worker or the admin API may engage the shared page at any time. The desk then writes the engagement to
-disk and retries until it succeeds. Only the desk releases the latch.
+A signal, a worker or the admin API may engage the shared page at any time. The desk then writes the
+engagement to disk and retries until it succeeds. Only the desk releases the latch.
 
 It does not know what an engagement means for the rollout; see `control.rollout.desk`.
 """

@@ -1,8 +1,8 @@
 """Ends commands that an earlier control process started and could not end itself.
 
 When a control process is killed, its tests and hooks keep running as sessions without a parent. They are
-recognised by a mark in their environment, which children inherit, so no list of them has to be written down. This
-module reads Linux's /proc.
+recognised by a mark in their environment, which children inherit, so no list of them has to be written
+down. This module reads Linux's /proc.
 """
 
 from __future__ import annotations

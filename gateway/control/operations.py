@@ -1,7 +1,7 @@
 """The backend of the admin API: what operators, scrapers and probes can see and do.
 
-It combines what the parts of the control process report, and passes operators' requests to the rollout's desk.
-Its only own state is the size of the state directory, which is measured now and then.
+It combines what the parts of the control process report, and passes operators' requests to the rollout's
+desk. Its only own state is the size of the state directory, which is measured now and then.
 """
 
 from __future__ import annotations

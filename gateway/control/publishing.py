@@ -1,7 +1,8 @@
 """Compiles the newest snapshot, numbers it, and sends it to the workers.
 
-The version grows by one with every snapshot that differs from the last, also over restarts: the first snapshot
-of a new control process continues the numbers of the old one. It does not know why a config or a phase changed.
+The version grows by one with every snapshot that differs from the last, also over restarts: the first
+snapshot of a new control process continues the numbers of the old one. It does not know why a config or a
+phase changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Traffic by stays in phases, including requests that are still open.
 
-A stay is one epoch of one phase, whatever its shares were. It is updated as ticks arrive, so the totals are ready
-without adding everything up again.
+A stay is one epoch of one phase, whatever its shares were. It is updated as ticks arrive, so the totals
+are ready without adding everything up again.
 """
 
 from __future__ import annotations

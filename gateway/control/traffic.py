@@ -1,8 +1,9 @@
 """Recent traffic: in detail over the window that alerts use, and as a time series.
 
-It holds counts only: ten-second sums by route and arm for at most an hour, outlines of both arms for an hour, and
-coarser ones for two days. It is updated as ticks arrive, so a question costs no more when many requests are
-open. From before a restart only what the store has remains: counts, no quantiles. Times are Unix seconds.
+It holds counts only: ten-second sums by route and arm for at most an hour, outlines of both arms for an
+hour, and coarser ones for two days. It is updated as ticks arrive, so a question costs no more when many
+requests are open. From before a restart only what the store has remains: counts, no quantiles. Times are
+Unix seconds.
 
 It does not know which ticks are settled, nor to which phase they belong; see `control.windows`.
 """

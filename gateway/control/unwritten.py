@@ -1,7 +1,7 @@
 """Lines of the history that are not on disk yet; the supervisor keeps them meanwhile.
 
-Without this, a full disk and a killed control process together would lose who did what. Usually a line waits only
-for milliseconds, and then nothing is kept. It does not know what a line says.
+Without this, a full disk and a killed control process together would lose who did what. Usually a line
+waits only for milliseconds, and then nothing is kept. It does not know what a line says.
 """
 
 from __future__ import annotations

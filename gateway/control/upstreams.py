@@ -1,7 +1,8 @@
-"""The condition of the upstreams: what workers report of endpoints and breakers, and what health checks found.
+"""The condition of the upstreams: what workers report of endpoints and breakers, and what health checks
+found.
 
-A view over parts that others update; it holds nothing. If no worker has reported yet, the health checks count; if
-nothing is known, an upstream counts as usable.
+A view over parts that others update; it holds nothing. If no worker has reported yet, the health checks
+count; if nothing is known, an upstream counts as usable.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a newly loaded config means for the existing experiments.
 
-Pure. If the config holds an experiment, the config defines it, and the state says how far it has got. It starts by
-itself when the config enables it. If it is removed from the config while it runs, it ends without a winner.
+Pure. If the config holds an experiment, the config defines it, and the state says how far it has got. It
+starts by itself when the config enables it. If it is removed from the config while it runs, it ends
+without a winner.
 
 `adopt` says what becomes of every experiment; `conflicts` says why a reload must be refused.
 """

@@ -1,8 +1,8 @@
 """Who was in which group at a past time: the split, applied again to what was in force then.
 
 Assignments are not stored, because they can be computed. A `Scene` is the part of a snapshot that decides
-assignment, small enough to keep all scenes ever. `place` decides by it exactly as the data plane did. The health
-of upstreams is left out, because it never moves a user to another group.
+assignment, small enough to keep all scenes ever. `place` decides by it exactly as the data plane did. The
+health of upstreams is left out, because it never moves a user to another group.
 
 It does not know which users came, nor the order of the scenes.
 """

@@ -5,8 +5,8 @@ share of users that move from one place to another is a sum of rectangles, in ra
 old and the new snapshot use the same hash, their slices overlap; if a salt, a seed or an id differs, the
 two hashes are independent, and so are the slices.
 
-It compares two snapshots and knows nothing of the files, phases or state behind them. Users are known by their
-hash; only those that the config lists by name are treated separately.
+It compares two snapshots and knows nothing of the files, phases or state behind them. Users are known by
+their hash; only those that the config lists by name are treated separately.
 """
 
 from __future__ import annotations

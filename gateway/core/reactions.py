@@ -1,7 +1,8 @@
 """What a conclusion about treatment means for the rollout: the events that follow, if any.
 
-A pure function of the conclusion and the state of the rollout. What already holds is not begun again, so asking twice
-does no harm. How the conclusion was reached, by evidence or by a plain threshold, is only passed on.
+A pure function of the conclusion and the state of the rollout. What already holds is not begun again, so
+asking twice does no harm. How the conclusion was reached, by evidence or by a plain threshold, is only
+passed on.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which metrics upstreams may report: those that the config in force uses, and no others.
 
-A proxy measures errors and latencies itself. Accuracy, cost, ratings and user-defined metrics must be reported.
-It does not know what they are used for.
+A proxy measures errors and latencies itself. Accuracy, cost, ratings and user-defined metrics must be
+reported. It does not know what they are used for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The rollout's state machine: one transition table, and the step that applies it.
 
-`step` is pure and total: state, event, time and rules in; the next state and the effects out. An event that the
-table does not have for a mode is refused and changes nothing. Emergency and rollback are in every row, so they
-win over whatever is in progress.
+`step` is pure and total: state, event, time and rules in; the next state and the effects out. An event
+that the table does not have for a mode is refused and changes nothing. Emergency and rollback are in
+every row, so they win over whatever is in progress.
 
 Nothing is done here: the control process carries out the effects, in their order.
 """

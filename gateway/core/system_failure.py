@@ -1,8 +1,8 @@
 """When a treatment that serves nobody is rolled back: after a period without a sign of life.
 
-Without a healthy endpoint, control answers treatment's users at once, which harms nobody: a restarting pod must
-not end a rollout. But if nothing was seen of treatment for all of `rollback.system_failure_after`, it is rolled
-back. Pure; the caller gives the time.
+Without a healthy endpoint, control answers treatment's users at once, which harms nobody: a restarting
+pod must not end a rollout. But if nothing was seen of treatment for all of
+`rollback.system_failure_after`, it is rolled back. Pure; the caller gives the time.
 
 It knows neither endpoints nor requests; `control.monitoring.vital_signs` reads them.
 """

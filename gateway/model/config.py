@@ -1,8 +1,8 @@
 """The grammar of the config file: every key with its meaning, unit and default.
 
-`Config` is what a file says: checked value by value, frozen, with every default filled in. It does not read files;
-reading, positions and checks across keys are in `control.config`.
-Durations are seconds; percentages and weights are exact fractions; paths are joined to the file's folder.
+`Config` is what a file says: checked value by value, frozen, with every default filled in. It does not
+read files; reading, positions and checks across keys are in `control.config`. Durations are seconds;
+percentages and weights are exact fractions; paths are joined to the file's folder.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How pydantic reads the values of a config file: one rule per kind of value.
 
 A rule converts what the file holds into a value, says in plain words what was expected instead, and
-describes itself to editors as JSON Schema. Rules know ranges and spellings, but not the keys that use them. They
-touch no files; what they need from outside comes in as `Surroundings`.
+describes itself to editors as JSON Schema. Rules know ranges and spellings, but not the keys that use
+them. They touch no files; what they need from outside comes in as `Surroundings`.
 """
 
 from __future__ import annotations

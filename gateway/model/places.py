@@ -1,7 +1,7 @@
 """How pydantic reads values that point somewhere: paths, secrets, URLs, addresses, identity sources.
 
-Rules like those of `model.fields`. They know spellings and do not look at what a value points to, except for token
-files, which come in through `Surroundings`.
+Rules like those of `model.fields`. They know spellings and do not look at what a value points to, except
+for token files, which come in through `Surroundings`.
 """
 
 from __future__ import annotations

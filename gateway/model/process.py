@@ -1,7 +1,7 @@
 """What the gateway's processes tell each other about themselves.
 
-The supervisor holds the sockets and the children, the control process holds the config. These are the values and
-the protocol between them. `link` transports them.
+The supervisor holds the sockets and the children, the control process holds the config. These are the
+values and the protocol between them. `link` transports them.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What follows a rollback: hooks, the delivery of what was said, the record of how all of it went.
 
-The desk hands a fall over and goes on: everything is on control by then. The hooks run in their order,
-in the background, while messages are on their way; what fails is recorded and stops nothing. When all of
-it is over, one line of the history says when each step was done, and teams that are not on call get the
-record.
+The desk hands a fall over and goes on: everything is on control by then. The hooks run in their order, in
+the background, while messages are on their way; what fails is recorded and stops nothing, nor do the
+hooks of the next fall wait for messages of this one. When all of it is over, one line of the history says
+when each step was done, and teams that are not on call get the record.
 
 A fall whose record is missing at the start was cut off by the end of an earlier control process: its
 hooks are run (again), because a cache that was not cleared is worse than one that is cleared twice.

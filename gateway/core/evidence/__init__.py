@@ -1,1 +1,3 @@
-"""Is treatment worse than allowed? The evidence for an automatic rollback: test martingales on folded ticks."""
+"""Is treatment worse than allowed? The evidence for an automatic rollback: test martingales on folded
+ticks.
+"""

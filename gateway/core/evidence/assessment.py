@@ -1,11 +1,12 @@
 """What the evidence amounts to: one number, one verdict, one sentence.
 
-If a guardrail has a limit, its evidence is the smaller of "over the limit" and "worse than control", so an
-outage of both arms does not convict treatment. The guardrails are averaged with fixed weights. An average of
-e-values is an e-value (Vovk and Wang 2021, arXiv 2409.19888), so the result keeps its meaning. Guardrails
-without data leave their weight unused.
+If a guardrail has a limit, its evidence is the smaller of "over the limit" and "worse than control", so
+an outage of both arms does not convict treatment. The guardrails are averaged with fixed weights. An
+average of e-values is an e-value (Vovk and Wang 2021, arXiv 2409.19888), so the result keeps its meaning.
+Guardrails without data leave their weight unused.
 
-A pure function of a state and the config's parameters: asking changes nothing. `control.monitoring` acts on it.
+A pure function of a state and the config's parameters: asking changes nothing. `control.monitoring` acts
+on it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How long it takes to detect a broken treatment: for people who choose a share and its limits.
 
 Expectations, not bounds, for both ways to decide. Evidence grows per request of treatment by the
-Kullback-Leibler divergence between what is seen and what is allowed, and has to make up for its split stakes (see
-`capital`). A plain threshold has to outweigh the successes in its window.
+Kullback-Leibler divergence between what is seen and what is allowed, and has to make up for its split
+stakes (see `capital`). A plain threshold has to outweigh the successes in its window.
 """
 
 from __future__ import annotations

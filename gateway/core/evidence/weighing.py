@@ -1,8 +1,9 @@
 """How one guardrail processes outcomes: bets on each tick, comparisons by stratum.
 
-A stratum is a run of requests that were assigned with the same share, and is compared as a whole. Treatment's
-share is the same for all of them, so whatever drifts in both arms affects each arm only by chance. A stratum is
-compared as soon as both arms have enough requests in it. It never continues after the share changed.
+A stratum is a run of requests that were assigned with the same share, and is compared as a whole.
+Treatment's share is the same for all of them, so whatever drifts in both arms affects each arm only by
+chance. A stratum is compared as soon as both arms have enough requests in it. It never continues after
+the share changed.
 """
 
 from __future__ import annotations

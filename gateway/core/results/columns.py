@@ -1,9 +1,10 @@
-"""Metrics of all participants: the number of values and their sum for each one, and the totals of the groups.
+"""Metrics of all participants: the number of values and their sum for each one, and the totals of the
+groups.
 
 A participant counts once, with the mean of its values. Totals are sums of those means and of their
-squares, kept as whole numbers of 2**-60 and so exact. A mean that changes is first subtracted exactly as it was
-added, and totals do not depend on the order of rows. A row takes nine bytes per metric, a few more if users
-come often.
+squares, kept as whole numbers of 2**-60 and so exact. A mean that changes is first subtracted exactly as
+it was added, and totals do not depend on the order of rows. A row takes nine bytes per metric, a few more
+if users come often.
 
 It does not know which users the rows stand for.
 """

@@ -1,10 +1,10 @@
 """What of a table must be written next: the rows that changed, and now and then a page of all rows.
 
-A store keeps a table as pages of `PAGE` consecutive rows each, and a journal of later changes. A journal entry
-holds the changed rows completely, so it costs as much as what changed. With every entry a few pages
-are rewritten, in turn. Once all pages have been rewritten, the entries from before that round are not needed any
-more. So the journal stays shorter than about half of the table, however long it runs. To read a table, take its
-pages and apply the journal's rows in their order.
+A store keeps a table as pages of `PAGE` consecutive rows each, and a journal of later changes. A journal
+entry holds the changed rows completely, so it costs as much as what changed. With every entry a few pages
+are rewritten, in turn. Once all pages have been rewritten, the entries from before that round are not
+needed any more. So the journal stays shorter than about half of the table, however long it runs. To read
+a table, take its pages and apply the journal's rows in their order.
 
 It knows row numbers, not what the rows contain.
 """

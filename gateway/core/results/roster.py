@@ -1,8 +1,8 @@
 """Who takes part: a row for each user and group, found by the user's 64-bit hash.
 
-Rows are numbered from zero in the order of arrival and are never removed. The index uses open addressing with
-linear probing over row numbers. It consists of segments that grow one at a time, so no single arrival has to wait
-until more than a few thousand rows are moved. A row takes 15 bytes in all.
+Rows are numbered from zero in the order of arrival and are never removed. The index uses open addressing
+with linear probing over row numbers. It consists of segments that grow one at a time, so no single
+arrival has to wait until more than a few thousand rows are moved. A row takes 15 bytes in all.
 
 It does not know what the users did.
 """

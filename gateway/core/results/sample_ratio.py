@@ -1,10 +1,10 @@
 """Do the sizes of the groups match their weights? Evidence against it, valid however often one looks.
 
 If users of one group get lost (a redirect that fails, a filter behind the gateway), every comparison is
-worthless. The evidence is a ratio of two likelihoods of the counts: with shares drawn from a Dirichlet distribution
-around the declared ones, over exactly the declared ones. While the split is sound, it is a martingale with
-mean one, so it ever reaches 1000 with probability at most 1/1000 (Ville). For two groups the distribution is a
-beta.
+worthless. The evidence is a ratio of two likelihoods of the counts: with shares drawn from a Dirichlet
+distribution around the declared ones, over exactly the declared ones. While the split is sound, it is a
+martingale with mean one, so it ever reaches 1000 with probability at most 1/1000 (Ville). For two groups
+the distribution is a beta.
 
 It does not know who counted, nor what follows from an alarm.
 """

@@ -1,9 +1,9 @@
 """What follows from an experiment's comparisons: ship, stop, continue, or invalid.
 
-The rule compares each group with control. The primary metric decides: at any time with an error of .01, by the
-always-valid interval; and once on the planned day with .04, by an ordinary test. So a group equal to control is
-called different with probability .05 at most. Several groups share these errors. Any other success metric, and
-always the error rate, vetoes a group that it shows to be worse, with .01 at any time.
+The rule compares each group with control. The primary metric decides: at any time with an error of .01,
+by the always-valid interval; and once on the planned day with .04, by an ordinary test. So a group equal
+to control is called different with probability .05 at most. Several groups share these errors. Any other
+success metric, and always the error rate, vetoes a group that it shows to be worse, with .01 at any time.
 
 It does not know how a comparison is computed, nor who acts on a verdict.
 """

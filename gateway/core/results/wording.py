@@ -1,4 +1,5 @@
-"""The figures of an experiment in sentences: shares in percent, times with units, probabilities without exponents.
+"""The figures of an experiment in sentences: shares in percent, times with units, probabilities without
+exponents.
 
 It knows the units of the product's own metrics; any other metric is a plain number.
 """
