@@ -23,7 +23,7 @@ from gateway.control.hooks import name_of, run_hooks
 from gateway.control.rollout.aftermath import CUT_OFF_WITHIN, view
 from gateway.control.rollout.views import Document
 from gateway.model.config import Config
-from gateway.model.rollout import Emergency, Rollback
+from gateway.model.rollout import Emergency, Release, Rollback
 from gateway.model.safety import Hook
 from tests.support.configs import complete, load_text
 from tests.support.control import Client, make_gateway
@@ -223,6 +223,29 @@ async def test_messages_that_do_not_arrive_in_time_are_said_so(
         shown = await finished(room)
     failed = [step["step"] for step in shown["steps"] if step["failed"]]
     assert failed == ["notifications"]
+
+
+async def test_hooks_do_not_wait_for_messages_of_the_fall_before(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel that is dead must not keep a cache from being cleared; both have their record in the end."""
+    scene.text = hooks_text(python("open('ran', 'a').write('x')"))
+    arrived = asyncio.Event()
+
+    async def dead(patience: float) -> bool:
+        return await arrived.wait()
+
+    monkeypatch.setattr(scene.people, "drained", dead)
+    async with scene.control() as room, finishing(room):
+        ran = scene.directory / "ran"
+        for times in (1, 2):
+            await room.desk.apply(Rollback(operator=ANN))
+            await soon(lambda times=times: ran.exists() and ran.read_text() == "x" * times)
+            await room.desk.apply(Release(operator=ANN, engagement=room.desk.state.engagement))
+        arrived.set()
+        await finished(room)
+        records = [event for event in room.history.recent(100) if event.type == "rollback_steps"]
+        assert [record.evidence["number"] for record in records] == [1, 2]
 
 
 async def test_the_record_comes_after_its_line_however_slow_the_disk_is(

@@ -1,9 +1,9 @@
 """What follows a rollback: hooks, the delivery of what was said, the record of how all of it went.
 
-The desk hands a fall over and goes on: everything is on control by then. The hooks run in their order, in
-the background, while messages are on their way; what fails is recorded and stops nothing, nor do the
-hooks of the next fall wait for messages of this one. When all of it is over, one line of the history says
-when each step was done, and teams that are not on call get the record.
+The desk hands a fall over and goes on: everything is on control by then. The hooks run in their order,
+in the background, while messages are on their way; what fails is recorded and stops nothing, nor do the
+hooks of the next fall wait for messages of this one. When all of it is over, one line of the history
+says when each step was done, and teams that are not on call get the record.
 
 A fall whose record is missing at the start was cut off by the end of an earlier control process: its
 hooks are run (again), because a cache that was not cleared is worse than one that is cleared twice.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -144,12 +144,16 @@ class Aftermath:
             self._follow(fall)
 
     async def run(self) -> None:
-        """For ever: finish one fall after the other."""
-        while True:
-            await self._finish(await self._falls.get())
+        """For ever: the hooks of one fall after the other, and the record of each as soon as it can be."""
+        async with asyncio.TaskGroup() as aside:
+            while True:
+                fall = await self._falls.get()
+                delivered = aside.create_task(self._see_delivered(fall.stopwatch))
+                results = await self._run_hooks(fall)
+                aside.create_task(self._finish(fall, results, delivered))
 
-    async def _finish(self, fall: Fall) -> None:
-        results, _ = await asyncio.gather(self._run_hooks(fall), self._see_delivered(fall.stopwatch))
+    async def _finish(self, fall: Fall, results: Sequence[HookResult], delivered: Awaitable[None]) -> None:
+        await delivered
         await fall.written.wait()
         line, at = fall.line, self._now()
         followed = {
