@@ -1,7 +1,7 @@
 """What the admin API shows, built from values: no I/O, no clock.
 
 Each function returns a JSON-ready mapping in the contract's shape. Times are RFC 3339 in UTC, rates
-are shares in [0, 1], latencies seconds; None stands for "nothing to say yet", never for zero.
+are shares in [0, 1], latencies seconds; None means "not known yet", never zero.
 """
 
 from __future__ import annotations

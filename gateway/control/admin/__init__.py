@@ -1,1 +1,1 @@
-"""The admin API: HTTP for operators, scrapers and probes, on a port of its own."""
+"""The admin API: HTTP for operators, scrapers and probes, on its own port."""

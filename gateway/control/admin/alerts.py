@@ -1,4 +1,4 @@
-"""The alerts' paths: those that stand, those that are over, and the door for Alertmanager."""
+"""The paths of alerts: active ones, past ones, and the webhook for Alertmanager."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""The dashboard's paths: the page and its files, what it shows, and the stream of what happens.
+"""The paths of the dashboard: the page and its files, its data, and the stream of events.
 
-The page holds no data and is served to everybody who may reach the port; the data want a token like
-all of the API. A stream says that something happened, not what the page looks like then. Whoever does not
-read gets nothing more, and is dropped by the connections' deadlines, which only reading renews.
+The page contains no data and is served to everybody who can reach the port; the data need a token like
+the rest of the API. The stream says that something changed, not what the page should show. A client that
+stops reading gets nothing more. It is disconnected at the connection's deadline, which only reading
+renews.
 """
 
 from __future__ import annotations

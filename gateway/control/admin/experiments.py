@@ -1,4 +1,4 @@
-"""The experiments' paths: what they show, and what operators do to them."""
+"""The paths of experiments: their results, and what operators do to them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Who may ask the admin API, and for how long.
+"""Who may use the admin API, and for how long.
 
-Three independent guards: names that a browser may have been tricked into using (DNS rebinding,
-cross-site requests), bearer tokens, and connections that take their time. It does not know what is
-asked for, beyond reading and writing.
+Three independent guards: against names that a browser was tricked into using (DNS rebinding,
+cross-site requests), for bearer tokens, and against connections that take too long. Of a request it only
+knows whether it reads or writes.
 """
 
 from __future__ import annotations

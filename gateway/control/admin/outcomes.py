@@ -1,7 +1,7 @@
-"""The path for outcomes that come late: a list of them, each taken or refused by itself.
+"""The path for late outcomes: a list of them, each accepted or refused by itself.
 
-What belongs nowhere, or makes no sense, is listed with its reason, and the rest is counted and on disk
-when the answer comes. Only where nothing at all was taken is the answer a refusal.
+An outcome that belongs nowhere, or makes no sense, is listed with its reason. The others are counted and
+on disk when the answer is sent. The answer is an error only if no outcome was accepted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is answered when something is wrong: problem documents (RFC 9457), nothing internal in them."""
+"""Error answers as problem documents (RFC 9457), without internal details."""
 
 from __future__ import annotations
 

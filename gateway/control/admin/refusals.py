@@ -1,4 +1,4 @@
-"""Why the rollout did not do what was asked for, as problem documents: one place that translates."""
+"""Why the rollout refused a request, as problem documents: the one place that translates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an admin request says: its body, its preconditions, its query. Every slip is a Problem 400."""
+"""What an admin request says: its body, its preconditions, its query. Every mistake is a Problem 400."""
 
 from __future__ import annotations
 

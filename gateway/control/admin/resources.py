@@ -1,7 +1,8 @@
-"""The admin API's paths and what each of them answers.
+"""The core paths of the admin API and what each of them answers.
 
-Handlers translate between HTTP and `Backend`; what a request means for the gateway is not decided
-here. New paths are added to `routes`, and to the OpenAPI document beside it.
+Handlers translate between HTTP and `Backend`; they do not decide what a request means for the gateway. A
+new area is a module of its own with `routes`, its OpenAPI paths beside it, and one line in
+`control.front`.
 """
 
 from __future__ import annotations

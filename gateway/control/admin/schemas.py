@@ -1,4 +1,4 @@
-"""The pieces that OpenAPI descriptions of the admin API are made of: answers, parameters, objects."""
+"""Building blocks of the OpenAPI descriptions: answers, parameters, objects."""
 
 from __future__ import annotations
 

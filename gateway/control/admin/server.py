@@ -1,6 +1,6 @@
-"""The admin API's HTTP server: sockets, guards around every request, start and stop.
+"""The HTTP server of the admin API: sockets, guards around every request, start and stop.
 
-What the paths answer is in `resources`, and in areas of their own that are handed in.
+What the paths answer is in `resources`, and in the areas that are passed in.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Alerts at work: measured, kept, told to people and to machines, and taken from Alertmanager."""
+"""Alerts: measured, stored, sent to people and machines, and received from Alertmanager."""

@@ -1,12 +1,11 @@
 """What Alertmanager asks for: a rollback or an emergency, by a label of a firing alert.
 
-Alertmanager repeats a group for as long as it fires, and two of a pair may both send it: each firing
-alert (its fingerprint and when it began) is acted upon once, remembered over restarts, so that a
-repetition does not undo an operator's release. A resolved alert does nothing, and may ask anew when it
-fires again.
+Alertmanager repeats a group as long as it fires, and a redundant pair may send it twice. So each firing
+alert (its fingerprint and start time) causes one action, remembered over restarts, and a repetition does
+not undo an operator's release. A resolved alert does nothing; when it fires again, it may act again.
 
-An action that is not known is refused alone: the answer says so each time, and people are told once for
-each firing, because somebody counts on it.
+An unknown action is refused by itself. The answer says so every time, and people are told once for each
+firing, because somebody relies on it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What alerts are raised on: both arms' metrics over the window, and what is wrong apart from them.
+"""What alerts are based on: metrics of both arms over the window, and conditions that are wrong apart
+from them.
 
-It puts numbers together and judges none of them; levels, trends and who is told are elsewhere.
+It collects numbers and judges none of them. Levels, trends and recipients are decided elsewhere.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What people are told: notices, and how each kind of channel wants them written.
+"""Notices for people, and the format that each kind of channel needs.
 
-Pure values and pure translation. Nothing here knows where a channel is, so no secret can get into a
-message; nor does it know who hears of what.
+Pure values and pure translation. It does not know the address of a channel, so no secret can get into a
+message; nor does it know who is told.
 """
 
 from __future__ import annotations

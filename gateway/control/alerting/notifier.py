@@ -1,12 +1,12 @@
-"""Who hears of what, and by which channel: notices in, messages in the channels' outboxes.
+"""Who is told what, and by which channel: notices in, messages in the channels' outboxes.
 
-Three rules. A channel gets what its own severities name. A team that is on call gets what is critical or
-high, at once, whatever its channel is for. A team that is not gets the record of what happened, after
-it. Whoever was told of an alert is told when it is over, and a channel is told nothing twice.
-Alertmanager is a machine and forgets what is not repeated: it is told again and again what stands.
-What is critical or high outlives the control process, and may be told twice where that was killed.
+Three rules. A channel gets the severities that it names. A team on call gets everything critical or high
+at once, whatever its channel is for. A team not on call gets the record of a rollback after it. Whoever
+was told of an alert is told when it is over, and no channel is told anything twice. Alertmanager is a
+machine and forgets what is not repeated, so active alerts are sent to it again and again. Critical and
+high messages survive the control process; if it was killed, they may be sent twice.
 
-`tell` never waits. It does not know what is worth telling, nor how a message travels; see `outbox`.
+`tell` never waits. It does not know what is worth telling, nor how a message is delivered; see `outbox`.
 """
 
 from __future__ import annotations

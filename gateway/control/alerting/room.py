@@ -1,4 +1,4 @@
-"""The alerts as the admin API asks for them: those that stand, those that are over, Alertmanager's."""
+"""What the admin API shows of alerts: active ones, past ones, and the answer to Alertmanager."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How many requests were served lately, by route and arm: every one, also those that count for no arm.
+"""How many requests were served lately, by route and arm: every one, even those that are not judged.
 
-What alerts and evidence look at leaves out requests without a user's id, and overrides. Where clients
-stop sending the id nothing is left of them there, though all are answered. This is a memory of the
-totals that the workers report, and knows no reason for anything.
+Alerts and evidence leave out overrides and requests without a user id. If clients stop sending the id,
+those counts fall to nothing although all requests are answered. This module remembers the totals that the
+workers report. It does not know why a request was left out.
 """
 
 from __future__ import annotations

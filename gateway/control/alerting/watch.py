@@ -1,10 +1,10 @@
-"""Alerts at work: looked at every few seconds, kept over restarts, written down, told.
+"""Alerts at work: assessed every few seconds, kept over restarts, written to the history, sent.
 
-What stands is a document of the store, replaced together with the lines of the history that say what
-changed. An alert that stood before a restart stands after it, and nobody is told again.
+The active alerts are a document of the store. It is replaced together with the lines of the history that
+say what changed. An alert that was active before a restart is active after it, and nobody is told again.
 
-It does not know how anything is measured (`lookout`), what is an alert (`core.alerts`) or who is told
-(`notifier`).
+It does not know how anything is measured (`lookout`), what counts as an alert (`core.alerts`) or who is
+told (`notifier`).
 """
 
 from __future__ import annotations

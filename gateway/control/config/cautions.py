@@ -1,6 +1,7 @@
-"""What a config may say and is still worth a word: the warnings of `check` and `run`.
+"""The warnings of `check` and `run`: what a config may say but probably should not.
 
-Cautions are findings by path, on a config without faults. It does not know where in a file they stand.
+Each warning is a finding at a path, on a config without faults. It does not know where in a file a path
+stands.
 """
 
 from __future__ import annotations

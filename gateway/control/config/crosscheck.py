@@ -1,8 +1,8 @@
-"""Faults that show only when two places of a config are looked at together.
+"""Faults that show only when two keys of a config are compared.
 
-Each is a finding by path. Where it matters whether a key was written or is a default, the values as
-written are looked at (`written`). It does not know where in a file a path stands, nor what one value
-alone may be; what is only odd is in `control.config.cautions`.
+Each fault is a finding at a path. If it matters whether a key was written or is a default, the values as
+written are used (`written`). It does not know where in a file a path stands, nor the rules for a
+single value. What is valid but odd is in `control.config.cautions`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The validator's errors in plain words.
 
 It turns pydantic's error records into findings: what is wrong, what was expected, and for unknown keys
-what was probably meant. It reads the models for the keys they know and knows no rule of its own.
+which key was probably meant. It reads the known keys from the models and has no rules of its own.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""YAML text to values that know where they stand.
+"""Parses YAML into values that remember their position in the file.
 
-The grammar is YAML 1.2's core schema, narrowed: only `true`, `false`, `null` and decimal numbers are
-typed, keys are text, duplicate keys and tags are errors; and widened by one thing: `> 0.95` on one
-line is text, though plain YAML would begin a folded block there. Size, depth and aliases are bounded.
+The grammar is YAML 1.2's core schema with restrictions: only `true`, `false`, `null` and decimal numbers
+are typed, keys are text, duplicate keys and tags are errors. There is one extension: `> 0.95` on one
+line is text, although plain YAML would begin a folded block there. Size, depth and aliases are bounded.
 It knows nothing of the config's keys.
 """
 

@@ -1,8 +1,8 @@
-"""A config file to a `Config`, or to every reason why not.
+"""Loads a config file into a `Config`, or reports every reason why not.
 
-The one loading path of `run`, `check` and every reload: read, parse, validate, check what only shows
-across keys. It reads the file, its `deployment_file` and the token files, each once, and remembers what
-it read, so that the same bytes can be loaded again without the files. It puts nothing into force.
+The only way to load a config, for `run`, `check` and every reload: read, parse, validate, check across
+keys. It reads the file, its `deployment_file` and the token files once each, and remembers their
+content, so that the same bytes can be loaded again without the files. It does not apply the config.
 """
 
 from __future__ import annotations

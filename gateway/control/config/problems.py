@@ -1,7 +1,7 @@
-"""What can be wrong with a config, said so that it can be put right.
+"""Problems of a config, described so that they can be corrected.
 
-A problem has a place, a path, what is wrong and what was expected. This file knows how problems are
-placed and printed; it knows no rule of the config itself.
+A problem has a place, a path, what is wrong and what was expected. This module knows how problems are
+located and printed. It knows no rule of the config itself.
 """
 
 from __future__ import annotations

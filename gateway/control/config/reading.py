@@ -1,4 +1,4 @@
-"""Reading a file that somebody named: bounded, and never waiting for a writer."""
+"""Reads a file that a user named: with a size limit, and without ever waiting for a writer."""
 
 from __future__ import annotations
 

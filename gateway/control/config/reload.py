@@ -1,11 +1,11 @@
-"""When the config's files are read again, and what becomes of what was read.
+"""When the config's files are read again, and what happens then.
 
-Changes are found by content: on request (SIGHUP) and by looking a few times a second, through
-symlinks. A change counts once it held still for `settle` seconds and once the files still hold, after
-loading, exactly what was loaded; so neither a half-written file nor two halves of a ConfigMap swap
-are ever applied. What was read is applied whole or not at all, and every failure stays visible.
+Changes are detected by content, on request (SIGHUP) and by looking a few times a second, through
+symlinks. A change counts when it has been stable for `settle` seconds, and when after loading the files
+still hold exactly what was loaded. So neither a half-written file nor two halves of a ConfigMap swap are
+ever applied. A config is applied completely or not at all, and every failure stays visible.
 
-It does not know what a config means or how one is put into force: both come in as functions.
+It does not know what a config means or how it is applied; both are functions that are passed in.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What the config's files hold right now: fingerprints of content, never of times.
+"""What the config's files contain right now: fingerprints of content, never of modification times.
 
-What cannot be read has a fingerprint too: the reason. It does not know what a config means.
+A file that cannot be read has a fingerprint too: the reason. It does not know what a config means.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The dashboard: one document of what is going on, and the page that it is rendered into."""
+"""The dashboard: one document of the current state, and the page that is rendered from it."""

@@ -1,8 +1,8 @@
-"""Charts as SVG inside HTML: lines over time with their limits, bars, intervals around zero.
+"""Charts as SVG inside HTML: lines over time with limits, bars, intervals around zero.
 
-The drawing is stretched to whatever room it has, with strokes that keep their width; every letter is
-HTML beside it, so that text stays readable from a phone to a wall. Nothing is styled here but by class.
-It knows values and times, and not what they mean.
+The drawing is stretched to the available space, with strokes of constant width. All text is
+HTML beside it, so it stays readable from a phone to a wall screen. All styling is by class.
+It knows values and times, not what they mean.
 """
 
 from __future__ import annotations

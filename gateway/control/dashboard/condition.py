@@ -1,6 +1,6 @@
-"""The one word for how the gateway does, and why: read out of the status, the worst in front.
+"""The one word for the condition of the gateway, and why: read from the status, worst first.
 
-Pure. Every condition has a word, a tone and an icon of its own, so that colour is never the only sign.
+Pure. Every condition has its own word, tone and icon, so that colour is never the only sign.
 """
 
 from __future__ import annotations

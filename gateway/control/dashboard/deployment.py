@@ -1,4 +1,4 @@
-"""The sections on where the rollout stands: the big state, the ladder of phases, the gates ahead."""
+"""The sections on the rollout: the big state, the phases, the gates ahead."""
 
 from __future__ import annotations
 

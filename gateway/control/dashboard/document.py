@@ -1,9 +1,9 @@
 """The document of `GET /api/v1/dashboard`, built from values: no I/O, no clock.
 
-It has the strategy's five parts (overview, performance, experiments, alerts, deployment), and what
-else the page shows; the page is drawn from it and nothing else. Shares and relative changes are plain
-numbers (0.1 is ten percent), latencies seconds, percentages 0 to 100, times RFC 3339 in UTC; null is
-"nothing to say yet", never zero. `docs/dashboard.md` explains each figure to people.
+It has the strategy's five parts (overview, performance, experiments, alerts, deployment) and everything
+else that the page shows; the page is drawn from it alone. Shares and relative changes are plain
+numbers (0.1 is ten percent), latencies seconds, percentages 0 to 100, times RFC 3339 in UTC. null means
+"not known yet", never zero. `docs/dashboard.md` explains each figure.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Numbers and times as people read them: one way to write each unit, everywhere on the page.
+"""Numbers and times as text for people: one format for each unit, everywhere on the page.
 
-None is written as a dash: "nothing to say yet" must never look like zero.
+None is shown as a dash: "not known yet" must never look like zero.
 """
 
 from __future__ import annotations

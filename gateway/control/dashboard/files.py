@@ -1,7 +1,7 @@
-"""The page's script, style sheet and icon: part of the package, read once, served under a name of their own.
+"""The page's script, style sheet and icon: part of the package, read once.
 
-A file's address holds a digest of all of them, so that browsers may keep it for ever, and a page that
-outlives an upgrade can see that it is old.
+The URL of a file contains a digest of all of them, so browsers may cache it for ever, and a page that is
+still open after an upgrade can detect that it is old.
 """
 
 from __future__ import annotations

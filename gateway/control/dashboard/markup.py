@@ -1,7 +1,7 @@
-"""HTML and SVG put together from values, where nothing can forget to escape.
+"""Builds HTML and SVG from values, so that escaping cannot be forgotten.
 
-Text becomes markup only through `element`, which escapes it; what is `Markup` already passes as it is.
-It knows no tag from another but those that HTML never closes.
+Text becomes markup only through `element`, which escapes it; what is `Markup` already passes unchanged.
+Of tags it only knows which ones HTML never closes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The page itself: an empty frame with its dialogs, the same for everybody.
 
-It holds no data and so needs no token; the script fetches the sections and puts them in. Scripts and
-styles come from this server alone, and none stands in the page.
+It contains no data, so it needs no token; the script fetches the sections and inserts them. Scripts and
+styles come from this server only, and none is inline.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which sections the page has, in their order, for a document: `monitoring.dashboards` selects among them."""
+"""Which sections the page has, in which order: `monitoring.dashboards` selects among them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The small pieces that the page's sections are made of: icons, badges, buttons, times, tables, panels.
+"""The building blocks of the page's sections: icons, badges, buttons, times, tables, panels.
 
-Every piece says in words what its colour says.
+Each says in words what its colour says.
 """
 
 from __future__ import annotations

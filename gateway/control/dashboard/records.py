@@ -1,4 +1,4 @@
-"""The sections on what happened and what runs: alerts, history, workers, endpoints, config."""
+"""The sections on history and machinery: alerts, history, workers, endpoints, config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The section on experiments: each with its groups, its intervals and its verdict."""
+"""The section on experiments: groups, intervals and verdict of each one."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How many requests each arm served, over time: all of them, also those that no evidence is drawn from.
+"""How many requests each arm served over time: all of them, even those that are not judged.
 
-What the windows count is what an arm is judged by, and under the latch that is nothing. Whoever watches
-wants to see that users are served all the same. Held in memory: ten-second samples of the ledger's
+The windows count only what an arm is judged by, and under the latch that is nothing. But a viewer
+wants to see that users are still served. Kept in memory: ten-second samples of the ledger's
 totals for an hour, ten-minute ones for two days. It knows no clock.
 """
 

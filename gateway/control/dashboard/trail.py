@@ -1,6 +1,6 @@
-"""The evidence as it went, in bounded memory: fine for the last hour, coarser the longer it lasts.
+"""The history of the evidence in bounded memory: fine for the last hour, coarser the longer it lasts.
 
-Where it is full, every second point is dropped and the distance of points doubles; so it always
+When it is full, every second point is dropped and the distance of points doubles, so it always
 reaches back to its beginning. It knows no clock and judges nothing.
 """
 

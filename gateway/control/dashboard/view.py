@@ -1,6 +1,6 @@
-"""Puts together what the dashboard shows, from the parts of the control process.
+"""Collects what the dashboard shows from the parts of the control process.
 
-A document is made at most once a second however many people look, and anew once something happened.
+A document is made at most once a second, however many people look, and again after every change.
 It decides nothing and changes nothing.
 """
 

@@ -1,6 +1,6 @@
-"""Experiments at work: their lives, participants and outcomes, what was in force when, and results.
+"""Experiments at work: their lives, participants, outcomes and results, and what was in force when.
 
-`desk` holds the lives and `participants` the sums; `outcomes` takes what people report late and `timeline`
-says where it belongs. `database` and `file` are the disk below. What an operator may do, and what the
-numbers mean, is in `core`.
+`desk` holds the lives and `participants` the sums; `outcomes` accepts late reports and `timeline` says
+where they belong; `database` and `file` store everything; `room` combines the parts. What an operator may
+do, and what the numbers mean, is in `core`.
 """

@@ -1,7 +1,7 @@
-"""Where an outcome belongs: the group or the arm that its user was in at the time that it is about.
+"""Where an outcome belongs: the group or arm of its user at the time that it is about.
 
-Assignment is computed from what was in force then. What cannot belong anywhere is refused with a
-reason that its sender can act on. It neither adds nor stores anything.
+The assignment is computed from what was in force then. An outcome that belongs nowhere is refused with a
+reason that helps its sender. Nothing is added or stored here.
 """
 
 from __future__ import annotations

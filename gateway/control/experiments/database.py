@@ -1,9 +1,9 @@
-"""The experiments' SQLite file: participants' tables, ids of outcomes, ratings, what was in force when.
+"""The SQLite file of experiments: participants' tables, ids of outcomes, ratings, what was in force when.
 
-A file beside the rollout's, so that a million participants never make a rollback wait. Synchronous and
-for one thread; a batch is one transaction, so that a sum and the id of the outcome in it are on disk
-together or not at all. What the bytes and texts mean is not known here, but each piece of a table has
-its checksum, and all of them are checked when the file is opened.
+It is separate from the rollout's file, so that a million participants never delay a rollback. Synchronous
+and for one thread. A batch is one transaction, so a sum and the id of its outcome are on disk together or
+not at all. It does not know what the bytes and texts mean, but each piece of a table has a checksum, and
+all checksums are verified when the file is opened.
 """
 
 from __future__ import annotations

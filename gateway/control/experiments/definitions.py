@@ -1,7 +1,7 @@
-"""Experiments as the admin API takes them: the config file's own grammar, for one of them.
+"""Experiments as the admin API accepts them: in the config file's own grammar.
 
-What is wrong is said in the same words as for the file. Routes and upstreams that do not exist are found
-when the experiment is made.
+Errors have the same words as for the file. Unknown routes and upstreams are found
+when the experiment is created.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The desk that holds the experiments' lives: one change at a time, on disk before it is served.
+"""Holds the lives of the experiments: one change at a time, on disk before it is served.
 
-Operators' steps stand once the store has them, or not at all; what another config means for the
-experiments is worked out when it is published and written down behind it. The workers follow by the
-next snapshot. Participants and outcomes are others' business: they are told before a snapshot counts
-for an experiment, and after one has ended.
+An operator's step holds once the store has it, or not at all. What a new config means for the experiments
+is decided when it is published, and written to the store after that. The workers follow with the next
+snapshot. Participants and outcomes are handled elsewhere: they are told before a snapshot starts to count
+for an experiment, and after an experiment has ended.
 """
 
 from __future__ import annotations

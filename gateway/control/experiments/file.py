@@ -1,8 +1,8 @@
-"""The experiments' file as the loop sees it: asynchronous, with a bound on every wait.
+"""The experiments' file as the loop sees it: asynchronous, and every wait is limited.
 
-A file that cannot be read at the start, or is lost under us, is not written over: what is counted from
-then on stays in memory and the fault is there for everybody to see, until a restart. A corrupt one is
-moved aside at the start, and counting begins anew, loudly.
+A file that cannot be read at the start, or disappears later, is not overwritten. What is counted from
+then on stays in memory, and the fault stays visible until a restart. A corrupt file is
+moved aside at the start; then counting starts anew, and an alert says so.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What experiments have shown so far: their plans and tallies put to `core.results`.
+"""What experiments have shown so far: their plans and tallies passed to `core.results`.
 
-Also what follows by itself: the tally of the planned day is kept when that day comes, and a sample
-ratio that is off is said to whoever wants to know. Nothing else is decided here: an experiment ends by
-an operator's word.
+It also keeps the tally of the planned day when that day comes, and reports a wrong sample
+ratio to whoever wants to know. It decides nothing else: only an operator ends an experiment.
 """
 
 from __future__ import annotations

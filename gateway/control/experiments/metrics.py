@@ -1,4 +1,4 @@
-"""The experiments' metrics for Prometheus: sizes of groups, and whether they are what was declared."""
+"""The Prometheus metrics of experiments: sizes of groups, and whether they match the declared weights."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Participants of a file of version 1, where each was a row of its own, as pages of a table.
+"""Converts participants of a version 1 file, one row each, into pages of a table.
 
-Pure: rows in, pages and the table's head out. The totals are left to be counted anew, from the same
-numbers and so to the same figures.
+Pure: rows in, pages and the table's head out. The totals are computed again from the same
+numbers, so they give the same figures.
 """
 
 from __future__ import annotations

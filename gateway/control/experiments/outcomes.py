@@ -1,8 +1,9 @@
-"""Outcomes that come late, by the admin API: bound, counted once, on disk before they are acknowledged.
+"""Late outcomes from the admin API: assigned, counted once, on disk before they are acknowledged.
 
-Requests that come at the same time share a transaction, so that thousands a second cost a few waits for
-the disk. One worker takes group after group; what waits for it is bounded, and what finds no room is
-refused whole. An outcome that belongs nowhere is refused by itself and does not harm the others.
+Requests that arrive at the same time share a transaction, so thousands a second need only a few waits for
+the disk. One worker handles group after group. The queue for it is bounded; a request that does not fit
+is refused as a whole. An outcome that belongs nowhere is refused by itself and does not affect the
+others.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Who takes part and what they did: a table for each experiment in memory, the file following it.
+"""Who takes part and what they did: a table per experiment in memory, with the file following it.
 
-Records of the workers come in, sums go out to the file every couple of seconds, in one transaction with
-whatever else waits. Nothing is added twice; what a dying control process had not written yet is lost,
-which is two seconds of requests at most. What was taken with `durable` is on disk when that returns.
+Records of the workers come in; every two seconds the sums go to the file, in one transaction with
+everything else that waits. Nothing is added twice. A killed control process loses what it had not written
+yet: at most two seconds of requests. What was added with `durable` is on disk when the call returns.
 
-An experiment that is concluded leaves its tally behind and its table goes. What the sums mean, and
-which outcomes may be added, is not known here.
+When an experiment is concluded, its tally is kept and its table is deleted. It does not know what the
+sums mean, nor which outcomes may be added.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The experiments' parts put together, and what the rest of the control process has to do with them.
+"""Combines the parts of experiments, and is their interface to the rest of the control process.
 
-The controller restores it after the store, asks it what the next snapshot's experiments are, tells it
-of every snapshot that was published, and runs its background work. The admin API's area asks it the rest.
+The controller restores it after the store, asks it for the experiments of the next snapshot, tells it
+of every published snapshot, and runs its background work. The admin API uses it for everything else.
 """
 
 from __future__ import annotations

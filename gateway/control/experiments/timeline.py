@@ -1,8 +1,8 @@
 """What was in force when: every scene since the gateway began, in memory and waiting to be written.
 
-Asked in three ways: which scene held at a time, for outcomes that come late; which one a snapshot's
-version stands for, for records on their way; and for how long an experiment counted. Versions begin anew
-with the gateway, times do not.
+It answers three questions: which scene held at a time (for late outcomes), which scene belongs to a
+snapshot's version (for records), and for how long an experiment has counted. Versions start again with
+the gateway, times do not.
 """
 
 from __future__ import annotations

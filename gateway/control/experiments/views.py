@@ -1,7 +1,7 @@
 """What the admin API shows of experiments, built from values: no I/O, no clock.
 
-Each function returns a JSON-ready mapping in the contract's shape. None stands for "nothing to say yet":
-before `minimum_sample_size` there are counts and no means.
+Each function returns a JSON-ready mapping in the contract's shape. None means "not known yet": below
+`minimum_sample_size` there are counts and no means.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Watching both arms and acting on it: what the ticks amount to, and what the rollout is told."""
+"""Watches both arms and acts by itself: what the ticks amount to, and which events the rollout gets."""

@@ -1,7 +1,7 @@
-"""What begins afresh with the rollout: windows, evidence, and whoever else gathers.
+"""Passes on that the rollout begins anew: to the windows, the evidence, and whoever else collects data.
 
-The desk tells it as an effect of a step; it is passed on, windows first, for a window's beginning is
-where the others begin. It gathers nothing itself.
+The desk calls it as an effect of a step. Windows come first, because the others start where the new
+window starts. It collects nothing itself.
 """
 
 from __future__ import annotations

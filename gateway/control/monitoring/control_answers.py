@@ -1,9 +1,9 @@
-"""What control answered lately: whether it keeps the limit that treatment is judged by.
+"""How control answered recently: whether it keeps the limit that treatment is judged by.
 
-The evidence has an e-value of control too, but that one remembers an outage for tens of thousands of
-requests. Whether control may take treatment's users for good is a question of now.
+The evidence has an e-value of control too, but it remembers an outage for tens of thousands of
+requests. Whether control can take over treatment's users is a question of the present.
 
-It keeps counts and the moment they became known, and judges nothing else.
+It keeps counts and the time they became known, and judges nothing else.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The evidence as the control process keeps it: begun, fed, stored, and gone on with after a restart.
+"""The evidence as the control process keeps it: started, fed, stored, and continued after a restart.
 
-The state itself is a value of `core.evidence`; here is where it begins, which snapshots it knows, and
-how it outlives the process. It is written every ten seconds, whole, with the ticks that are in it: what
-came later is still with the workers, and is folded by whoever goes on.
+The state itself is a value of `core.evidence`. This module knows where it begins, to which snapshots it
+belongs, and how it outlives the process. Every ten seconds it is written as a whole, together with the
+ticks that are in it. What came later is still with the workers, and is folded by the next process.
 
 It judges nothing and acts on nothing; see `monitor`.
 """

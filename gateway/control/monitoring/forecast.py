@@ -1,7 +1,8 @@
-"""How long it would take to find a broken treatment: said beforehand, to who chooses shares and limits.
+"""How long it would take to detect a broken treatment: told in advance, to people who choose shares and
+limits.
 
-For a few kinds of broken, from traffic and share. It is what `check` and `status` print; the formula is
-`core.evidence.detection`'s.
+For a few kinds of faults, from traffic and share. `check` and `status` print it. The formula is in
+`core.evidence.detection`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The monitor: every look at the ticks goes into the evidence, and what follows goes to the rollout.
+"""The monitor: every look at the ticks updates the evidence, and what follows goes to the rollout.
 
-A look is folded, judged and acted on in one go, as soon as ticks come. A rollback flips the latch first
-of all, so the way from the last tick that was needed to the last treatment request is short. What was
-found stays readable until the next look.
+A look folds, judges and acts in one go, as soon as ticks arrive. A rollback flips the latch before
+anything else, so the time from the deciding tick to the last treatment request is short. The findings
+stay readable until the next look.
 
-It knows the order of things and nothing of their rules: evidence is `core.evidence`'s, the plain
-threshold `thresholds`'s, absences `core.system_failure`'s, and what a conclusion means `core.reactions`'s.
+It knows the order of things and none of their rules: evidence is in `core.evidence`, the plain threshold
+in `thresholds`, absence in `core.system_failure`, and what a conclusion means in `core.reactions`.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The plain alternative to evidence: a limit on the last few minutes, with a least number of samples.
+"""The plain alternative to evidence: a limit on the last few minutes, with a minimum number of samples.
 
-For teams that want the rule that they know. It is late where treatment gets little traffic, and wrong now
-and then where it is looked at for long; how late and how wrong, `docs/decisions.md` says beside the
-evidence. It has no sense of control but in the slowdown: both arms over the limit are a rollback too.
+For teams that want the rule that they know. It is late if treatment gets little traffic, and sometimes
+wrong if it is watched for long; `docs/decisions.md` compares it with evidence. Only the slowdown is
+measured against control: both arms over the limit are a rollback too.
 
-It keeps what belongs to the current stay of treatment in the window, and forgets it when that ends.
+It keeps what belongs to the current stay of treatment in the window, and forgets it when the stay ends.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How much there is to judge by: requests of both arms over the last few minutes.
+"""How much traffic there is to judge by: requests of both arms over the last few minutes.
 
-Counted as evidence counts them: users' first requests in ten minutes where the unit is the user. It says
-nothing of how they went.
+Counted as evidence counts them: if the unit is the user, only a user's first request in ten minutes. It
+does not know how the requests ended.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Evidence, limits and expected detection as the admin API shows them, built from values.
 
-Nothing is judged here and nothing is read from a clock. Numbers that would be infinite are None: JSON
-has no other word for never.
+Nothing is judged here and no clock is read. Numbers that would be infinite are None, because JSON
+has no infinity.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What was seen of treatment and of control: can their upstreams be reached, and did they answer.
+"""Signs of life of treatment and control: whether their upstreams can be reached, and whether they
+answered.
 
-It reads folded ticks, what workers and health checks say of endpoints, and nothing else. What follows
-from an absence is `core.system_failure`'s.
+It reads folded ticks, and what workers and health checks report of endpoints. What follows
+from absence is decided in `core.system_failure`.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The rollout at work: the machine's state held, its effects carried out, its gates kept moving."""
+"""The rollout at work: holds the state, carries out effects, evaluates the gates."""

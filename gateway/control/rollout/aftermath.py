@@ -1,12 +1,12 @@
-"""What follows a rollback: hooks, the delivery of what was said, the record of how all of it went.
+"""What follows a rollback: hooks, notifications, and a record of how all of it went.
 
-The desk hands a fall over and goes on: everything is on control by then. The hooks run in their order,
-in the background, while messages are on their way; what fails is recorded and stops nothing, nor do the
-hooks of the next fall wait for messages of this one. When all of it is over, one line of the history
-says when each step was done, and teams that are not on call get the record.
+The desk starts it and goes on, because everything is on control by then. The hooks run in order,
+in the background, while messages are being sent. A failure is recorded and stops nothing. At the end,
+one line of the history says when each step was done, and teams that are not on call get the
+record.
 
-A fall whose record is missing at the start was cut off by the end of an earlier control process: its
-hooks are run (again), because a cache that was not cleared is worse than one that is cleared twice.
+If the record of a rollback is missing at the start, an earlier control process ended too early. Its
+hooks are then run again: a cache that was not cleared is worse than one that is cleared twice.
 """
 
 from __future__ import annotations

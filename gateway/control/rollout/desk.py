@@ -1,11 +1,12 @@
-"""The desk that holds the rollout: one event at a time into the machine, its effects carried out in order.
+"""Holds the rollout: applies one event at a time to the state machine and carries out the effects in
+order.
 
-A step stands in the snapshot, on disk and in the history before the next one begins. One that lets more
-users in, or rests on a person's word, is on disk first; one towards control is done first and written
-down then, with the time that each part of it took. Only the flip of the latch waits for nobody: whatever
-is in progress, everything goes to control, and the step that follows from it takes its turn.
+The snapshot, the disk and the history have a step before the next one begins. A step that lets more users
+in, or relies on a person's decision, is written to disk first. A step towards control is done first and
+written afterwards, with the time that each part took. Only the flip of the latch waits for nothing:
+whatever is in progress, everything goes to control, and the step that records it takes its turn.
 
-It does not know when an event is due; see `pace` for the clock and `control.operations` for people.
+It does not know when an event is due; see `pace` for timed events and `control.operations` for people's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What moves the rollout on by itself: clocks, looks at the gates, tests, drains, automatic advances.
+"""What moves the rollout by itself: clocks, evaluation of gates, tests, drains, automatic advances.
 
-A tick at a time: what is due is found by pure functions of the state and goes to the desk as events.
-Whatever is refused meanwhile is simply not due any more.
+On each tick, pure functions of the state find what is due, and it goes to the desk as events. A refused
+event is simply not due any more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the machine recorded, as a line of the history: type, places, evidence.
+"""Records of the state machine as lines of the history: type, phases, evidence.
 
 Pure translation of values. It decides nothing and writes nothing.
 """

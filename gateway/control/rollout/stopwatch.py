@@ -1,4 +1,4 @@
-"""How long each step of a rollback took, and which of them failed."""
+"""How long each step of a rollback took, and which steps failed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Automated tests of a gate: what is run, and what its end says.
+"""Automated tests of a gate: what is run, and what its result means for the test.
 
-It does not know when a test is due nor what its result means.
+It does not know when a test is due, nor what its result means for the gate.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The rollout as the admin API shows it, built from values: no I/O, no clock.
 
-Times are RFC 3339 in UTC, percentages numbers from 0 to 100; None stands for "nothing to say".
+Times are RFC 3339 in UTC, percentages numbers from 0 to 100; None means "nothing to say".
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The store as the control plane sees it: documents with versions, entries, ticks, and what changed.
+"""The store as the control plane sees it: documents with versions, entries, ticks, and a feed of changes.
 
-Narrow on purpose, so that a shared engine fits behind it: a document is replaced by compare-and-set on
-its version, entries are only ever added, ticks are sums that merge by addition, and a feed says what
-moved. The store does not know what its documents and entries mean.
+The interface is narrow, so that a shared engine can implement it too. A document is replaced by compare-
+and-set on its version, entries are only ever added, ticks are sums that merge by addition, and the feed
+says what changed. The store does not know what its documents and entries mean.
 """
 
 from __future__ import annotations

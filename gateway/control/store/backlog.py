@@ -1,7 +1,7 @@
-"""What waits to be written: bounded, in order, never half of a commit.
+"""What waits to be written: bounded, in order, and never half of a commit.
 
-Plain bookkeeping without I/O. Of a document only the newest version waits; of entries and ticks the
-oldest give way when there are too many, and are counted.
+Bookkeeping without I/O. Of a document only the newest version waits. If there are too many entries and
+ticks, the oldest are dropped and counted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Values of `model` as JSON text and back: what the store keeps for years.
 
-Fields go by name, so that a later version may add some: what is missing takes its default, what is
-unknown is passed over. A member of a union carries its class's name. It knows no class in particular.
+Fields are stored by name, so that a later version may add some. A missing field takes its default, an
+unknown one is ignored. A member of a union includes its class's name. It knows no particular class.
 """
 
 from __future__ import annotations

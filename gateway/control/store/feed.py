@@ -1,4 +1,4 @@
-"""Who wants to know what changed: bounded queues, one per reader."""
+"""Tells readers what changed: one bounded queue per reader."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A SQLite file and how it is opened: created, checked, brought up to date, in write-ahead logging.
+"""A SQLite file and how it is opened: created, checked, migrated, in write-ahead logging.
 
-Synchronous and for one thread. A transaction is whole or not there, so that a kill at any point leaves
-the file before or after it. What SQLite or the system says when something is wrong is translated into
-`DatabaseFault` here and nowhere else. What is in the file is its owner's business; see `Schema`.
+Synchronous and for one thread. A transaction is complete or absent, so a kill at any point leaves
+the file before it or after it. Only here are errors of SQLite and the system translated, into
+`DatabaseFault`. Its owner knows what is in the file; see `Schema`.
 """
 
 from __future__ import annotations

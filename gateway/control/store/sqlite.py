@@ -1,11 +1,10 @@
-"""The store over one SQLite file: the truth in memory, the disk following it.
+"""The store over one SQLite file: memory holds the truth, the disk follows.
 
-The control process is the only writer, so what stands is known in memory and reads never wait. One
-thread owns the file. What cannot be written waits in a bounded backlog and is written when it can be;
-until then the fault is there for everybody to see. A change that must be on disk and cannot be put
-there does not stand.
+The control process is the only writer, so the current state is in memory and reads never wait. One
+thread owns the file. What cannot be written waits in a bounded backlog until it can;
+until then the fault is visible. A change that must be on disk and cannot be written there is refused.
 
-It does not engage the latch; its owner does, told by `opening` and `on_fault`.
+It does not engage the latch; its owner does, informed by `opening` and `on_fault`.
 """
 
 from __future__ import annotations

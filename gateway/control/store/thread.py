@@ -1,7 +1,7 @@
-"""The one thread that owns a file, and how long anybody waits for it.
+"""The one thread that owns a file, and a limit on how long anybody waits for it.
 
-SQLite's connections belong to a thread, and a dead disk blocks whoever touches it: here that is this
-thread and never the loop. While one piece of work hangs, further ones fail at once instead of piling up.
+A SQLite connection belongs to one thread, and a dead disk blocks whoever uses it. Here that is this
+thread and never the loop. While one call hangs, further calls fail at once instead of queueing.
 """
 
 from __future__ import annotations

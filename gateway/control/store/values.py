@@ -1,6 +1,6 @@
-"""Documents of the store as values: read back without failing, replaced by what comes after them.
+"""Documents of the store as values: read back without failing, replaced by their successors.
 
-For keepers of one document that nobody else writes. It does not know what any of them means.
+For owners of one document that nobody else writes. It does not know what any of them means.
 """
 
 from __future__ import annotations
