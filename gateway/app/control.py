@@ -1,4 +1,4 @@
-"""The control process: the controller on its links to the supervisor and to the workers."""
+"""The control process: the controller, connected to the supervisor and the workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every child process does the same way: signals, log, event loop."""
+"""What every child process sets up in the same way: signals, log, event loop."""
 
 from __future__ import annotations
 

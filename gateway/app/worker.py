@@ -1,4 +1,4 @@
-"""The worker process: a worker of the data plane on its link, its latch page and its sockets."""
+"""The worker process: a worker of the data plane with its link, its latch page and its sockets."""
 
 from __future__ import annotations
 

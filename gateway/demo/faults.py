@@ -1,9 +1,9 @@
-"""Faults that the demo can play: how a sample pipeline may misbehave, and the text that asks for it.
+"""Faults of the demo: how a sample pipeline may misbehave, and the text that describes it.
 
-`treatment.errors=0.3@20s` reads: from the 20th second on, 30 % of treatment's answers are errors.
-A later fault of the same name replaces an earlier one, so `treatment.errors=0@40s` heals it.
+`treatment.errors=0.3@20s` means: from the 20th second on, 30 % of treatment's answers are errors.
+A later fault of the same name replaces an earlier one, so `treatment.errors=0@40s` ends it.
 
-Pure values: it does not know how a pipeline carries a behaviour out (`demo.pipelines`).
+Pure values: how a pipeline carries out a behaviour is in `demo.pipelines`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Single keys from the terminal, for as long as they are wanted.
+"""Reads single keys from the terminal while they are wanted.
 
-Only a terminal whose foreground this process has is touched, and it is left as it was found.
+It only touches a terminal in whose foreground this process runs, and restores its settings.
 """
 
 from __future__ import annotations

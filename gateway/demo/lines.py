@@ -1,4 +1,4 @@
-"""The demo in plain text: a line now and then where there is no terminal, and the summary at the end."""
+"""The demo in plain text: a line now and then if there is no terminal, and the summary at the end."""
 
 from __future__ import annotations
 

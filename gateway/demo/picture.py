@@ -1,6 +1,6 @@
-"""One moment of the demo as a value, and the small formats that every way of showing it shares.
+"""One moment of the demo as a value, and the small formats that all displays share.
 
-Drawing it is left to `demo.view` (a live screen) and `demo.lines` (plain text).
+`demo.view` draws it on a live screen, `demo.lines` as plain text.
 """
 
 from __future__ import annotations

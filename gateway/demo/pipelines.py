@@ -1,11 +1,11 @@
-"""The two sample pipelines that the demo puts behind the gateway, in a process of their own.
+"""The two sample pipelines that the demo runs behind the gateway, in a process of their own.
 
 Each answers `POST /v1/generate` with a JSON completion or, with `"stream": true` in the body, with
 server-sent tokens, after delays drawn from a log-normal distribution; `GET /healthz` always answers.
 The process inherits its two listening sockets, reads new behaviours as JSON lines from its standard
 input, and ends when that input does, so it cannot outlive the demo.
 
-It does not know that a gateway exists, but for the `X-Gateway-Metric` header that it sends.
+Apart from the `X-Gateway-Metric` header that it sends, it does not know that a gateway exists.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The demo while it runs: watches the gateway, plays the faults, and can be pictured at any moment.
+"""The demo while it runs: watches the gateway, injects the faults, and gives a picture at any moment.
 
 It does not start or end processes (`demo.session`), and does not draw (`demo.view`, `demo.lines`).
 """

@@ -1,7 +1,7 @@
-"""The demo's child processes: started so that none can outlive it, ended so that none is left.
+"""The demo's child processes: none can outlive the demo, and none is left behind.
 
-A child gets SIGTERM when the demo dies, however it dies. Grandchildren whose parent died become the
-demo's own (it is their subreaper), so that `end_orphans` finds them.
+A child gets SIGTERM when the demo dies, however it dies. Grandchildren whose parent died become children
+of the demo (it is their subreaper), so that `end_orphans` finds them.
 
 It does not know what the processes do.
 """

@@ -1,7 +1,7 @@
-"""What the running gateway says of itself: its status and metrics, and what changed between two looks.
+"""What the running gateway reports: its status and metrics, and what changed between two looks.
 
-`Admin` reads over HTTP; the rest is pure. Absent keys are taken as "not said", so that the view lives
-with a gateway that knows more or less than it does.
+`Admin` reads over HTTP; the rest is pure. A missing key means "not known", so the view works
+with a gateway that reports more or less.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the demo tells: scenarios, each a deployment to begin with and a story in steps.
+"""The demo's scenarios: each is a deployment to begin with and a story in steps.
 
-Pure values. A story says what is to be done and what is waited for; `demo.play` does it. A scenario
-without steps leaves everything to whoever watches.
+Pure values. A story says what to do and what to wait for; `demo.play` does it. In a scenario
+without steps the viewer decides.
 """
 
 from __future__ import annotations

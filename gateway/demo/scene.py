@@ -1,6 +1,6 @@
-"""The demo's scene: which ports it takes, and the gateway's config between them.
+"""The demo's scene: the ports that it uses, and the gateway's config for them.
 
-The usual ports are taken where they are free and the next free ones where they are not.
+It takes the usual ports if they are free, otherwise the next free ones.
 """
 
 from __future__ import annotations

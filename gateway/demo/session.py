@@ -1,4 +1,4 @@
-"""One run of the demo from its first process to its last: the only file that knows all the parts.
+"""One run of the demo from its first process to its last: the only module that knows all parts.
 
 Everything that is started here is ended here, however the demo ends.
 """

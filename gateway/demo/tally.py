@@ -1,7 +1,7 @@
 """What the demo's users experienced: samples in, figures of each arm out.
 
 Totals are kept for ever, single samples for a short window, counts per second for the curves. It does
-no I/O and reads no clock; times are monotonic seconds that the caller gives.
+no I/O and reads no clock; the caller gives times in monotonic seconds.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The demo's users: a bounded, open-loop load of JSON completions and token streams.
 
-Requests arrive at random at a fixed mean rate, whatever the answers do, as real users would; a bound
+Requests arrive at random at a fixed mean rate, whatever the answers do, as with real users. A limit
 on open requests keeps a hanging pipeline from filling the memory. Every user keeps one id for ever.
 
 It knows the gateway's public address and headers and nothing else of it.

@@ -1,1 +1,1 @@
-"""What the supervisor is made of: starting, watching and ending processes. No event loop, no config."""
+"""The parts of the supervisor: starting, watching and ending processes. No event loop, no config."""

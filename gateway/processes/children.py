@@ -1,6 +1,6 @@
 """The children: control process and workers, each in a seat that must always be occupied.
 
-A seat knows when its process has died or stands still and when the next may start. It does not
+A seat knows when its process has died or hangs, and when the next may start. It does not
 know what the processes do, nor what a gateway needs before it can start them.
 """
 

@@ -1,9 +1,9 @@
 """The state directory as the supervisor uses it: its lock, its pid file, the list of processes.
 
-The lock is a record lock, so that the kernel can name its holder: no pid file goes stale. It is
-not inherited, so that a new supervisor can take it while workers of a dead one still serve.
+The lock is a record lock, so the kernel can name its holder, and no pid file goes stale. Children do not
+inherit it, so a new supervisor can take it while workers of a dead one still serve.
 
-It does not know the latch file and the store, which have owners of their own.
+The latch file and the store have owners of their own.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Listening sockets: bound once, by the supervisor, and handed to whoever serves.
+"""Listening sockets: the supervisor binds them once and passes them to the processes that serve.
 
-An address that another program listens on is refused. A supervisor that takes over from one that
-died binds beside the sockets that the orphaned workers still hold.
+An address that another program uses is refused. A supervisor that takes over from a dead one
+binds beside the sockets that the orphaned workers still hold.
 
 It does not know what is served on an address.
 """

@@ -1,7 +1,7 @@
-"""The latch's way to the disk, off the path of whoever flipped it.
+"""Writes the latch to disk, without delaying whoever flipped it.
 
-A full or slow disk stops one thread here and nothing else. The flip has happened before; this makes
-it survive a restart, and keeps trying until it does.
+A full or slow disk blocks one thread here and nothing else. The flip has already happened; this makes
+it survive a restart, and retries until it does.
 """
 
 from __future__ import annotations

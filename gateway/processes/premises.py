@@ -1,7 +1,7 @@
 """What a gateway occupies on its machine: state directory, latch file, addresses, and inherited orphans.
 
-Everything here can be refused by the system. Where another gateway has it, the start is refused;
-where the file system is at fault, the gateway starts all the same, latched and loud, because
+The system can refuse each of them. If another gateway has it, the start is refused. If
+the file system is at fault, the gateway starts anyway, latched and with a loud warning, because
 control must keep working.
 
 It does not know processes of its own beyond their names in the roster.

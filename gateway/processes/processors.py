@@ -1,4 +1,4 @@
-"""How many processors this process may really use: `listen.workers: auto`."""
+"""How many processors this process may use, for `listen.workers: auto`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Signals as a queue: handlers note them down and wake the supervisor, which acts in its own time.
+"""Signals as a queue: handlers note them and wake the supervisor, which acts later.
 
-The one exception is SIGUSR1, which acts in the handler: the latch waits for nobody's turn.
+SIGUSR1 is the exception: it acts in the handler, because the latch must not wait.
 """
 
 from __future__ import annotations

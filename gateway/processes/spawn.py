@@ -1,4 +1,4 @@
-"""Starting a child process: `python -m gateway ROLE FD`, with its link as the only thing it inherits."""
+"""Starts a child process, `python -m gateway ROLE FD`, which inherits its link and nothing else."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""How one request is counted: in the comparison, in the metrics and in the log, each once.
+"""How one request is counted: in the comparison, in the metrics and in the access log, once each.
 
-Intention to treat: it counts where it was assigned to when it was decided, whoever answers. What the
-counts mean is said in `proxy.ticks`, `proxy.recorder` and `model.records`.
+Intention to treat: a request counts for the arm that it was assigned to when it was decided, whoever
+answers. The meaning of the counts is explained in `proxy.ticks`, `proxy.recorder` and `model.records`.
 
-It knows no connection and moves no byte: its exchange tells it what happened.
+It knows no connection and moves no byte; its exchange tells it what happened.
 """
 
 from __future__ import annotations

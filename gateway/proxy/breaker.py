@@ -1,17 +1,17 @@
-"""The circuit breaker of one upstream: may requests go to it, by what became of the last ones.
+"""The circuit breaker of one upstream: may requests go to it, judging by the latest ones?
 
 A timed state machine and nothing else: it reads no clock, knows no connection and logs nothing. The
 pool tells it what happened, and when, in monotonic seconds.
 
 It opens when no endpoint is usable, when a probe fails, and in an emergency. Before any user is sent
-there again the gateway itself knocks: connections that carry nothing must be accepted for a while.
-Half-open, requests go through one by one as probes, further apart the longer none is answered, until
-they have succeeded for long enough. An upstream that fails its users again stays open longer each time,
-and has to prove itself for longer: users must not bounce between the arms at the pace of its faults.
-A knock that fails hurts nobody and costs no such penalty: one long outage is one trip.
+there again, the gateway opens empty connections ("knocks"), which must be accepted for a while. When it
+is half-open, single requests go through as probes, less often while none is answered, until probes have
+succeeded for long enough. Each time an upstream fails its users again, the breaker stays open longer, and
+probes must succeed for longer, so that users do not bounce between the arms with every fault. A failed
+knock affects no user and has no such penalty: one long outage is one trip.
 
-It only routes. What a failure means for the rollout is judged elsewhere, by requests that it let
-through among others: a probe is an ordinary request of whoever was assigned to the upstream.
+It only routes. What a failure means for the rollout is judged elsewhere. A probe is an ordinary request
+of a user who was assigned to the upstream, so it is judged like any other.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What all connections of one worker share: the plan, the buffers, the counters, the clock's by-products.
+"""What all connections of one worker share: the plan, the buffers, the counters, the time.
 
-The worker keeps it up to date; connections and exchanges read it. It is the only thing that they know
-of their worker.
+The worker keeps it up to date; connections and exchanges read it. They know nothing else of their worker.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Which assignment a request gets: what the decision asks of the plan, the latch and the request.
+"""Which assignment a request gets, from the plan, the latch and the request.
 
-The rules are `core.split`'s. What this adds is what a pure function cannot have: the token that an
-override must bring, and fresh randomness for those without an id.
+The rules are in `core.split`. This module adds what a pure function cannot have: the token that an
+override must have, and randomness for requests without an id.
 
 It does not know what becomes of the request.
 """

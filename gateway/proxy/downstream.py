@@ -1,7 +1,7 @@
 """A client's connection: request heads and bodies in, answers out, one exchange at a time.
 
-Pipelined requests wait here, so answers leave in order (RFC 9112 section 9.3.2). What an exchange does
-with a request is not known here; how long a silent client may stay is.
+Pipelined requests wait here, so answers leave in order (RFC 9112 section 9.3.2). It limits how long a
+client may be silent. What is done with a request is up to the exchange.
 """
 
 from __future__ import annotations

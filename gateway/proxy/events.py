@@ -1,7 +1,7 @@
 """Finds the event `error` in a server-sent stream that passes by (WHATWG HTML, server-sent events).
 
-A pipeline that fails half-way through a stream has sent its 200 long before, so it says so within the
-stream: `event: error`. The bytes are looked at and never changed.
+A pipeline that fails in the middle of a stream has sent its 200 long before, so it reports the failure
+within the stream: `event: error`. The bytes are read and never changed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """One request and its answer, from the decision to the last byte.
 
-The exchange stands between a client's connection and an upstream's. Both hand it what they parsed; it
-knows what may be sent twice, what control may answer in treatment's place, and when an answer is over.
-It keeps the plan that it began with, whatever is published meanwhile; only the latch is looked at anew.
+The exchange stands between a client's connection and an upstream's. Both pass it what they parsed. It
+knows what may be sent twice, when control may answer instead of treatment, and when an answer is
+complete. It keeps the plan that it began with, even if another is published; only the latch is checked
+again.
 
-How a request is decided is `deciding`'s business, how it is counted `account`'s, and with which words it
-is refused `refusals`'.
+`deciding` decides a request, `account` counts it, and `refusals` has the gateway's own error answers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How bodies are framed: as they came, and as they go on (RFC 9112 section 6.3)."""
+"""How bodies are framed, as received and as sent (RFC 9112 section 6.3)."""
 
 from __future__ import annotations
 

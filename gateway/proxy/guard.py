@@ -1,9 +1,9 @@
-"""What the worker's sweep does to keep treatment's troubles small: breakers, and an end to open streams.
+"""How the worker's sweep limits the effects of a bad treatment: it drives breakers and ends open streams.
 
-Breakers are told the time and whether an emergency holds, and what becomes of them is logged. Where the
-config limits how long streams that are open on treatment may live after a rollback, the guard ends them.
+Breakers are told the time and whether there is an emergency; their changes are logged. If the
+config limits how long streams may stay open on treatment after a rollback, the guard ends them.
 
-It decides nothing about the rollout: it sees the latch, and what follows is the same for every reason.
+It decides nothing about the rollout. It sees the latch, and does the same for every reason of it.
 """
 
 from __future__ import annotations

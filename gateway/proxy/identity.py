@@ -1,4 +1,4 @@
-"""Who a request is from: the first configured source with exactly one non-empty value."""
+"""Which user a request is from: the first configured source that has exactly one non-empty value."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A snapshot made ready to serve: every decision with its pool, its header bytes and its counters.
+"""A snapshot prepared for serving: every decision with its pool, its header bytes and its counters.
 
-Built once per snapshot, so that a request only picks. Pools of upstreams that did not change are
-carried over from the plan before; the others are drained by whoever replaces the plan.
+Built once per snapshot, so that a request only picks one. Pools of unchanged upstreams are
+taken over from the previous plan; whoever replaces the plan drains the others.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Connections to one upstream: which endpoint, which connection, how many, and who has to wait.
+"""Connections to one upstream: which endpoint, which connection, how many, and who must wait.
 
-Endpoints are chosen by least in-flight of two random ones. Passive ejection, the active checks and the
-circuit breaker only steer the choice; they judge nobody. It does not know requests: it hands connections
-to whoever waits for one.
+The endpoint is the one with fewer requests in flight of two random ones. Passive ejection, active checks
+and the circuit breaker only steer this choice; they judge nobody. It does not know requests: it passes
+connections to whoever waits for one.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Liveness and readiness for a kubelet, answered by the worker from memory.
 
-A dead control process must not get the workers killed, so nothing here asks it anything.
+The kubelet must not kill workers because the control process is dead, so nothing here depends on that
+process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors that the gateway answers with itself: problem+json (RFC 9457) as ready bytes."""
+"""The gateway's own error answers: problem+json (RFC 9457) as ready bytes."""
 
 from __future__ import annotations
 

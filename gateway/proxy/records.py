@@ -1,7 +1,8 @@
-"""Records of the requests of running experiments, on their way out of a worker.
+"""Records of requests of running experiments, on their way out of a worker.
 
-Made on the hot path into one buffer, sent a batch at a time. A batch that cannot leave now waits for the
-next sweep; what finds no room any more is dropped and counted. A record leaves at most once.
+The hot path writes them into one buffer, and they are sent a batch at a time. A batch that cannot be sent
+waits for the next sweep. A record for which there is no space is dropped and counted. A record is sent at
+most once.
 
 It does not know what a record means; see `model.records`.
 """

@@ -1,7 +1,7 @@
 """Every reason for which an exchange answers with an error of the gateway's own.
 
-Each says what the client is told, what the assigned group is charged with, and whether the endpoint is to
-blame. When which of them holds is the exchange's business.
+Each says what the client is told, what counts against the assigned group, and whether the endpoint is to
+blame. The exchange decides which one applies.
 """
 
 from __future__ import annotations

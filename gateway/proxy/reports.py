@@ -1,9 +1,9 @@
-"""What an upstream reports of its answer in `X-Gateway-Metric`: parsed, bounded, garbage counted.
+"""What an upstream reports about its answer in `X-Gateway-Metric`: parsed, bounded, garbage counted.
 
-`accuracy=0.93, cost_per_request=0.0021, success=0`. Only metrics that the snapshot names are taken, and
-only values that such a metric can have. A report can never harm the answer that it came with.
+`accuracy=0.93, cost_per_request=0.0021, success=0`. Only metrics that the snapshot names are accepted,
+and only values that such a metric can have. A bad report never affects its answer.
 
-It does not know what becomes of the values; `success` is `proxy.ticks`' business.
+It does not know how the values are used; `success` is handled in `proxy.ticks`.
 """
 
 from __future__ import annotations

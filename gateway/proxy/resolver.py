@@ -1,7 +1,7 @@
-"""Where an endpoint is: its address resolved, again and again, with the last good answer kept.
+"""The addresses of an endpoint: its name is resolved again and again, and the last good answer is kept.
 
-A name server that fails, stalls or answers nothing changes nothing: connections go on to the addresses
-that were known last.
+If a name server fails, stalls or returns nothing, nothing changes: connections still go to the last known
+addresses.
 """
 
 from __future__ import annotations

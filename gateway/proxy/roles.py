@@ -1,7 +1,7 @@
-"""What an exchange is to the connections on its two sides, and the client's connection to it.
+"""The base classes through which an exchange and the connections on its two sides know each other.
 
-Each side knows the other by its role alone, so the modules of the relay have an order. The roles are base
-classes and no protocols: compiled, a call through a base class costs a tenth of one that goes by name.
+Each side knows the other only by its role, so the modules of the relay form no import cycle. The roles
+are base classes, not protocols: compiled, a call through a base class costs a tenth of a call by name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What asyncio leaves to sockets: a hard reset, what lies unread at the end, and whose fault an error is."""
+"""What asyncio does not offer for sockets: a hard reset, unread bytes at the end, and whose fault an
+error is.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Two connections that became one: bytes both ways after a 101 (RFC 9110 section 7.8).
 
-No deadline of HTTP applies any more, so the kernel watches for peers that vanish; a half-close passes
-through, and the tunnel ends when both sides have ended.
+No deadline of HTTP applies any more, so the kernel detects peers that vanish (keep-alive). A half-close
+is passed on, and the tunnel ends when both sides have ended.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A connection to an upstream: bytes in, a response head and then raw body bytes out.
 
-It frames heads only; how long a body is depends on the request, so the exchange says when it ended.
+It frames heads only. The length of a body depends on the request, so the exchange says when it ended.
 """
 
 from __future__ import annotations

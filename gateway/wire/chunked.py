@@ -1,7 +1,8 @@
 """The chunked transfer coding, strictly (RFC 9112 section 7.1).
 
-llhttp decodes chunks too, but cannot say where a message ended inside a read, nor bound what it skips;
-a proxy needs both, so the decoder is ours. Extensions and trailers are read, bounded and dropped.
+llhttp decodes chunks too, but it cannot tell where a message ended inside a read, nor limit what it
+skips. A proxy needs both, so we have our own decoder. Extensions and trailers are read, limited and
+dropped.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What can be wrong with a request or an answer, and the status that says so.
+"""What can be wrong with a request or an answer, and the status that reports it.
 
-A fault knows whose fault it is by its status: 4xx the client's, 5xx the gateway's or an upstream's.
+The status says whose fault it is: 4xx the client's, 5xx the gateway's or an upstream's.
 """
 
 from __future__ import annotations

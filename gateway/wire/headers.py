@@ -1,7 +1,7 @@
 """What a proxy does with each header field, by name (RFC 9110 section 7.6, RFC 9112 section 6).
 
-Names are looked up as they were sent, in a table that learns spellings: lower-casing every name of
-every message would cost more than the rest of the parse.
+Names are looked up in the spelling that was sent, in a table that learns new spellings: lower-casing
+every name of every message would cost more than the rest of the parsing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Heads as they leave the gateway: values in, bytes out (RFC 9110 section 7.6, RFC 9112 section 2.1).
 
-Nothing leaves as it came: start line and framing are written anew, end-to-end fields are the lines that
-the parser found valid, and the gateway adds its own.
+Nothing is forwarded as received. Start line and framing are written anew, end-to-end fields are the lines
+that the parser found valid, and the gateway adds its own.
 """
 
 from __future__ import annotations

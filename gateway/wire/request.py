@@ -1,9 +1,9 @@
 """Request heads: bytes in, a parsed request or a refusal out (RFC 9112 sections 2, 3, 5, 6).
 
-llhttp validates the grammar of every head; what it lets pass and a proxy must not is checked here:
-Host, the form of the target, exactly one framing, versions, Upgrade. Only then is the head sliced
-into lines, so both views agree on every line. Nothing is forwarded as it came: lines are sorted by
-`wire.headers` into those that are passed on and those that the gateway writes itself.
+llhttp validates the grammar of every head. What it accepts but a proxy must not is checked here: Host,
+the form of the target, exactly one framing, versions, Upgrade. Only then is the head sliced into lines,
+so both views agree on every line. Nothing is forwarded as received: `wire.headers` sorts the lines into
+those that are passed on and those that the gateway writes itself.
 """
 
 from __future__ import annotations

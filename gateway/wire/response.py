@@ -1,7 +1,7 @@
 """Response heads: bytes in, a parsed response or a refusal out (RFC 9112 sections 4, 6).
 
-The mirror of `wire.request`, with an upstream's faults as 502. How the body ends depends on the
-request too; `body_length` says it for one exchange.
+The counterpart of `wire.request`, with an upstream's faults as 502. How the body ends also depends on the
+request; `body_length` decides it for one exchange.
 """
 
 from __future__ import annotations
