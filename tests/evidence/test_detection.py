@@ -9,10 +9,12 @@ import pytest
 from gateway.core.evidence.detection import Detection, expected_detection
 
 
-def expect(rate: float, *, late: bool = False, share: float = 0.01, limit: float = 0.02) -> Detection:
-    """At ten requests per second and the usual certainty."""
+def expect(
+    rate: float, *, late: bool = False, share: float = 0.01, limit: float = 0.02, traffic: float = 10.0
+) -> Detection:
+    """At the usual certainty, looked at four times a second."""
     return expected_detection(
-        rate, limit=limit, requests_per_second=10.0, share=share, alpha=0.001, late=late
+        rate, limit=limit, requests_per_second=traffic, share=share, interval=0.25, alpha=0.001, late=late
     )
 
 
@@ -62,6 +64,35 @@ def test_full_production_pays_for_its_trial() -> None:
     found = expect(1.0, share=1.0)
     assert expect(1.0, share=0.5).requests < found.requests < 60
     assert found.seconds < 15
+
+
+SIMULATED = [
+    (1.0, 0.05, 1.0, 8),
+    (1.0, 0.95, 1.0, 17),
+    (1.0, 0.95, 0.2, 162),
+    (10.0, 0.9, 0.2, 875),
+    (10.0, 0.992, 0.2, 180),
+    (10.0, 1.0, 0.05, 1803),
+    (100.0, 0.5, 1.0, 30),
+    (100.0, 0.99, 0.2, 8727),
+    (1000.0, 0.05, 1.0, 11),
+    (1000.0, 0.5, 1.0, 121),
+    (1000.0, 0.9, 1.0, 222),
+    (1000.0, 0.99, 0.05, 47965),
+    (1000.0, 1.0, 1.0, 364),
+]
+"""Requests a second, share, failure rate; treatment's requests until the rollback, the median of a few runs
+of `bench.decisions.simulation` with ticks of a quarter of a second, after twelve healthy hours."""
+
+
+@pytest.mark.parametrize(("traffic", "share", "rate", "found"), SIMULATED)
+def test_the_forecast_is_right_within_a_factor_of_two(
+    traffic: float, share: float, rate: float, found: float
+) -> None:
+    """For any traffic and share: a look waits for its time, and where control is thin a trial comes first."""
+    told = expect(rate, late=True, share=share, traffic=traffic)
+    assert found / 2 <= told.requests <= found * 2
+    assert told.seconds >= 0.25
 
 
 def test_a_limit_of_zero_is_a_limit() -> None:

@@ -58,6 +58,7 @@ def _forecast(rate: float, limit: float, deployment: Deployment, exposed: Expose
         limit=limit,
         requests_per_second=exposed.requests_per_second,
         share=exposed.share,
+        interval=deployment.monitoring.interval,
         alpha=policy.false_rollback_probability,
         minimum_failures=policy.minimum_failures,
         late=True,
