@@ -17,7 +17,7 @@ from gateway.commands import client
 from gateway.exits import Exit
 from gateway.latch import LatchKind
 from tests.support.control import CONFIG, Gateway, make_counts, make_gateway, make_observation
-from tests.support.polling import soon
+from tests.support.polling import OF_PROCESSES, soon
 
 pytestmark = pytest.mark.socket
 
@@ -246,12 +246,12 @@ async def test_watch_goes_on_until_it_is_interrupted(gateway: Gateway) -> None:
         )
         assert watching.stdout is not None
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(OF_PROCESSES):
                 for _ in range(2):
-                    while b"Phase canary" not in await watching.stdout.readline():
-                        pass
+                    await watching.stdout.readuntil(b"Phase canary")
                 watching.send_signal(signal.SIGINT)
-                assert await watching.wait() == Exit.DONE
+                await watching.communicate()
+            assert watching.returncode == Exit.DONE
         finally:
             if watching.returncode is None:
                 watching.kill()
