@@ -61,6 +61,7 @@ class Context:
         self.most_clients = 0
         self.draining = False
         self.date_field = b""
+        self._told_second = -1
         self.tell_the_time()
         self._request_prefix = os.urandom(8).hex().encode()
         self._request_count = 0
@@ -96,5 +97,8 @@ class Context:
     def tell_the_time(self) -> None:
         """Renew the Date line that answers without one get (RFC 9110 section 6.6.1), and the marks' time."""
         now = time.time()
-        self.date_field = b"Date: " + formatdate(now, usegmt=True).encode()
+        second = int(now)
+        if second != self._told_second:
+            self._told_second = second
+            self.date_field = b"Date: " + formatdate(now, usegmt=True).encode()
         self.marks.follow(now)
