@@ -20,7 +20,7 @@ from gateway.control.alerting.watch import AlertWatch, levels_of
 from gateway.control.config.loading import Loaded
 from gateway.control.config.reload import Reloader
 from gateway.control.experiments.database import Rating
-from gateway.control.experiments.room import ExperimentsRoom, Ground
+from gateway.control.experiments.service import ExperimentService, Ground
 from gateway.control.handover import (
     KEPT_HEALTH,
     KEPT_LEDGER,
@@ -152,7 +152,7 @@ def _desk(
 
 async def _published(
     site: Site, history: History, desk: RolloutDesk, windows: Windows
-) -> tuple[ExperimentsRoom, Publisher]:
+) -> tuple[ExperimentService, Publisher]:
     """The experiments and the snapshot, each of which depends on the other."""
     published: list[Publisher] = []
     ground = Ground(
@@ -168,7 +168,7 @@ async def _published(
         on_rating=lambda rating: _rate(windows, rating),
         now=site.now,
     )
-    experiments = await ExperimentsRoom.restore(ground)
+    experiments = await ExperimentService.restore(ground)
     last = restored(site.keeper, KEPT_SNAPSHOT, lambda kept: decode(Snapshot, kept), lambda: None)
     published.append(Publisher(site.link, last, desk.loaded, desk.position, experiments.under))
     return experiments, published[0]

@@ -14,7 +14,7 @@ from gateway.control.admin.experiments import ExperimentResources
 from gateway.control.admin.outcomes import OutcomeResources
 from gateway.control.admin.server import Access, AdminServer
 from gateway.control.alerting.inbound import Inbound
-from gateway.control.alerting.room import AlertRoom
+from gateway.control.alerting.service import AlertService
 from gateway.control.dashboard.view import DashboardView
 from gateway.control.operations import Operations
 from gateway.control.parts import Parts
@@ -38,7 +38,7 @@ class Front:
         inbound = Inbound(parts.store, parts.desk, parts.latch, parts.aftermath.tell)
         areas = (
             self._dashboard,
-            AlertResources(AlertRoom(parts.alerts, inbound, parts.history)),
+            AlertResources(AlertService(parts.alerts, inbound, parts.history)),
             ExperimentResources(parts.experiments),
             OutcomeResources(parts.experiments),
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gateway.control.alerting.notifier import Notifier
 from gateway.control.alerting.watch import AlertWatch
 from gateway.control.config.reload import Reloader
-from gateway.control.experiments.room import ExperimentsRoom
+from gateway.control.experiments.service import ExperimentService
 from gateway.control.health import HealthChecks
 from gateway.control.history import History
 from gateway.control.latching import LatchDesk
@@ -52,7 +52,7 @@ class Parts:
     ledger: Ledger
     upstreams: Upstreams
     monitor: Monitor
-    experiments: ExperimentsRoom
+    experiments: ExperimentService
     unwritten: UnwrittenLines
     tasks: TaskKeeper
 

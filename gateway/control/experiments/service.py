@@ -69,7 +69,7 @@ class Ground:
     now: Callable[[], float]
 
 
-class ExperimentsRoom:
+class ExperimentService:
     """See the module. Make one with `restore`."""
 
     def __init__(self, ground: Ground, file: ExperimentsFile, timeline: Timeline) -> None:
@@ -104,12 +104,12 @@ class ExperimentsRoom:
         self.outcomes = Outcomes(binder, self._participants, file, now=ground.now)
 
     def __repr__(self) -> str:
-        return f"<ExperimentsRoom {self.desk!r} {self._participants!r}>"
+        return f"<ExperimentService {self.desk!r} {self._participants!r}>"
 
     # --- for the controller -----------------------------------------------------------------
 
     @classmethod
-    async def restore(cls, ground: Ground) -> ExperimentsRoom:
+    async def restore(cls, ground: Ground) -> ExperimentService:
         """Go on with what store and file have; without them, begin anew."""
         file = await ExperimentsFile.open(ground.directory / FILE, ground.now)
         stored: list[tuple[int, str]] = []
@@ -117,9 +117,9 @@ class ExperimentsRoom:
             stored = await file.read(ExperimentsDatabase.scenes, stored)
         except StoreError as error:
             logs.error("experiments", reason=f"what was in force when cannot be read: {error}")
-        room = cls(ground, file, Timeline(stored))
-        await room._participants.restore()
-        return room
+        service = cls(ground, file, Timeline(stored))
+        await service._participants.restore()
+        return service
 
     def under(self, loaded: Loaded) -> Experiments:
         """The experiments that a snapshot of this config serves by."""

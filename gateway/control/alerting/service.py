@@ -10,7 +10,7 @@ from gateway.control.alerting.watch import AlertWatch, resolved_view, view
 from gateway.control.history import MEMORY_EVENTS, History
 
 
-class AlertRoom:
+class AlertService:
     """Answers the alerts' paths (`admin.alerts.AlertBackend`)."""
 
     def __init__(self, watch: AlertWatch, inbound: Inbound, history: History) -> None:

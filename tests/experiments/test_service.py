@@ -16,7 +16,7 @@ from rich.console import Console
 
 from gateway.commands.status import render
 from gateway.control.config.loading import load
-from gateway.control.experiments import findings, outcomes, room
+from gateway.control.experiments import findings, outcomes, service
 from gateway.control.experiments import participants as participation
 from gateway.control.experiments.database import ExperimentsDatabase
 from gateway.control.experiments.file import FILE
@@ -44,11 +44,11 @@ API = "/api/v1"
 
 @pytest.fixture(autouse=True)
 def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The room looks at its work fifty times a second instead of once to four times."""
+    """The service looks at its work fifty times a second instead of once to four times."""
     monkeypatch.setattr(participation, "TAKE_INTERVAL", 0.02)
     monkeypatch.setattr(outcomes, "RECORDS_LOOK", 0.02)
     monkeypatch.setattr(findings, "WATCH_INTERVAL", 0.02)
-    monkeypatch.setattr(room, "HOLD_INTERVAL", 0.02)
+    monkeypatch.setattr(service, "HOLD_INTERVAL", 0.02)
 
 
 async def counted(client: Client, total: int, name: str = "exp") -> dict[str, Any]:
