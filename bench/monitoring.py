@@ -43,7 +43,7 @@ STREAM_SECONDS = 120.0
 OPEN_SECONDS = 300
 """Before the measurement so many seconds have passed already."""
 STEP, REPORT_INTERVAL = 0.05, 1.0
-"""Seconds between two turns of the worker, and between two reports without news."""
+"""Seconds between two turns of the worker, and between two reports of whole ticks without news."""
 BATCH = 500
 """Records in a batch."""
 USERS = 60_000
@@ -119,11 +119,14 @@ class MadeWorker:
             tally.end(head, Outcome.OK, False, STREAM_SECONDS * chance.lognormvariate(0.0, 0.3), 0.2)
 
     def _report(self) -> bytes | None:
-        if not self._worker.ticks.news() and self._clock.at - self._reported_at < REPORT_INTERVAL:
+        ticks, due = self._worker.ticks, self._clock.at - self._reported_at >= REPORT_INTERVAL
+        if not ticks.news() and not due:
             return None
-        self._reported_at = self._clock.at
-        packet = encode(self._worker.report())
-        self._worker.ticks.sent()
+        of_quarters = not (due or ticks.ticks_due)
+        if not of_quarters:
+            self._reported_at = self._clock.at
+        packet = encode(self._worker.report(of_quarters=of_quarters))
+        ticks.sent()
         return packet
 
 

@@ -46,7 +46,7 @@ def observation(pid: int, through: int, ticks: Mapping[int, Sequence[Counts]]) -
         endpoints=(),
         connections=0,
         records_dropped=0,
-        ticks=TickReports(through, _NUMBERED, reports),
+        ticks=TickReports(through, _NUMBERED, reports, heads=reports, heads_through=through),
     )
 
 

@@ -15,10 +15,9 @@ from gateway.control.history import Event, EventType
 from gateway.control.operations import Operations
 from gateway.control.parts import Parts
 from gateway.core.rollout import GATEWAY
-from gateway.model.observation import Observation
 
-OBSERVE_INTERVAL = 0.05
-"""Seconds between two looks for a newer report: what it may have to wait for its reader."""
+TOGETHER = 0.005
+"""Seconds that a report waits for those of the other workers, who share its clock: one look does for all."""
 IDLE_INTERVAL = 1.0
 """Seconds after which ticks are looked at although nobody reported: their time may have run out."""
 LEDGER_KEEP_INTERVAL = 5.0
@@ -39,19 +38,15 @@ class Observing:
 
     async def run(self) -> None:
         """For ever: take in the workers' reports, note replaced workers, hand the ledger over."""
-        known: list[Observation] = []
-        taken_at = kept_at = time.monotonic()
+        kept_at = time.monotonic()
         while True:
-            self._operations.observe()
-            now, reports = time.monotonic(), list(self._parts.ledger.reports)
-            if list(map(id, reports)) != list(map(id, known)) or now - taken_at >= IDLE_INTERVAL:
-                known, taken_at = reports, now
-                await self._take_in()
-                self._note_worker_restarts()
-            if now - kept_at >= LEDGER_KEEP_INTERVAL:
+            await self._take_in()
+            self._note_worker_restarts()
+            if (now := time.monotonic()) - kept_at >= LEDGER_KEEP_INTERVAL:
                 kept_at = now
                 self.keep_ledger()
-            await asyncio.sleep(OBSERVE_INTERVAL)
+            await self._parts.link.reported(IDLE_INTERVAL)
+            await asyncio.sleep(TOGETHER)
 
     def take_in(self) -> None:
         """Take in everything that is there now, however much."""

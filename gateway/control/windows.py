@@ -200,7 +200,7 @@ class Windows:
 
     # --- taking in --------------------------------------------------------------------------
 
-    def take(self, reports: Iterable[Observation], live: Collection[int]) -> Progress:
+    def take(self, reports: Collection[Observation], live: Collection[int]) -> Progress:
         """Take in the newest reports of all workers; the ticks that closed and settled by that.
 
         `live` are the process ids of the workers that still run. After a restart of the control process

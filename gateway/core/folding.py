@@ -1,8 +1,9 @@
 """Ticks of all workers folded into one: which are known, and what they add up to.
 
-A tick is *closed* once every request that started in it has an outcome of its head, and *settled* once
-every one of them is over; both at the latest after a limit, and in order. What is still open then, or
-was open in a worker that died, is withdrawn: it counts neither as good nor as bad, in either arm.
+A quarter of a tick is *closed* once every request that started in it has an outcome of its head, and a tick
+is *settled* once every one of them is over; both at the latest after a limit, and in order. What is still
+open then, or was open in a worker that died, is withdrawn: it counts neither as good nor as bad, in either
+arm.
 
 Times are monotonic milliseconds and come from outside. It does not know what the sums are judged by.
 """
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
-from gateway.model.observation import Observation, TickReports
+from gateway.model.observation import Observation, TickReport, TickReports
 from gateway.model.scores import Score
-from gateway.model.ticks import Counts, Series, unpack
+from gateway.model.ticks import QUARTERS, Counts, Series, unpack
 
 MOST_TAKEN = MOST_SETTLED = 12
 """Ticks that are taken in, and that settle, at a time at most. Each costs a millisecond or
@@ -22,10 +24,13 @@ two where traffic is heavy, and hundreds may change at once: when all streams of
 GRACE = 2000
 """Milliseconds that a tick waits for what a worker said before it died: nobody else says it."""
 
+_OneLength: TypeAlias = tuple[int, tuple[TickReport, ...]]
+"""Ticks of one length in a report: where the current one begins, and those that it has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One tick over all workers. `at` is when it began."""
+    """One tick, or a quarter of one, over all workers. `at` is when it began."""
 
     at: int
     counts: Mapping[Series, Counts]
@@ -33,7 +38,9 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The ticks that closed, and those that settled, since the last look; oldest first.
+    """The quarters that closed, and the ticks that settled, since the last look; oldest first.
+
+    A quarter has what is known by its requests' heads, and nothing else.
 
     `grown` is what ticks of any kind got since then: all that was ever in it adds up to the ticks as they
     settled, and those that stand as they stand.
@@ -61,15 +68,16 @@ class _Reported:
 
 
 class _Worker:
-    """What one worker incarnation reported of ticks that are not settled."""
+    """What one worker incarnation reported of ticks of one length that are not done."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.newest: TickReports | None = None
+        self.through = 0
         self.behind = False
         self.ticks: dict[int, _Reported] = {}
 
-    def take(self, reports: TickReports, settled_to: int, most: int) -> set[int]:
+    def take(self, reports: TickReports, reported: _OneLength, done_to: int, most: int) -> set[int]:
         """Take a newer report in; the ticks that it changed.
 
         Once there are so many of them the rest waits for the next time: until then this worker is behind.
@@ -78,57 +86,152 @@ class _Worker:
         if reports is self.newest:
             return changed
         series = {report.number: report.series for report in reports.series}
-        for tick in reports.ticks:
+        through, ticks = reported
+        for tick in ticks:
             held = self.ticks.get(tick.at)
-            if tick.at >= settled_to and (held is None or held.text != tick.counts):
+            if tick.at >= done_to and (held is None or held.text != tick.counts):
                 if len(changed) == most:
                     self.behind = True
                     return changed
                 self.ticks[tick.at] = _Reported.of(tick.counts, series, held)
                 changed.add(tick.at)
-        self.newest, self.behind = reports, False
+        self.newest, self.through, self.behind = reports, through, False
         return changed
 
-    @property
-    def reported_at(self) -> int:
-        return 0 if self.newest is None else self.newest.at
+    def done_with(self, at: int, done: Callable[[Counts], bool]) -> bool:
+        held = self.ticks.get(at)
+        return held is None or all(map(done, held.counts.values()))
+
+
+class _Course:
+    """Ticks of one length over all workers: they are done in order, as `done` says of their counts."""
+
+    def __init__(
+        self, done_to: int, done: Callable[[Counts], bool], reported: Callable[[TickReports], _OneLength]
+    ) -> None:
+        self.done_to = done_to
+        self.workers: dict[str, _Worker] = {}
+        self._done = done
+        self._reported = reported
+        self._live: frozenset[int] = frozenset()
+
+    def take(self, observations: Iterable[Observation], live: Collection[int], most: int) -> set[int]:
+        """Take newer reports in, up to so many ticks that changed; these."""
+        changed: set[int] = set()
+        ended = self._live.symmetric_difference(live)
+        self._live = frozenset(live)
+        for report in observations:
+            worker = self.workers.setdefault(report.incarnation, _Worker(report.pid))
+            reported = self._reported(report.ticks)
+            changed |= worker.take(report.ticks, reported, self.done_to, most - len(changed))
+        for worker in self.workers.values():
+            if worker.pid in ended:
+                changed |= worker.ticks.keys()  # what it had open is withdrawn
+        return changed
+
+    def advance(self, now: int, limit: int) -> list[int]:
+        """The ticks that became done by now, up to the first that is not."""
+        live = [worker for worker in self.workers.values() if worker.pid in self._live]
+        known_to = min([worker.through for worker in live], default=self.done_to)
+        if not self._live <= {worker.pid for worker in live}:
+            known_to = self.done_to  # one has not spoken yet
+        if len(live) < len(self.workers):
+            known_to = min(known_to, now - GRACE)
+        known_to = max(known_to, now - limit, self.done_to)
+        ready: list[int] = []
+        for at in self.beginnings(self.done_to):
+            if at >= known_to:
+                break
+            if at >= now - limit and not all(worker.done_with(at, self._done) for worker in live):
+                self.done_to = at
+                return ready
+            ready.append(at)
+        self.done_to = known_to
+        return ready
+
+    def beginnings(self, since: int) -> list[int]:
+        """Of the ticks from `since` on."""
+        return sorted({at for worker in self.workers.values() for at in worker.ticks if at >= since})
+
+    def tick(self, at: int) -> Tick:
+        """The tick as it stands."""
+        merged: dict[Series, Counts] = {}
+        for worker in self.workers.values():
+            dead = worker.pid not in self._live
+            reported = worker.ticks.get(at)
+            for series, counts in () if reported is None else reported.counts.items():
+                known = abandoned(counts) if dead else counts
+                merged[series] = add(merged[series], known) if series in merged else known
+        return Tick(at, merged)
+
+    def forget(self) -> None:
+        """Let go of ticks that are done, and of dead workers that have no others."""
+        for worker in self.workers.values():
+            for at in [at for at in worker.ticks if at < self.done_to]:
+                del worker.ticks[at]
+        self.workers = {
+            incarnation: worker
+            for incarnation, worker in self.workers.items()
+            if worker.ticks or worker.pid in self._live
+        }
 
     @property
-    def through(self) -> int:
-        return 0 if self.newest is None else self.newest.through
+    def behind(self) -> bool:
+        """True while a worker's newest report is not taken in whole."""
+        return any(worker.behind for worker in self.workers.values())
+
+    @property
+    def reported_to(self) -> int:
+        """When the live worker that reported longest ago did so; 0 while nobody has."""
+        return min(
+            (
+                0 if worker.newest is None else worker.newest.at
+                for worker in self.workers.values()
+                if worker.pid in self._live
+            ),
+            default=0,
+        )
 
 
 class Fold:
-    """The ticks of all workers, from the oldest that is not settled on."""
+    """The ticks of all workers, from the oldest that is not settled on; and their quarters."""
 
     def __init__(self, settled_to: int = 0) -> None:
         """What is older than `settled_to` was folded before, and is not looked at again."""
-        self.closed_to = self.settled_to = settled_to
-        self._workers: dict[str, _Worker] = {}
-        self._live: frozenset[int] = frozenset()
+        self._heads = _Course(
+            settled_to,
+            lambda counts: counts.heads_known,
+            lambda reports: (reports.heads_through, reports.heads),
+        )
+        self._ticks = _Course(
+            settled_to, lambda counts: counts.over, lambda reports: (reports.through, reports.ticks)
+        )
         self._merged: dict[int, Tick] = {}
         self._changed: set[int] = set()
         self._more = False
 
     def __repr__(self) -> str:
-        return f"<Fold workers={len(self._workers)} closed_to={self.closed_to} settled_to={self.settled_to}>"
+        workers = len(self._ticks.workers)
+        return f"<Fold workers={workers} closed_to={self.closed_to} settled_to={self.settled_to}>"
 
-    def take(self, observations: Iterable[Observation], live: Collection[int]) -> None:
+    @property
+    def closed_to(self) -> int:
+        """Where the oldest quarter begins that is not closed."""
+        return self._heads.done_to
+
+    @property
+    def settled_to(self) -> int:
+        """Where the oldest tick begins that is not settled."""
+        return self._ticks.done_to
+
+    def take(self, observations: Collection[Observation], live: Collection[int]) -> None:
         """Take newer reports in. `live` are the process ids that still run: the others say no more.
 
-        At most MOST_TAKEN ticks are taken in that changed; see `behind`.
+        At most MOST_TAKEN ticks are taken in that changed, and as many of their quarters for each of
+        them; see `behind`.
         """
-        most = MOST_TAKEN
-        ended = self._live.symmetric_difference(live)
-        self._live = frozenset(live)
-        for report in observations:
-            worker = self._workers.setdefault(report.incarnation, _Worker(report.pid))
-            changed = worker.take(report.ticks, self.settled_to, most)
-            self._changed |= changed
-            most -= len(changed)
-        for worker in self._workers.values():
-            if worker.pid in ended:
-                self._changed |= worker.ticks.keys()  # what it had open is withdrawn
+        self._heads.take(observations, live, QUARTERS * MOST_TAKEN)
+        self._changed |= self._ticks.take(observations, live, MOST_TAKEN)
 
     def advance(self, now: int, head_limit: int, settle_limit: int) -> Progress:
         """Close and settle what can be; the limits count from a tick's beginning.
@@ -136,60 +239,34 @@ class Fold:
         At most MOST_SETTLED ticks settle at a time: the rest does at the next look.
         """
         grown = self._grow()
-        closed, self.closed_to = self._next(
-            self.closed_to, now, head_limit, lambda counts: counts.heads_known
-        )
-        settled, self.settled_to = self._next(self.settled_to, now, settle_limit, lambda counts: counts.over)
-        self._more = len(settled) > MOST_SETTLED
+        closed = tuple(map(self._heads.tick, self._heads.advance(now, head_limit)))
+        ready = self._ticks.advance(now, settle_limit)
+        self._more = len(ready) > MOST_SETTLED
         if self._more:
-            self.settled_to = settled[MOST_SETTLED].at
+            self._ticks.done_to = ready[MOST_SETTLED]
+        settled = tuple(map(self._tick, ready[:MOST_SETTLED]))
         self._forget()
-        return Progress(closed, settled[:MOST_SETTLED], grown)
+        return Progress(closed, settled, grown)
 
     def standing(self, since: int = 0) -> Iterable[Tick]:
         """Every tick that is not settled, from `since` on, as it stands now."""
-        return map(self._tick, self._beginnings(max(since, self.settled_to)))
+        return map(self._tick, self._ticks.beginnings(max(since, self.settled_to)))
 
     @property
     def behind(self) -> bool:
         """True while there is more to take in or to settle: take the same reports again soon, and advance."""
-        return self._more or any(worker.behind for worker in self._workers.values())
+        return self._more or self._heads.behind or self._ticks.behind
 
     @property
     def reported_to(self) -> int:
         """What standing ticks say of open requests is no older than this; 0 while nobody reported."""
-        return min(
-            (worker.reported_at for worker in self._workers.values() if worker.pid in self._live), default=0
-        )
-
-    def _next(
-        self, begin: int, now: int, limit: int, done: Callable[[Counts], bool]
-    ) -> tuple[tuple[Tick, ...], int]:
-        """The ticks from `begin` on that are done, up to the first that is not, and where that is."""
-        live = [worker for worker in self._workers.values() if worker.pid in self._live]
-        known_to = min([worker.through for worker in live], default=now)
-        if not self._live <= {worker.pid for worker in live}:
-            known_to = begin  # one has not spoken yet
-        if len(live) < len(self._workers):
-            known_to = min(known_to, now - GRACE)
-        known_to = max(known_to, now - limit, begin)
-        ready: list[Tick] = []
-        for at in self._beginnings(begin):
-            if at >= known_to:
-                break
-            if at >= now - limit and not all(done(counts) for worker in live for counts in _of(worker, at)):
-                return tuple(ready), at
-            ready.append(self._tick(at))
-        return tuple(ready), known_to
-
-    def _beginnings(self, begin: int) -> list[int]:
-        return sorted({at for worker in self._workers.values() for at in worker.ticks if at >= begin})
+        return self._ticks.reported_to
 
     def _grow(self) -> tuple[Tick, ...]:
         """Merge those anew that changed; what they got by it."""
         grown = []
         for at in sorted(self._changed):
-            before, after = self._merged.get(at, Tick(at, {})).counts, self._merge(at)
+            before, after = self._merged.get(at, Tick(at, {})).counts, self._ticks.tick(at)
             self._merged[at] = after
             got = {
                 series: growth(before.get(series, _NOTHING), counts)
@@ -201,34 +278,13 @@ class Fold:
         return tuple(grown)
 
     def _tick(self, at: int) -> Tick:
-        return self._merge(at) if at in self._changed else self._merged[at]
-
-    def _merge(self, at: int) -> Tick:
-        merged: dict[Series, Counts] = {}
-        for worker in self._workers.values():
-            dead = worker.pid not in self._live
-            reported = worker.ticks.get(at)
-            for series, counts in () if reported is None else reported.counts.items():
-                known = abandoned(counts) if dead else counts
-                merged[series] = add(merged[series], known) if series in merged else known
-        return Tick(at, merged)
+        return self._ticks.tick(at) if at in self._changed else self._merged[at]
 
     def _forget(self) -> None:
-        for worker in self._workers.values():
-            for at in [at for at in worker.ticks if at < self.settled_to]:
-                del worker.ticks[at]
+        self._heads.forget()
+        self._ticks.forget()
         for at in [at for at in self._merged if at < self.settled_to]:
             del self._merged[at]
-        self._workers = {
-            incarnation: worker
-            for incarnation, worker in self._workers.items()
-            if worker.ticks or worker.pid in self._live
-        }
-
-
-def _of(worker: _Worker, at: int) -> Iterable[Counts]:
-    held = worker.ticks.get(at)
-    return () if held is None else held.counts.values()
 
 
 def abandoned(counts: Counts) -> Counts:

@@ -51,6 +51,9 @@ class ControlEnd(Protocol):
     def drain(self) -> list[Observation]:
         """The newest observation of every worker; that of one which is gone once more, and never again."""
 
+    async def reported(self, patience: float) -> None:
+        """Return once a worker has reported since the last call, or after `patience` seconds."""
+
     def drain_records(self) -> list[RecordBatch]:
         """The records that came since the last call, oldest first; each batch is given out once."""
 

@@ -153,6 +153,7 @@ class ControlChannel:
         self._snapshot_memory: int | None = None
         self._health: bytes | None = None
         self._changed = asyncio.Event()
+        self._reported = asyncio.Event()
         self._retry: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -200,6 +201,13 @@ class ControlChannel:
             self._observations.pop(incarnation, None)
         self._gone.clear()
         return observations
+
+    async def reported(self, patience: float) -> None:
+        """See `link.api.ControlEnd`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._reported.wait()
+        self._reported.clear()
 
     def drain_records(self) -> list[RecordBatch]:
         """See `link.api.ControlEnd`."""
@@ -286,6 +294,7 @@ class ControlChannel:
             # Else it speaks to a control process of before; a whole one follows.
             ticks = observation.ticks if before is None else observation.ticks.after(before.ticks)
             self._observations[observation.incarnation] = replace(observation, ticks=ticks)
+            self._reported.set()
         if observation.snapshot > peer.serves:
             peer.serves = observation.snapshot
             self._changed.set()

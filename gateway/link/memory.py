@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -20,6 +22,7 @@ class MemoryLink:
         self.health: EndpointHealth = {}
         self._observations: dict[str, Observation] = {}
         self._records = RecordQueue()
+        self._reported = asyncio.Event()
         self._on_snapshot: list[Callable[[Snapshot], None]] = []
         self._on_health: list[Callable[[EndpointHealth], None]] = []
 
@@ -35,6 +38,7 @@ class MemoryLink:
         before = self._observations.get(observation.incarnation, observation)
         ticks = observation.ticks.after(before.ticks)
         self._observations[observation.incarnation] = replace(observation, ticks=ticks)
+        self._reported.set()
         return True
 
     def asked_anew(self) -> bool:
@@ -61,6 +65,13 @@ class MemoryLink:
     def drain(self) -> list[Observation]:
         """See `link.api.ControlEnd`."""
         return list(self._observations.values())
+
+    async def reported(self, patience: float) -> None:
+        """See `link.api.ControlEnd`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._reported.wait()
+        self._reported.clear()
 
     def drain_records(self) -> list[RecordBatch]:
         """See `link.api.ControlEnd`."""

@@ -140,11 +140,13 @@ class TickReport:
 
 @dataclass(frozen=True, slots=True)
 class TickReports:
-    """All ticks that may still change or may have been missed, from `oldest` on.
+    """All ticks that may still change or may have been missed, from `oldest` on; and their quarters.
 
-    No request starts any more in a tick before `through`, where the current one begins. Where `whole` is
-    False, only those ticks are there that changed since the report before; `series` always has all.
-    `at` is when it was made; all three times are monotonic milliseconds.
+    No request starts any more in a tick before `through`, where the current one begins. `heads` are the
+    same requests by quarters of a tick (`model.ticks.quarter_of`), with what their heads said and nothing
+    else; the current quarter begins at `heads_through`. Where `whole` is False, only those are there that
+    changed since the report before; `series` always has all. `at` is when ticks were looked at last: a report
+    may be of quarters alone. All times are monotonic milliseconds.
     """
 
     through: int
@@ -153,14 +155,28 @@ class TickReports:
     oldest: int = 0
     whole: bool = True
     at: int = 0
+    heads: tuple[TickReport, ...] = ()
+    heads_through: int = 0
 
     def after(self, before: TickReports) -> TickReports:
         """The whole report that this one makes together with the whole one before."""
         if self.whole:
             return self
-        ticks = {tick.at: tick for tick in before.ticks if tick.at >= self.oldest}
-        ticks |= {tick.at: tick for tick in self.ticks}
-        return TickReports(self.through, self.series, tuple(ticks.values()), self.oldest, at=self.at)
+        return TickReports(
+            self.through,
+            self.series,
+            self._joined(before.ticks, self.ticks),
+            self.oldest,
+            at=self.at,
+            heads=self._joined(before.heads, self.heads),
+            heads_through=self.heads_through,
+        )
+
+    def _joined(
+        self, before: tuple[TickReport, ...], after: tuple[TickReport, ...]
+    ) -> tuple[TickReport, ...]:
+        ticks = {tick.at: tick for tick in before if tick.at >= self.oldest}
+        return tuple((ticks | {tick.at: tick for tick in after}).values())
 
 
 NO_TICKS = TickReports(0, (), ())

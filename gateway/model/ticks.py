@@ -4,6 +4,9 @@ A tick is a stretch of the monotonic clock, which all processes of a machine sha
 clock moves it. Every count is cumulative within its tick, and a tick travels as text that is made
 once and compared whole, for most ticks of a report are those of the report before.
 
+The outcomes of heads are counted a second time, by quarters of a tick: what went well in a second does not
+speak for a treatment that broke in the middle of it.
+
 It knows no arm's outcome from another's, and judges nothing.
 """
 
@@ -27,6 +30,10 @@ COARSE: Final = 16
 """Neighbouring buckets that count as one where four percent are good enough."""
 FIRST_SECONDS = 600
 """A user's first request is marked in every stretch of wall-clock time that is so many seconds long."""
+QUARTERS = 4
+"""Parts of a tick that heads are counted by."""
+LEAST_QUARTER = 200
+"""Milliseconds: a quarter is not made shorter than that, nor longer than its tick. Each is reported."""
 NO_DEADLINE = 300.0
 """Seconds after which a head is given up for judging where the upstream has no deadline for it."""
 
@@ -58,6 +65,16 @@ def tick_of(at: float, interval: float) -> int:
     """Beginning in monotonic milliseconds of the tick that holds `at` (monotonic seconds)."""
     length = round(interval * 1000)
     return int(at * 1000) // length * length
+
+
+def quarter_of(at: float, interval: float) -> tuple[int, int]:
+    """Beginning and end in monotonic milliseconds of the quarter of a tick that holds `at`."""
+    length = round(interval * 1000)
+    quarter = min(length, max(LEAST_QUARTER, -(-length // QUARTERS)))
+    now = int(at * 1000)
+    into = now % length // quarter * quarter
+    begin = now - now % length + into
+    return begin, begin + min(quarter, length - into)
 
 
 def head_limit(snapshot: Snapshot) -> float:

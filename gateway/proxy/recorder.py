@@ -101,8 +101,15 @@ class Recorder:
         key = (route, reason)
         self._failovers[key] = self._failovers.get(key, 0) + 1
 
-    def observe(self, snapshot: int, endpoints: Iterable[EndpointReport], connections: int) -> Observation:
-        """Everything counted so far, as the report that goes up the link."""
+    def observe(
+        self,
+        snapshot: int,
+        endpoints: Iterable[EndpointReport],
+        connections: int,
+        *,
+        of_quarters: bool = False,
+    ) -> Observation:
+        """Everything counted so far, as the report that goes up the link; for `of_quarters` see `Ticks`."""
         return Observation(
             incarnation=self.incarnation,
             pid=os.getpid(),
@@ -115,6 +122,6 @@ class Recorder:
             endpoints=tuple(endpoints),
             connections=connections,
             records_dropped=self.lines_dropped + self.records.dropped,
-            ticks=self.ticks.report(),
+            ticks=self.ticks.report(of_quarters=of_quarters),
             reports_refused=self.reports.refused,
         )

@@ -1,4 +1,4 @@
-"""What a worker counts for those who judge: starts and outcomes per series and tick of start.
+"""What a worker counts for those who judge: starts and outcomes per series and quarter of a tick.
 
 On the hot path a request costs three calls on plain integers; everything else happens when a report is
 made. Intention to treat: a request counts where it was assigned to when it was decided, whoever
@@ -10,23 +10,36 @@ It sends nothing and judges nothing; what a tick's numbers mean is said in `mode
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from gateway.core.folding import add
 from gateway.core.split import Decision
 from gateway.model.observation import Outcome, SeriesReport, TickReport, TickReports
 from gateway.model.records import FAILED, NO_OUTCOME
 from gateway.model.scores import Score
 from gateway.model.snapshot import Snapshot
-from gateway.model.ticks import Counts, Series, bucket_of, coarse, pack, settle_limit, tick_of
+from gateway.model.ticks import (
+    Counts,
+    Series,
+    bucket_of,
+    coarse,
+    pack,
+    quarter_of,
+    settle_limit,
+    tick_of,
+)
 from gateway.wire.response import Response
 
 SLACK = 40.0
 """Seconds that a settled tick is still reported: a control process may be away for that long."""
 OPEN_FOR = 150
 """Milliseconds after a tick's end at which what is open of it is told: most heads have come by then."""
+PATIENCE = 0.02
+"""Seconds between two looks for the last head of a quarter."""
+TURN = 0.002
+"""Seconds after the turn of a quarter at which it is looked at: clocks and timers are not exact."""
 _FAILED: Final = re.compile(rb"[ \t]*success[ \t]*=[ \t]*0(\.0*)?[ \t]*")
 _OK: Final = Outcome.OK
 _HEADLESS_FAILURES: Final = frozenset((Outcome.CONNECT_ERROR, Outcome.RESET, Outcome.TIMEOUT))
@@ -36,11 +49,9 @@ _CUTS: Final = frozenset((Outcome.TRUNCATED, Outcome.RESET, Outcome.TIMEOUT, Out
 
 
 class Tally:
-    """Running counts of one series in one tick; see `model.ticks.Counts`."""
+    """Running counts of one series in one quarter of a tick; see `model.ticks.Counts`."""
 
     __slots__ = (
-        "_text",
-        "_text_of",
         "answered",
         "client_errors",
         "ended",
@@ -64,8 +75,6 @@ class Tally:
         self.left: dict[int, int] = {}
         self.first_bytes: dict[int, int] = {}
         self.scores: dict[str, Score] = {}
-        self._text = ""
-        self._text_of = -1
 
     def __repr__(self) -> str:
         return f"<Tally started={self.started} answered={self.answered} ended={self.ended}>"
@@ -132,13 +141,10 @@ class Tally:
         self.withdrawn += 1
         self.ended += 1
 
-    def text(self) -> str:
-        """The counts as they travel; made anew only if something happened."""
-        happened = self.started + self.answered + self.ended
-        if happened != self._text_of:
-            self._text_of = happened
-            self._text = pack(self.series.number, self._counts())
-        return self._text
+    @property
+    def happened(self) -> int:
+        """Moves with everything that happens."""
+        return self.started + self.answered + self.ended
 
     @property
     def heads_known(self) -> bool:
@@ -150,7 +156,8 @@ class Tally:
         """True once every request that started is over."""
         return self.ended >= self.started
 
-    def _counts(self) -> Counts:
+    def counts(self) -> Counts:
+        """Everything."""
         return Counts(
             self.started,
             self.answered,
@@ -166,6 +173,18 @@ class Tally:
             self.failed_over,
         )
 
+    def heads(self) -> Counts:
+        """What the heads of answers said, and which will not come."""
+        return Counts(
+            started=self.started,
+            answered=self.answered,
+            errors=self.errors,
+            client_errors=self.client_errors,
+            withdrawn=self.withdrawn,
+            scores=self.scores,
+            failed_over=self.failed_over,
+        )
+
 
 def is_error(response: Response) -> bool:
     """True if the upstream failed by its status, or says so itself (`success=0`)."""
@@ -176,7 +195,7 @@ def is_error(response: Response) -> bool:
 
 
 class SeriesTicks:
-    """The ticks of one series, as a decision holds them."""
+    """The quarters of ticks of one series, as a decision holds them."""
 
     __slots__ = ("_ends", "_tally", "_ticks", "key", "number")
 
@@ -196,38 +215,120 @@ class SeriesTicks:
         return tally
 
 
-@dataclass(frozen=True, slots=True)
-class _Held:
-    """A tick as it is reported, and the numbers of the series in it."""
+class _Told:
+    """A tick, or a quarter of one, as it is reported: text that is made anew only if something happened."""
 
-    report: TickReport
-    numbers: tuple[int, ...]
+    __slots__ = ("_happened", "_tallies", "numbers", "text")
 
-    @classmethod
-    def of(cls, at: int, tallies: list[Tally]) -> _Held:
-        text = " ".join(tally.text() for tally in tallies)
-        return cls(TickReport(at, text), tuple(tally.series.number for tally in tallies))
+    def __init__(self) -> None:
+        self.numbers: set[int] = set()
+        self.text = ""
+        self._tallies: list[Tally] = []
+        self._happened = 0
+
+    def add(self, tally: Tally) -> None:
+        self._tallies.append(tally)
+        self.numbers.add(tally.series.number)
+
+    def update(self, counts_of: Callable[[Tally], Counts]) -> None:
+        happened = sum([tally.happened for tally in self._tallies])
+        if happened == self._happened:
+            return
+        self._happened = happened
+        sums: dict[int, Counts] = {}
+        for tally in self._tallies:
+            number, counts = tally.series.number, counts_of(tally)
+            sums[number] = add(sums[number], counts) if number in sums else counts
+        self.text = " ".join([pack(number, counts) for number, counts in sums.items()])
+
+    def all(self, done: Callable[[Tally], bool]) -> bool:
+        return all(map(done, self._tallies))
+
+    def finish(self) -> None:
+        """Nothing will change any more: the text is all that is needed."""
+        self._tallies.clear()
+        self._happened = 0
+
+
+class _Course:
+    """Ticks of one length that are still to be reported; see `model.observation.TickReports`."""
+
+    def __init__(self, counts_of: Callable[[Tally], Counts], done: Callable[[Tally], bool]) -> None:
+        self.through = 0
+        self.open: dict[int, _Told] = {}
+        self._counts_of = counts_of
+        self._done = done
+        self._held: dict[int, _Told] = {}
+        self._told: dict[int, str] = {}
+        self._telling: dict[int, str] = {}
+
+    def add(self, at: int, tally: Tally) -> None:
+        # A longer interval may begin before what was reported as complete: that stays as it is.
+        at = max(at, self.through)
+        told = self._held.get(at)
+        if told is None:
+            told = self._held[at] = self.open[at] = _Told()
+        told.add(tally)
+
+    def known_to(self, current: int) -> int:
+        """Where the oldest tick begins that is not done; `current` if all before that one are."""
+        for at, told in self.open.items():
+            if at < current and not told.all(self._done):
+                return at
+        return current
+
+    def report(self, through: int, oldest: int) -> tuple[TickReport, ...]:
+        """Those that changed since the report that was sent last; forgets those before `oldest`."""
+        self.through = max(self.through, through)
+        for at in [at for at in self._held if at < oldest]:
+            del self._held[at]
+            self.open.pop(at, None)
+        for at, told in list(self.open.items()):
+            told.update(self._counts_of)
+            if at < self.through and told.all(self._done):
+                told.finish()
+                del self.open[at]
+        self._telling = {at: told.text for at, told in self._held.items()}
+        before = self._told
+        return tuple([TickReport(at, text) for at, text in self._telling.items() if before.get(at) != text])
+
+    def sent(self) -> None:
+        self._told = self._telling
+
+    def begin_anew(self) -> None:
+        self._told = {}
+
+    @property
+    def numbers(self) -> set[int]:
+        """Of the series that occur."""
+        found: set[int] = set()
+        return found.union(*[told.numbers for told in self._held.values()])
+
+    def __len__(self) -> int:
+        return len(self._held)
 
 
 class Ticks:
-    """All ticks of one worker that are still to be reported."""
+    """All ticks of one worker that are still to be reported, and their quarters."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
+        self.ticks_due = False
+        """Whether whole ticks are part of the news; else a report of quarters does."""
         self._interval = 1.0
         self._held_for = 0.0
         self._version = 0
         self._series: dict[Series, SeriesTicks] = {}
         self._numbers = 0
-        self._through = 0
         self._known_to = self._looked_at = 0
-        self._told: dict[int, str] | None = None
-        self._telling: dict[int, str] = {}
-        self._open: dict[int, list[Tally]] = {}
-        self._over: dict[int, _Held] = {}
+        self._whole = True
+        self._tells_ticks = True
+        self._at = 0
+        self._ticks = _Course(Tally.counts, _is_over)
+        self._heads = _Course(Tally.heads, _are_heads_known)
 
     def __repr__(self) -> str:
-        return f"<Ticks open={len(self._open)} over={len(self._over)} series={len(self._series)}>"
+        return f"<Ticks open={len(self._ticks.open)} of {len(self._ticks)} series={len(self._series)}>"
 
     def follow(self, snapshot: Snapshot) -> None:
         """Count by this snapshot's tick, and hold ticks until control has surely settled them."""
@@ -257,69 +358,82 @@ class Ticks:
         return found
 
     def turn(self, series: SeriesTicks, at: float) -> tuple[float, Tally]:
-        """A tally for the tick that holds `at`, and when that tick ends."""
-        tick = tick_of(at, self._interval)
+        """A tally for the quarter that holds `at`, and when that ends."""
+        begin, end = quarter_of(at, self._interval)
         tally = Tally(series)
-        # A longer interval may begin before what was reported as complete: that stays as it is.
-        self._open.setdefault(max(tick, self._through), []).append(tally)
-        return (tick + round(self._interval * 1000)) / 1000, tally
+        self._ticks.add(tick_of(at, self._interval), tally)
+        self._heads.add(begin, tally)
+        return end / 1000, tally
 
     def news(self) -> bool:
-        """True once after each time that more ticks have become complete, with all their heads known.
+        """True once after each time that more quarters have become complete, with all their heads known.
 
         What they say is worth a report of its own: control may be waiting for the last of them. And so
         is, once in a tick, what is still open of those before it: hangs are judged by their age.
         """
         now = self._clock()
         current = tick_of(now, self._interval)
-        if current > self._looked_at and now * 1000 >= current + OPEN_FOR:
-            self._looked_at = current
-            return True
-        waiting = [
-            at
-            for at, tallies in self._open.items()
-            if at < current and not all(tally.heads_known for tally in tallies)
-        ]
-        known_to = min(waiting, default=current)
-        if known_to <= self._known_to:
+        known_to = self._heads.known_to(quarter_of(now, self._interval)[0])
+        is_told = now * 1000 < current + OPEN_FOR or current <= self._looked_at
+        if is_told and known_to <= self._known_to:
             return False
-        self._known_to = known_to
+        self.ticks_due |= not is_told or self._known_to < current <= known_to
+        if not is_told:
+            self._looked_at = current
+        self._known_to = max(known_to, self._known_to)
         return True
 
-    def report(self) -> TickReports:
-        """Every tick that changed since the report that was sent last; forgets what is too old to matter."""
+    def next_news(self) -> float:
+        """Seconds after which there may be news."""
         now = self._clock()
-        self._through = max(self._through, tick_of(now, self._interval))
+        begin, end = quarter_of(now, self._interval)
+        if self._known_to < begin:
+            return PATIENCE
+        opened = tick_of(now, self._interval) + OPEN_FOR
+        due = opened if now * 1000 < opened < end else end
+        return max(0.0, due / 1000 - now) + TURN
+
+    def report(self, *, of_quarters: bool = False) -> TickReports:
+        """Everything that changed since the report that was sent last; forgets what is too old to matter.
+
+        `of_quarters`: whole ticks, of which there is so much more to tell, are left for a later report,
+        unless everything has to be told.
+        """
+        now = self._clock()
         oldest = int((now - self._held_for) * 1000)
-        self._over = {at: over for at, over in self._over.items() if at >= oldest}
-        self._open = {at: tallies for at, tallies in self._open.items() if at >= oldest}
-        held = self._over | {at: _Held.of(at, tallies) for at, tallies in self._open.items()}
-        for at, tallies in list(self._open.items()):
-            if at < self._through and all(tally.over for tally in tallies):
-                self._over[at] = held[at]
-                del self._open[at]
-        told = self._told or {}
-        self._telling = {at: one.report.counts for at, one in held.items()}
+        heads = self._heads.report(quarter_of(now, self._interval)[0], oldest)
+        ticks: tuple[TickReport, ...] = ()
+        self._tells_ticks = self._whole or not of_quarters
+        if self._tells_ticks:
+            self._at = int(now * 1000)
+            ticks = self._ticks.report(tick_of(now, self._interval), oldest)
         return TickReports(
-            self._through,
-            self._reported_series(held),
-            tuple(one.report for at, one in held.items() if told.get(at) != one.report.counts),
+            self._ticks.through,
+            self._reported_series(),
+            ticks,
             oldest,
-            whole=self._told is None,
-            at=int(now * 1000),
+            whole=self._whole,
+            at=self._at,
+            heads=heads,
+            heads_through=self._heads.through,
         )
 
     def sent(self) -> None:
         """The newest report has left: what it said need not be said again."""
-        self._told = self._telling
+        self._heads.sent()
+        if self._tells_ticks:
+            self._ticks.sent()
+            self._whole = self.ticks_due = False
 
     def begin_anew(self) -> None:
         """Somebody listens who heard nothing yet: the next report has everything."""
-        self._told = None
+        self._whole = True
+        self._ticks.begin_anew()
+        self._heads.begin_anew()
 
-    def _reported_series(self, held: Mapping[int, _Held]) -> tuple[SeriesReport, ...]:
+    def _reported_series(self) -> tuple[SeriesReport, ...]:
         """The series that occur; forgets those of former snapshots that do not."""
-        reported = {number for one in held.values() for number in one.numbers}
+        reported = self._ticks.numbers | self._heads.numbers
         self._series = {
             key: series
             for key, series in self._series.items()
@@ -330,3 +444,11 @@ class Ticks:
             for key, series in self._series.items()
             if series.number in reported
         )
+
+
+def _is_over(tally: Tally) -> bool:
+    return tally.over
+
+
+def _are_heads_known(tally: Tally) -> bool:
+    return tally.heads_known

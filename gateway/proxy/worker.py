@@ -1,8 +1,8 @@
 """A worker: the data plane of one process, on its loop, its link and its latch page.
 
 It holds what all connections share, swaps the plan when a snapshot comes, and sweeps: deadlines,
-ejections, heartbeat and the report upwards are looked after a few times a second, so that no request
-needs a timer of its own.
+ejections and heartbeat are looked after a few times a second, so that no request needs a timer of its own.
+It reports upwards as soon as a quarter of a tick is complete, and once a second besides.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ from gateway.wire.response import ResponseReader
 
 SWEEP_SECONDS = 0.1
 SLOW_SWEEP_EVERY = 10
-"""Sweeps between two looks at the pools, and two reports at most: once a second."""
+"""Sweeps between two looks at the pools: once a second."""
+REPORT_SECONDS = 0.95
+"""Between two whole reports at most, so that a sweep makes one every second."""
 BACKLOG = 4096
 RESERVED_DESCRIPTORS = 64
 """For what is neither a client nor an upstream: listeners, link, latch page, probes, name servers."""
@@ -62,6 +64,8 @@ class Worker:
         self._deadline = math.inf
         self._sweeps = 0
         self._sweeper: asyncio.TimerHandle | None = None
+        self._teller: asyncio.TimerHandle | None = None
+        self._reported_at = 0.0
         self._response_reader = ResponseReader()
         self._access_log: AccessLog | None = None
         self._context = Context(self._loop, latch, marks)
@@ -85,6 +89,7 @@ class Worker:
         for listener in self._probes:
             await self._listen(listener, lambda: ProbeConnection(self._ready, self._loop))
         self._sweep()
+        self._tell()
 
     def drain(self) -> None:
         """Stop accepting, finish what runs up to the snapshot's drain time-out, then end."""
@@ -113,8 +118,9 @@ class Worker:
         await self._closed.wait()
 
     def _end(self) -> None:
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._teller):
+            if timer is not None:
+                timer.cancel()
         self._context.recorder.records.flush()
         self._report()
         for pool in self._context.plan.pools.values():
@@ -200,14 +206,24 @@ class Worker:
         if self._sweeps % SLOW_SWEEP_EVERY == 0:
             for pool in self._context.plan.pools.values():
                 pool.sweep(now)
-        if self._context.recorder.ticks.news() or self._sweeps % SLOW_SWEEP_EVERY == 0:
+        if now - self._reported_at >= REPORT_SECONDS:
             self._report()
         self._context.recorder.records.flush()
         self._sweeps += 1
         if self._context.draining and (not self._context.clients or now > self._deadline):
             self.abort()
 
-    def _report(self) -> None:
+    def _tell(self) -> None:
+        """Report as soon as there is news that control may be waiting for."""
+        ticks = self._context.recorder.ticks
+        has_news = ticks.news()
+        self._teller = self._loop.call_later(ticks.next_news(), self._tell)
+        if has_news:
+            self._report(of_quarters=not ticks.ticks_due)
+
+    def _report(self, *, of_quarters: bool = False) -> None:
+        if not of_quarters:
+            self._reported_at = monotonic()
         endpoints = [report for pool in self._context.plan.pools.values() for report in pool.report()]
         self._context.recorder.lines_dropped = logs.dropped() + (
             0 if self._access_log is None else self._access_log.dropped
@@ -215,7 +231,9 @@ class Worker:
         ticks, version = self._context.recorder.ticks, self._context.plan.snapshot.version
         if self._link.asked_anew():
             ticks.begin_anew()
-        report = self._context.recorder.observe(version, endpoints, len(self._context.clients))
+        report = self._context.recorder.observe(
+            version, endpoints, len(self._context.clients), of_quarters=of_quarters
+        )
         breakers = tuple(pool.report_breaker() for pool in self._context.plan.treatment_pools)
         if self._link.record(replace(report, breakers=breakers)):
             ticks.sent()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
 import socket
 from collections.abc import AsyncIterator
 
@@ -22,6 +21,7 @@ from gateway.model.records import MOST_RECORDS, RECORD, REQUEST, RecordBatch
 from gateway.model.snapshot import Snapshot
 from gateway.model.ticks import Series
 from gateway.proxy.records import MOST_WAITING, Records
+from tests.support.descriptors import open_descriptors
 from tests.support.polling import soon, turns
 from tests.support.snapshots import make_snapshot
 
@@ -146,6 +146,19 @@ async def test_last_words_are_given_out_before_they_are_forgotten(seam: Seam):
 def ticking(*ticks: TickReport, whole: bool, oldest: int = 0) -> Observation:
     """A report of ticks."""
     return dataclasses.replace(observation("a", 1), ticks=TickReports(9000, (), ticks, oldest, whole))
+
+
+async def test_whoever_waits_for_reports_is_woken_by_one(seam: Seam):
+    """And by none a second time; who gets none goes on when patience ends."""
+    worker = seam.worker()
+    waiting = asyncio.ensure_future(seam.control.reported(patience=60))
+    await turns()
+    assert not waiting.done()
+    worker.record(observation("a", 1))
+    await asyncio.wait_for(waiting, 10)
+    assert len(seam.control.drain()) == 1
+    await seam.control.reported(patience=0.001)
+    assert len(seam.control.drain()) == 1
 
 
 def known_ticks(control: ControlChannel) -> dict[int, str]:
@@ -351,9 +364,9 @@ async def test_publishing_leaks_no_memory_descriptor(seam: Seam):
     """A thousand snapshots leave as many descriptors open as one."""
     worker = seam.worker()
     seam.control.publish(version(2))
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     for number in range(3, 300):
         seam.control.publish(version(number))
         await turns()
     await soon(lambda: worker.current.version == 299)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.link import packets
 from gateway.link.packets import MalformedPacket, PacketKind
+from tests.support.descriptors import open_descriptors
 
 Ends = tuple[socket.socket, socket.socket]
 
@@ -20,10 +21,6 @@ def ends() -> Iterator[Ends]:
     yield made
     for end in made:
         end.close()
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 3_000_000])

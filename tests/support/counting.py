@@ -96,7 +96,7 @@ class CountingWorker:
                 head, Outcome.UPSTREAM_ERROR if status >= 500 else Outcome.OK, False, seconds, seconds / 2
             )
 
-    def report(self) -> Observation:
+    def report(self, *, of_quarters: bool = False) -> Observation:
         """What goes up the link now."""
         return Observation(
             incarnation=f"w{self.pid}",
@@ -110,5 +110,5 @@ class CountingWorker:
             endpoints=(),
             connections=0,
             records_dropped=0,
-            ticks=self.ticks.report(),
+            ticks=self.ticks.report(of_quarters=of_quarters),
         )

@@ -8,18 +8,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.folding import Fold, Progress, Tick
 from gateway.core.sums import Profile
 from gateway.model.codec import decode, encode
-from gateway.model.observation import Observation, Outcome, TickReports
+from gateway.model.observation import Observation, Outcome, TickReport, TickReports
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm
-from gateway.model.ticks import Counts, bucket_of, log_latency, pack, unpack
+from gateway.model.ticks import (
+    LEAST_QUARTER,
+    QUARTERS,
+    Counts,
+    bucket_of,
+    log_latency,
+    pack,
+    quarter_of,
+    tick_of,
+    unpack,
+)
 from gateway.proxy.ticks import SLACK, Tally
 from tests.support.counting import SNAPSHOT, Clock, CountingWorker, response
+from tests.support.examples import examples
 
 HEAD_LIMIT, SETTLE_LIMIT = 62_000, 301_000
 TREATMENT, CONTROL = Arm.TREATMENT, Arm.CONTROL
@@ -120,7 +131,7 @@ def expected(stream: list[Request], arm: Arm) -> dict[str, int]:
     }
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(requests, max_size=25), st.integers(2, 4), deliveries)
 def test_any_split_over_workers_with_lost_and_repeated_reports_gives_equal_sums(
     stream: list[Request], workers: int, arrivals: list[int]
@@ -138,7 +149,7 @@ def test_any_split_over_workers_with_lost_and_repeated_reports_gives_equal_sums(
         ]
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(st.lists(requests, max_size=25), deliveries)
 def test_ticks_close_and_settle_once_and_in_order(stream: list[Request], arrivals: list[int]) -> None:
     """Whoever folds them sees time go forward."""
@@ -220,13 +231,41 @@ def test_an_open_stream_is_not_cut_short_after_the_settling_time() -> None:
     assert scene.after(1).settled == ()
 
 
-def test_the_running_tick_is_open() -> None:
-    """Requests may still start in it."""
+def test_the_running_tick_is_open_and_so_is_its_running_quarter() -> None:
+    """Requests may still start in them."""
     scene = Scene()
     scene.worker.serve(TREATMENT)
     assert scene.after(0).closed == ()
-    assert scene.after(0.5).closed == ()
-    assert sums(scene.after(3).closed) == (1, 1, 0)
+    assert scene.after(0.24).closed == ()
+    progress = scene.after(0.01)
+    assert (sums(progress.closed), progress.settled) == ((1, 1, 0), ())
+    assert scene.after(0.74).settled == ()
+    assert sums(scene.after(0.01).settled) == (1, 1, 0)
+
+
+def test_each_quarter_of_a_tick_closes_for_itself() -> None:
+    """What went well at its beginning is judged apart from what failed at its end."""
+    scene = Scene()
+    scene.worker.serve(TREATMENT, 5)
+    scene.clock.at += 0.25
+    scene.worker.serve(TREATMENT, 2)
+    slow = scene.worker.start(TREATMENT)
+    scene.clock.at += 0.25
+    scene.worker.serve(TREATMENT, 4, status=500)
+    assert [sums([tick]) for tick in scene.after(0.25).closed] == [(5, 5, 0)]
+    slow.answer(response(), False)
+    assert [sums([tick]) for tick in scene.after(0).closed] == [(3, 3, 0), (4, 4, 4)]
+
+
+@given(st.floats(0.1, 100.0), st.floats(0.0, 1e6))
+def test_a_quarter_lies_in_one_tick_and_quarters_leave_no_gap(interval: float, at: float) -> None:
+    """Whatever the length of a tick: heads and ticks count the same requests."""
+    interval = round(interval, 3)
+    begin, end = quarter_of(at, interval)
+    tick, length = tick_of(at, interval), round(interval * 1000)
+    assert tick <= begin <= int(at * 1000) < end <= tick + length
+    assert end == tick + length or quarter_of(end / 1000 + 1e-6, interval)[0] == end
+    assert end - begin <= max(LEAST_QUARTER, -(-length // QUARTERS))
 
 
 def test_a_report_amid_a_tick_does_not_end_it() -> None:
@@ -345,13 +384,13 @@ def test_a_worker_forgets_the_series_of_former_snapshots() -> None:
 
 
 def test_a_report_stays_small() -> None:
-    """At 200 requests a second of every latency, a report is under 600 kilobytes."""
+    """At 200 requests a second of every latency, a whole report is under 700 kilobytes."""
     scene = Scene()
-    for second in range(345):
-        for number in range(200):
-            scene.worker.serve(CONTROL, seconds=0.05 * 1.004 ** ((number * 7 + second) % 900))
-        scene.after(1)
-    assert len(encode(scene.worker.report())) < 600_000
+    for quarter in range(345 * QUARTERS):
+        for number in range(200 // QUARTERS):
+            scene.worker.serve(CONTROL, seconds=0.05 * 1.004 ** ((number * 7 + quarter) % 900))
+        scene.after(1 / QUARTERS)
+    assert len(encode(scene.worker.report())) < 700_000
 
 
 def test_a_tick_that_grows_longer_never_reopens_one_that_was_reported() -> None:
@@ -409,26 +448,30 @@ def test_a_latency_is_known_to_a_quarter_of_a_percent(seconds: float) -> None:
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(("start", "end", "second", "long", "anew")), st.sampled_from((True, True, False))
+        st.sampled_from(("start", "end", "quarter", "second", "long", "anew")),
+        st.sampled_from((True, True, False)),
+        st.booleans(),
     ),
     max_size=60,
 )
 
 
 @given(steps)
-def test_reports_of_what_changed_add_up_to_whole_ones(steps: list[tuple[str, bool]]) -> None:
-    """Whichever of them left, and whenever somebody has to be told everything anew."""
+def test_reports_of_what_changed_add_up_to_whole_ones(steps: list[tuple[str, bool, bool]]) -> None:
+    """Whichever of them left or was of quarters alone, and whenever everything has to be told anew."""
     clock = Clock()
     teller, witness = CountingWorker(clock, 1), CountingWorker(clock, 2)
     known: TickReports | None = None
     open_requests: list[tuple[Tally, Tally]] = []
-    for step, leaves in steps:
+    for step, leaves, of_quarters in steps:
         match step:
             case "start":
                 open_requests.append((teller.start(TREATMENT), witness.start(TREATMENT)))
             case "end" if open_requests:
                 for tally in open_requests.pop():
                     tally.end(None, Outcome.RESET, False, 1.0, 0.0)
+            case "quarter":
+                clock.at += 0.25
             case "second":
                 clock.at += 1.0
             case "long":
@@ -436,14 +479,35 @@ def test_reports_of_what_changed_add_up_to_whole_ones(steps: list[tuple[str, boo
             case "anew":
                 teller.ticks.begin_anew()
                 known = None
-        told, whole = teller.ticks.report(), witness.ticks.report()
+        told, whole = teller.ticks.report(of_quarters=of_quarters), witness.ticks.report()
         if leaves:
             teller.ticks.sent()
             known = told.after(known or told)
-            assert {tick.at: tick.counts for tick in known.ticks} == {
-                tick.at: tick.counts for tick in whole.ticks
-            }
-            assert (known.through, known.series) == (whole.through, whole.series)
+            assert texts(known.heads) == texts(whole.heads)
+            assert known.heads_through == whole.heads_through
+            if told.whole or not of_quarters:
+                assert (known.through, texts(known.ticks)) == (whole.through, texts(whole.ticks))
+                assert known.series == whole.series
+
+
+def texts(ticks: Iterable[TickReport]) -> dict[int, str]:
+    """The counts by their tick."""
+    return {tick.at: tick.counts for tick in ticks}
+
+
+def test_a_report_of_quarters_says_nothing_of_ticks() -> None:
+    """Neither their counts nor that they are complete: else what is left out would be lost."""
+    scene = Scene()
+    scene.after(0)
+    worker = scene.worker
+    worker.ticks.sent()
+    worker.serve(TREATMENT, 3)
+    scene.clock.at += 1.25
+    report = worker.report(of_quarters=True).ticks
+    assert (report.ticks, report.through, report.at) == ((), 1_000_000, 1_000_000)
+    assert [tick.at for tick in report.heads] == [1_000_000]
+    worker.ticks.sent()
+    assert sums(scene.after(0).settled) == (3, 3, 0)
 
 
 def test_a_report_of_changes_leaves_out_what_stands() -> None:

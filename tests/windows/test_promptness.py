@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.core.folding import GRACE, Fold
 from gateway.model.snapshot import Arm
-from gateway.proxy.ticks import OPEN_FOR
+from gateway.proxy.ticks import OPEN_FOR, PATIENCE, TURN
 from tests.support.counting import Clock, CountingWorker, response
 
 HEAD_LIMIT = SETTLE_LIMIT = 60_000
@@ -50,6 +52,37 @@ def test_what_stays_open_is_told_once_in_a_tick() -> None:
     clock.at += OPEN_FOR / 1000
     assert worker.ticks.news()
     assert not worker.ticks.news()
+
+
+def test_a_quarter_is_news_without_the_rest_of_its_tick() -> None:
+    """Control need not wait for the end of the tick to judge heads."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1)
+    worker.ticks.news()
+    worker.serve(Arm.TREATMENT, 3)
+    clock.at += 0.25
+    worker.ticks.news()
+    assert not worker.ticks.news()
+    clock.at += 0.25
+    assert worker.ticks.news()
+
+
+def test_a_worker_knows_when_to_look_for_news() -> None:
+    """At the turn of a quarter, and again and again while a head of an earlier one is waited for."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1)
+    worker.ticks.news()
+    assert worker.ticks.next_news() == pytest.approx(OPEN_FOR / 1000 + TURN)
+    clock.at += 0.2
+    assert worker.ticks.news()
+    assert worker.ticks.next_news() == pytest.approx(0.05 + TURN)
+    tally = worker.start(Arm.TREATMENT)
+    clock.at += 0.05 + TURN
+    assert not worker.ticks.news()
+    assert worker.ticks.next_news() == PATIENCE
+    tally.answer(response(), False)
+    assert worker.ticks.news()
+    assert worker.ticks.next_news() == pytest.approx(0.25)
 
 
 def test_open_requests_are_known_as_of_the_report_and_not_as_of_its_tick() -> None:

@@ -56,18 +56,17 @@ class Capital:
         logs: Sequence[float] = self.logs
         if seconds > self.seconds:
             stake = math.log((seconds - self.seconds) * STAKE_A_SECOND / len(GRID))
-            logs = [_log_sum(log, stake) for log in logs]
-        grown = zip(logs, log_ratios, strict=True)
-        return Capital(
-            tuple([min(log + ratio, LOG_MOST) for log, ratio in grown]), max(seconds, self.seconds)
-        )
+            logs = [
+                log + math.log1p(math.exp(stake - log))
+                if log > stake
+                else stake + math.log1p(math.exp(log - stake))
+                for log in logs
+            ]
+        grown = tuple([log + ratio for log, ratio in zip(logs, log_ratios, strict=True)])
+        if max(grown) > LOG_MOST:
+            grown = tuple([min(log, LOG_MOST) for log in grown])
+        return Capital(grown, max(seconds, self.seconds))
 
 
 FRESH = Capital((math.log(FIRST_STAKE / len(GRID)),) * len(GRID))
 """Capital before anything was seen."""
-
-
-def _log_sum(one: float, other: float) -> float:
-    """ln(exp(one) + exp(other)) without overflow."""
-    high, low = (one, other) if one > other else (other, one)
-    return high + math.log1p(math.exp(low - high))
