@@ -24,4 +24,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def execute(args: argparse.Namespace) -> int:
     """Approve the gate."""
-    return steps.take(args, f"gates/{quote(args.gate, safe='')}/approve", "Approved.")
+    return steps.take(args, f"gates/{quote(args.gate, safe='')}/approve", _said)
+
+
+def _said(answer: steps.Document) -> str:
+    """What the word did."""
+    return "Approved: rolled back." if answer["latched"] else "Approved."

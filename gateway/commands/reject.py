@@ -21,6 +21,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def execute(args: argparse.Namespace) -> int:
     """Reject the gate."""
-    return steps.take(
-        args, f"gates/{quote(args.gate, safe='')}/reject", "Rejected; the same operator can still approve."
-    )
+    return steps.take(args, f"gates/{quote(args.gate, safe='')}/reject", _said)
+
+
+def _said(answer: steps.Document) -> str:
+    """What the word did: the gate of a rollback is gone with it, another one stands and fails."""
+    if answer["gate"] is None:
+        return "Rejected: treatment keeps its users, and the evidence against it begins at zero."
+    return "Rejected; the same operator can still approve."

@@ -23,5 +23,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def execute(args: argparse.Namespace) -> int:
     """Roll back now, or begin to drain."""
-    said = "The drain has begun; an emergency ends it." if args.graceful else "Rolled back."
-    return steps.take(args, "rollout/rollback", said, graceful=args.graceful)
+    return steps.take(args, "rollout/rollback", _said, graceful=args.graceful)
+
+
+def _said(answer: steps.Document) -> str:
+    """What was done: without steps to take (`drain.over: 0s`) a graceful one is as quick as any."""
+    if not answer["latched"]:
+        return "The drain has begun; `gateway rollback` or `gateway emergency` ends it at once."
+    if answer["repeated"]:
+        return "It was latched before: recorded, and no further step back."
+    return "Rolled back."

@@ -151,7 +151,8 @@ def _headline(document: Document, now: float) -> Iterator[RenderableType]:
     for hold in document["holds"]:
         yield Text(f"HELD by {hold['kind']} for {ago(hold['since'], now)}: {hold['reason']}", style="yellow")
     for alert in document["alerts"]:
-        yield Text(f"{alert['severity'].upper()} {alert['type']}: {alert['message']}", style="red")
+        whose = f" of {alert['arm']}" if alert.get("arm") else ""
+        yield Text(f"{alert['severity'].upper()} {alert['type']}{whose}: {alert['message']}", style="red")
     if (rollback := document["rollback"]) is not None:
         yield from _rollback(rollback, now)
 
@@ -231,7 +232,7 @@ def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
     table = Table(box=None, pad_edge=False, padding=_INDENT, show_header=False)
     newest = document["gateway"]["snapshot"]
     for worker in document["workers"]:
-        behind = "" if worker["snapshot"] == newest else f", still on snapshot {worker['snapshot']}"
+        behind = "" if worker["snapshot"] in (None, newest) else f", still on snapshot {worker['snapshot']}"
         requests = "not heard of yet" if worker["inflight"] is None else f"{worker['inflight']} in flight"
         up = f"up {ago(worker['since'], now)}"
         table.add_row(Text("worker", style="dim"), f"{worker['pid']}", f"{up}, {requests}{behind}")

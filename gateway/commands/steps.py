@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.commands import client, options
@@ -25,13 +25,14 @@ def add_step(
     )
 
 
-def take(args: argparse.Namespace, path: str, said: str, **body: Any) -> int:
+def take(args: argparse.Namespace, path: str, said: Callable[[Document], str] | str, **body: Any) -> int:
     """Post a step; print `said` and where the rollout stands, or why not; returns the exit code."""
 
     def post(gateway: client.AdminClient) -> int:
         answer = gateway.post(path, client.audit_fields(args) | body)
-        words = f"{said} {_missing(answer)}{describe(answer)}"
-        print(json.dumps(answer) if args.output == "json" else words)
+        words = said if isinstance(said, str) else said(answer)
+        whole = f"{words} {_missing(answer)}{describe(answer)}"
+        print(json.dumps(answer) if args.output == "json" else whole)
         return Exit.DONE
 
     return client.run(args, post)

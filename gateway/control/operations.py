@@ -43,6 +43,8 @@ from gateway.model.rollout import (
     Reject,
     Release,
     Retest,
+    Rollback,
+    RunHooks,
 )
 
 ACKNOWLEDGE_PATIENCE = 2.0
@@ -173,12 +175,15 @@ class Operations:
         if isinstance(event, BeginDrain):
             self._check_control()
         try:
-            await desk.apply(event, expected)
+            taken = await desk.apply(event, expected)
         except Refused as refused:
             if isinstance(event, Advance) and _waits_for_failed_tests(refused):
                 await desk.apply(Retest(operator=event.operator, reason="an advance was asked for"))
             raise
         stands = await self._stands()
+        if isinstance(event, Rollback | BeginDrain):
+            falls = any(isinstance(effect, RunHooks) for effect in taken.effects)
+            return stands | {"repeated": taken.state.latch is not None and not falls}
         if isinstance(event, Approve | Reject):
             results = gates.evaluate(desk.state, desk.rules, self._now())
             shown = next((gate_view(result) for result in results if result.id == event.gate), None)

@@ -12,12 +12,12 @@ from gateway.model.metrics import Metric
 from gateway.model.units import format_duration, format_number
 
 _NAMES = {
-    Metric.ERROR_RATE: "error rate",
-    Metric.PERFORMANCE_DEGRADATION: "slowdown against control",
-    Metric.RESPONSE_TIME: "response time (p90)",
-    Metric.USER_SATISFACTION: "user satisfaction",
-    Metric.ACCURACY: "accuracy",
-    Metric.COST_PER_REQUEST: "cost per request",
+    Metric.ERROR_RATE: "error rate of {arm}",
+    Metric.PERFORMANCE_DEGRADATION: "slowdown of {arm} against control",
+    Metric.RESPONSE_TIME: "response time (p90) of {arm}",
+    Metric.USER_SATISFACTION: "user satisfaction of {arm}",
+    Metric.ACCURACY: "accuracy of {arm}",
+    Metric.COST_PER_REQUEST: "cost per request of {arm}",
 }
 
 
@@ -38,7 +38,7 @@ def describe(reading: Reading, levels: Levels, window: float, *, worse_for: int 
     limits = ", ".join(_limits(metric, levels))
     rises = f"has become worse for {worse_for} windows and " if worse_for else ""
     return (
-        f"{_NAMES[metric]} of {reading.arm} {rises}is {amount(metric, reading.value)} over "
+        f"{_NAMES[metric].format(arm=reading.arm)} {rises}is {amount(metric, reading.value)} over "
         f"{format_duration(window)} ({reading.samples} samples); {limits}"
     )
 

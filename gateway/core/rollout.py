@@ -156,7 +156,7 @@ def step(state: Rollout, event: Event, at: float, rules: Rules) -> Step:
     """
     rule = TRANSITIONS[state.mode].get(type(event))
     if rule is None:
-        return Step(state, refusal=_illegal(state, event))
+        return Step(state, refusal=_illegal(state))
     outcome = rule.handler(state, event, at, rules)
     match outcome:
         case Refusal():
@@ -186,19 +186,19 @@ def _recorded(
     return Step(after, (*effects, *change.effects))
 
 
-def _illegal(state: Rollout, event: Event) -> Refusal:
-    what = type(event).__name__.lower()
+def _illegal(state: Rollout) -> Refusal:
     match state.mode:
         case Mode.LATCHED:
             assert state.latch is not None
             reason = f"the latch is engaged ({state.latch.kind}: {state.latch.reason}): release it first"
             return Refusal(RefusalCode.LATCHED, reason)
         case Mode.DRAINING:
-            return Refusal(RefusalCode.DRAINING, f"a graceful rollback is under way: no {what} now")
+            reason = "a graceful rollback is under way: now there is only rollback, emergency and pause"
+            return Refusal(RefusalCode.DRAINING, reason)
         case Mode.PAUSED:
-            return Refusal(RefusalCode.PAUSED, "the rollout is paused: resume it first")
+            return Refusal(RefusalCode.PAUSED, "the rollout is paused: nothing advances until it is resumed")
         case Mode.RUNNING:
-            return Refusal(RefusalCode.NOT_APPLICABLE, f"there is nothing to {what} now")
+            return Refusal(RefusalCode.NOT_APPLICABLE, "the rollout is neither paused nor draining")
 
 
 def phase_table(rules: Rules) -> Mapping[tuple[str, Mode, type[Event]], str]:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway import cli
 from gateway.exits import Exit
-from tests.support.control import CONFIG, Gateway, make_gateway, make_observation
+from tests.support.control import CONFIG, Client, Gateway, make_gateway, make_observation
 
 pytestmark = pytest.mark.socket
 
@@ -135,15 +135,76 @@ async def test_rollback_release_and_on(gateway: Gateway, capsys: pytest.CaptureF
     assert types == ["reload", "rollback", "release", "release", "phase_transition"]
 
 
+async def test_a_second_rollback_says_that_it_goes_no_further(
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever types it twice does not believe that the rollout fell two phases."""
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        await shell("rollback")
+        assert shell.out.startswith("Rolled back. Phase staging: latched")
+        assert await shell("rollback") == Exit.DONE
+        assert shell.out.startswith(
+            "It was latched before: recorded, and no further step back. Phase staging:"
+        )
+        await shell("rollback", "-o", "json")
+        assert json.loads(shell.out)["repeated"]
+
+
+@pytest.mark.parametrize(
+    ("over", "words"),
+    [("0s", "Rolled back. Phase staging: latched"), ("30s", "The drain has begun; `gateway")],
+)
+async def test_a_graceful_rollback_says_whether_it_is_under_way_or_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], over: str, words: str
+) -> None:
+    """Without steps to take it is done; under way, everything else is told to wait."""
+    gateway = make_gateway(tmp_path, GATED + f"  rollback: {{drain: {{over: {over}}}}}\n")
+    async with gateway.control() as control:
+        shell = Shell(control.url, capsys)
+        assert await shell("rollback", "--graceful") == Exit.DONE
+        assert shell.out.startswith(words)
+        assert await shell("rollback", "--graceful") == Exit.GATE_NOT_PASSED
+        assert re.match("gateway: (the latch is engaged|a graceful rollback is under way:) ?.*", shell.err)
+        assert "drain" not in shell.err
+
+
+async def waiting_rollback(control: Client) -> None:
+    """Have Alertmanager ask for a rollback, which waits for a person."""
+    labels = {"alertname": "Slow", "gateway_action": "rollback"}
+    alert = {"status": "firing", "labels": labels, "startsAt": "2026-01-01T00:00:00Z"}
+    await control.ask("POST", "/api/v1/alerts/alertmanager", alerts=[alert])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("approve", "Approved: rolled back. Phase staging: latched"),
+        (
+            "reject",
+            "Rejected: treatment keeps its users, and the evidence against it begins at zero. Phase canary",
+        ),
+    ],
+)
+async def test_a_word_on_a_rollback_that_waits_says_what_became_of_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, said: str
+) -> None:
+    """It is gone with it either way: nobody can still approve what was rejected."""
+    gateway = make_gateway(tmp_path, GATED + "  rollback: {manual_approval_required: true}\n")
+    async with gateway.control() as control:
+        await waiting_rollback(control)
+        shell = Shell(control.url, capsys)
+        assert await shell(word, "rollback") == Exit.DONE
+        assert shell.out.startswith(said)
+
+
 async def test_a_rollback_that_waits_for_a_person_says_what_to_type(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Apart from the gates ahead, with both ways out; and it is a gate among the metrics."""
     gateway = make_gateway(tmp_path, GATED + "  rollback: {manual_approval_required: true}\n")
-    labels = {"alertname": "Slow", "gateway_action": "rollback"}
-    alert = {"status": "firing", "labels": labels, "startsAt": "2026-01-01T00:00:00Z"}
     async with gateway.control() as control:
-        await control.ask("POST", "/api/v1/alerts/alertmanager", alerts=[alert])
+        await waiting_rollback(control)
         shell = Shell(control.url, capsys)
         await shell("status")
         _, metrics = await control.ask("GET", "/metrics")

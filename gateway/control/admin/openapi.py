@@ -28,13 +28,15 @@ _GATE_PARAMETER = {
 }
 
 
-def _step(summary: str, order: str, *problems: int, gate: bool = False) -> dict[str, Any]:
-    """A write that has the rollout take a step."""
-    described = write(
-        summary, order, _DECIDED if gate else _STANDING, 409, 412, 503, *problems, conditional=True
-    )
-    if gate:
-        described["post"]["parameters"].append(_GATE_PARAMETER)
+def _step(summary: str, order: str, *problems: int, answer: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A write that has the rollout take a step; it is answered with where the rollout stands then."""
+    return write(summary, order, answer or _STANDING, 409, 412, 503, *problems, conditional=True)
+
+
+def _word(summary: str, order: str) -> dict[str, Any]:
+    """A person's word at a gate."""
+    described = _step(summary, order, 404, answer=_DECIDED)
+    described["post"]["parameters"].append(_GATE_PARAMETER)
     return described
 
 
@@ -116,6 +118,11 @@ _ACKNOWLEDGED: dict[str, Any] = {
     },
 }
 _STANDING = object_of(**_STANDS, **_ACKNOWLEDGED)
+_FALLEN = object_of(
+    **_STANDS,
+    **_ACKNOWLEDGED,
+    repeated={"type": "boolean", "description": "It was latched before: recorded, and no further step back"},
+)
 _DECIDED = object_of(
     **_STANDS,
     **_ACKNOWLEDGED,
@@ -288,11 +295,13 @@ DOCUMENT: dict[str, Any] = {
             conditional=True,
         ),
         "/api/v1/rollout/advance": _step("To the next phase", "AdvanceOrder"),
-        "/api/v1/rollout/rollback": _step("Everything to control and a step back", "RollbackOrder"),
+        "/api/v1/rollout/rollback": _step(
+            "Everything to control and a step back", "RollbackOrder", answer=_FALLEN
+        ),
         "/api/v1/rollout/pause": _step("No advance from now on", "Order"),
         "/api/v1/rollout/resume": _step("The pause ends", "Order"),
-        "/api/v1/gates/{gate}/approve": _step("A person's word for a gate", "Order", 404, gate=True),
-        "/api/v1/gates/{gate}/reject": _step("A person's word against a gate", "Order", 404, gate=True),
+        "/api/v1/gates/{gate}/approve": _word("A person's word for a gate", "Order"),
+        "/api/v1/gates/{gate}/reject": _word("A person's word against a gate", "Order"),
     },
     "components": {
         "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
