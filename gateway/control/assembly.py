@@ -34,10 +34,10 @@ from gateway.control.health import HealthChecks
 from gateway.control.history import MEMORY_EVENTS, Event, History, read_back
 from gateway.control.latching import LatchDesk
 from gateway.control.ledger import Ledger
-from gateway.control.monitoring.beginnings import Beginnings
 from gateway.control.monitoring.dossier import DOCUMENT as EVIDENCE
 from gateway.control.monitoring.dossier import Dossier
 from gateway.control.monitoring.monitor import Monitor, Scene
+from gateway.control.monitoring.restarts import Restarts
 from gateway.control.parts import Parts
 from gateway.control.publishing import Publisher
 from gateway.control.rollout.aftermath import Aftermath
@@ -81,7 +81,7 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
     history = History(site.store, await _newest(site))
     notifier = _notifier(site, loaded)
     aftermath = Aftermath(history, notifier, loaded.path.parent, now=site.now)
-    beginnings = Beginnings(windows)
+    beginnings = Restarts(windows)
     desk = _desk(site, loaded, history, beginnings, aftermath)
     experiments, publisher = await _published(site, history, desk, windows)
     windows.resume(lambda: Standing(desk.state.phase, desk.state.epoch, publisher.current))
@@ -136,7 +136,7 @@ def _notifier(site: Site, loaded: Loaded) -> Notifier:
 
 
 def _desk(
-    site: Site, loaded: Loaded, history: History, beginnings: Beginnings, aftermath: Aftermath
+    site: Site, loaded: Loaded, history: History, beginnings: Restarts, aftermath: Aftermath
 ) -> RolloutDesk:
     around = Surroundings(
         site.store,

@@ -20,7 +20,7 @@ class Restarting(Protocol):
         """Begin windows afresh; what was gathered for a rollback is kept."""
 
 
-class Beginnings:
+class Restarts:
     """Passes beginnings on, in the order in which the gatherers joined."""
 
     def __init__(self, windows: Restarting) -> None:
@@ -28,7 +28,7 @@ class Beginnings:
         self._evidence: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
-        return f"<Beginnings evidence={len(self._evidence)}>"
+        return f"<Restarts evidence={len(self._evidence)}>"
 
     def join(self, restart_evidence: Callable[[], None]) -> None:
         """Tell this one too whenever evidence begins afresh."""
