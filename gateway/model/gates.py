@@ -1,6 +1,6 @@
 """Gates between two phases: what they require, and what was found.
 
-Frozen values and nothing else. A gate has its identity and its limits. `core.rules` decides which gates stand
+Frozen values and nothing else. A gate has its identity and its limits. `core.rollout_rules` decides which gates stand
 between two phases, `core.gates` whether they pass. Times are Unix seconds, durations seconds.
 """
 

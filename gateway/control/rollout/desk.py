@@ -31,7 +31,7 @@ from gateway.control.store.encoding import from_json, to_json
 from gateway.core.compile import Position
 from gateway.core.percentage import effective_percentage
 from gateway.core.rollout import GATEWAY, begin, reconcile, step
-from gateway.core.rules import rollout_rules
+from gateway.core.rollout_rules import rollout_rules
 from gateway.model.latch import LatchKind, LatchView
 from gateway.model.rollout import (
     Durability,
