@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
 
-from gateway.core.adoption import begin
+from gateway.core.experiment_reload import begin
 from gateway.core.experiments import Served, served
 from gateway.core.reported import reported_metrics
 from gateway.core.shares import share_of, slices, whole_total

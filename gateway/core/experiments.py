@@ -1,7 +1,7 @@
 """What operators do to experiments: one table of steps, and which experiment each route serves by.
 
 Pure: nothing is stored or published here, and participants and outcomes are unknown. What a loaded
-config means for the existing experiments is in `core.adoption`.
+config means for the existing experiments is in `core.experiment_reload`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Two questions: which keys need a restart, and what must not change under a running rollout. Both answers
 are pure functions; the caller acts on them. It covers experiments that a config holds; for those created
-by the API see `core.adoption`.
+by the API see `core.experiment_reload`.
 """
 
 from __future__ import annotations

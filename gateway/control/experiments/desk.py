@@ -20,7 +20,7 @@ from gateway.control.rollout.desk import Outdated
 from gateway.control.store.api import Document, Store, StoreError
 from gateway.control.store.encoding import to_json
 from gateway.control.store.values import recall
-from gateway.core.adoption import adopt, conflicts
+from gateway.core.experiment_reload import adopt, conflicts
 from gateway.core.experiments import Change, create, delete, take
 from gateway.core.rollout import GATEWAY
 from gateway.model.lifecycle import Action, Definition, Experiment, Experiments, Status
