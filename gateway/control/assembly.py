@@ -81,8 +81,8 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
     history = History(site.store, await _newest(site))
     notifier = _notifier(site, loaded)
     aftermath = Aftermath(history, notifier, loaded.path.parent, now=site.now)
-    beginnings = Restarts(windows)
-    desk = _desk(site, loaded, history, beginnings, aftermath)
+    restarts = Restarts(windows)
+    desk = _desk(site, loaded, history, restarts, aftermath)
     experiments, publisher = await _published(site, history, desk, windows)
     windows.resume(lambda: Standing(desk.state.phase, desk.state.epoch, publisher.current))
     windows.sample_ratio_ok = lambda: experiments.findings.sample_ratio_ok
@@ -90,7 +90,7 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
     ledger = restored(keeper, KEPT_LEDGER, Ledger.restore, Ledger)
     upstreams = Upstreams(publisher, ledger, health)
     monitor = await _monitor(site, desk, windows, publisher, upstreams)
-    beginnings.join(monitor.restart_evidence)
+    restarts.join(monitor.restart_evidence)
     return Parts(
         link=site.link,
         keeper=keeper,
@@ -136,13 +136,13 @@ def _notifier(site: Site, loaded: Loaded) -> Notifier:
 
 
 def _desk(
-    site: Site, loaded: Loaded, history: History, beginnings: Restarts, aftermath: Aftermath
+    site: Site, loaded: Loaded, history: History, restarts: Restarts, aftermath: Aftermath
 ) -> RolloutDesk:
     around = Surroundings(
         site.store,
         history,
         site.latch,
-        beginnings,
+        restarts,
         site.publish,
         lambda state: site.keeper.keep(KEPT_ROLLOUT, state),
         aftermath,

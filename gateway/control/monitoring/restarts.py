@@ -21,7 +21,7 @@ class Restarting(Protocol):
 
 
 class Restarts:
-    """Passes beginnings on, in the order in which the gatherers joined."""
+    """Passes restarts on, in the order in which the listeners joined."""
 
     def __init__(self, windows: Restarting) -> None:
         self._windows = windows
