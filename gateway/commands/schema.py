@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import inspect
 import json
-import textwrap
+import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -81,9 +82,7 @@ def _docstrings(model: type[Section]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for kind in reversed(model.__mro__):
         if issubclass(kind, Section):
-            (body,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
-            assert isinstance(body, ast.ClassDef)
-            for statement, following in pairwise(body.body):
+            for statement, following in pairwise(_classes_of(kind.__module__)[kind.__name__].body):
                 match statement, following:
                     case (
                         ast.AnnAssign(target=ast.Name(id=name)),
@@ -91,3 +90,13 @@ def _docstrings(model: type[Section]) -> Mapping[str, str]:
                     ):
                         found[name] = inspect.cleandoc(text)
     return found
+
+
+@functools.cache
+def _classes_of(module: str) -> Mapping[str, ast.ClassDef]:
+    """The classes of a module as its source has them, by name.
+
+    `inspect.getsource` of a class parses the whole module, each time.
+    """
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
