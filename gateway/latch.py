@@ -42,7 +42,8 @@ _TEXT_OFFSET = 2048
 _TEXT_BYTES = 2000
 CONTROL_SLOT = 0
 """Heartbeat slot of the control process; worker slot n has heartbeat slot n + 1."""
-HEARTBEAT_SLOTS = 200
+HEARTBEAT_SLOTS = 201
+"""One for the control process, two for each of the workers that a gateway may have."""
 
 LATCH_FILE = "latch"
 _LOCK_FILE = "latch.lock"

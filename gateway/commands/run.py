@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from gateway.model.process import BootOptions
+from gateway.model.process import MAX_WORKERS, BootOptions
 from gateway.supervisor import Supervisor
 
 DEFAULT_CONFIG = "config/gateway.yaml"
@@ -37,7 +37,6 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("at least one worker")
-    return count
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 to {MAX_WORKERS}")
+    return int(text)

@@ -32,10 +32,9 @@ from gateway.model.fields import (
     default,
 )
 from gateway.model.places import TOKEN, Endpoint, Folder, Listening, SecretFile, SecretUrl, Source
+from gateway.model.process import MAX_WORKERS
 from gateway.model.snapshot import Anonymous, FailoverCause, HalfClose, IdentitySource
 from gateway.model.units import Address, TokenFile
-
-MAX_WORKERS = 128
 
 
 class Listen(Section):

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+MAX_WORKERS = 100
+"""Data-plane processes of one gateway. The latch's page has a heartbeat slot for each, and for a successor
+beside each while they are replaced."""
+
 KEPT_SNAPSHOT = "snapshot"
 """Name under which the supervisor keeps the newest published snapshot (`model.codec` bytes)."""
 

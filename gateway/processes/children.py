@@ -23,9 +23,6 @@ from gateway.processes.backoff import Backoff
 from gateway.processes.directory import Process, Role
 from gateway.processes.spawn import spawn
 
-MAX_WORKERS = (HEARTBEAT_SLOTS - 1) // 2
-"""Each worker may have a successor beside it for a moment."""
-
 STUCK_AFTER = 2.5
 """Seconds without a heartbeat after which a process counts as stuck. Processes beat several times a
 second; with a tick of the supervisor and the start of a successor this stays under five seconds."""

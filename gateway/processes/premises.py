@@ -19,8 +19,8 @@ from pathlib import Path
 from gateway import logs
 from gateway.latch import DurableLatch, LatchKind, LatchPage
 from gateway.marks import UserMarks
-from gateway.model.process import BootPlan, OnMissing, WorkerStart
-from gateway.processes.children import MAX_WORKERS, ControlSeat, WorkerPool
+from gateway.model.process import MAX_WORKERS, BootPlan, OnMissing, WorkerStart
+from gateway.processes.children import ControlSeat, WorkerPool
 from gateway.processes.directory import DirectoryInUse, Process, Role, Roster, StateDirectory
 from gateway.processes.listeners import AddressInUse, Listener, Sharing
 from gateway.processes.persist import LatchSaver

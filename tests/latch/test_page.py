@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.latch import CONTROL_SLOT, HEARTBEAT_SLOTS, LatchKind, LatchPage, LatchState
+from gateway.model.process import MAX_WORKERS
 
 
 @pytest.fixture
@@ -139,6 +140,11 @@ def test_heartbeats_have_a_slot_each_and_can_be_forgotten(page: LatchPage):
     assert page.last_beat(HEARTBEAT_SLOTS - 1) > 0
     page.clear_beat(CONTROL_SLOT)
     assert page.last_beat(CONTROL_SLOT) == 0.0
+
+
+def test_every_worker_and_its_successor_have_a_slot():
+    """As many workers as a config may ask for, all of them being replaced at once."""
+    assert HEARTBEAT_SLOTS >= 1 + 2 * MAX_WORKERS
 
 
 def test_draining_is_seen_by_everybody_and_engages_nothing(page: LatchPage):

@@ -55,6 +55,14 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
     assert "usage: gateway" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("count", ["0", "101", "1.5", "-1", "many"])
+def test_a_number_of_workers_that_cannot_be(count: str, capsys: pytest.CaptureFixture[str]):
+    """Refused with the bounds that the config has, instead of as many as there is room for."""
+    with pytest.raises(SystemExit):
+        cli.main(["run", f"--workers={count}"])
+    assert f"argument --workers: '{count}' is no whole number from 1 to 100\n" in capsys.readouterr().err
+
+
 def test_the_supervisor_loads_nothing_heavy():
     """`gateway run` stays small: neither config model nor event loop nor web server in its process."""
     script = (
