@@ -121,8 +121,12 @@ class LatchDesk:
         try:
             await self._lane.run(SAVE_PATIENCE, lambda: durable.save(self.page, released))
         except OSError as error:  # TimeoutError is one
-            self.fault = f"{durable.path} cannot be written: {error.strerror or error}"
-            logs.error("latch not durable", reason=self.fault)
+            fault = f"{durable.path} cannot be written: {error.strerror or error}"
+            if fault != self.fault:  # it is tried again each second: said once
+                logs.error("latch not durable", reason=fault)
+            self.fault = fault
             return False
+        if self.fault:
+            logs.info("latch durable again")
         self.fault = ""
         return True

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import logs
 from gateway.control.latching import LatchDesk, ReleaseResult
 from gateway.latch import CONTROL_SLOT, DurableLatch, LatchKind, LatchPage, LatchState
 from tests.support.polling import soon
@@ -144,6 +145,22 @@ async def test_a_release_that_the_disk_refuses_releases_nothing(scene: Scene) ->
     assert await scene.release(1) is ReleaseResult.NOT_DURABLE
     assert scene.page.engaged
     assert not scene.desk.durable
+
+
+async def test_a_disk_that_refuses_is_said_once_and_so_is_its_end(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried each second, for days if need be: that must not fill whatever keeps the logs."""
+    lines: list[str] = []
+    monkeypatch.setattr(logs, "_say", lambda level, event, fields: lines.append(event))
+    scene.page.engage(LatchKind.EMERGENCY, "SIGUSR1", "signal")
+    scene.disk.broken = True
+    for _ in range(3):
+        await scene.desk.save()
+    scene.disk.broken = False
+    for _ in range(2):
+        await scene.desk.save()
+    assert lines == ["latch not durable", "latch durable again"]
 
 
 async def test_the_heart_beats(scene: Scene) -> None:
