@@ -64,9 +64,12 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _traffic(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < MOST_TRAFFIC:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0 and below {MOST_TRAFFIC:,.0f}")
     return value
 
 
@@ -193,7 +196,8 @@ def _needs(config: Config) -> Iterator[str]:
         if Metric.USER_SATISFACTION in config.deployment.phases[name].success_criteria.by_metric()
     ]
     if waiting:
-        yield f"ratings (POST /api/v1/outcomes): {', '.join(waiting)} waits for user_satisfaction"
+        waits = "waits" if len(waiting) == 1 else "wait"
+        yield f"ratings (POST /api/v1/outcomes): {', '.join(waiting)} {waits} for user_satisfaction"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

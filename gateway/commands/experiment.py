@@ -140,8 +140,11 @@ def render(experiment: Document) -> str:
 
 
 def _verdict(experiment: Document) -> str:
-    """The verdict with its sentence."""
-    return f"{(experiment['verdict'] or 'no verdict').upper()}: {experiment['explanation']}"
+    """The verdict with its sentence; none once it is concluded and the verdict was to go on."""
+    verdict, explanation = experiment["verdict"], experiment["explanation"]
+    if experiment["status"] == "concluded" and verdict == "continue":
+        return f"{explanation[0].upper()}{explanation[1:]}"
+    return f"{(verdict or 'no verdict').upper()}: {explanation}"
 
 
 def _since(experiment: Document) -> str:

@@ -17,7 +17,7 @@ def client_options() -> argparse.ArgumentParser:
         "--admin",
         metavar="URL",
         default=os.environ.get("GATEWAY_ADMIN", DEFAULT_ADMIN),
-        help="its admin API (env GATEWAY_ADMIN, default: %(default)s)",
+        help=f"its admin API (env GATEWAY_ADMIN, default: {DEFAULT_ADMIN})",
     )
     group.add_argument(
         "--token-file",

@@ -55,6 +55,19 @@ deployment:
     assert "staging enrols 100 % of the users" in out
 
 
+def test_check_names_every_phase_that_waits_for_ratings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last phase is none: nothing comes after it."""
+    phases = ", ".join(
+        f"{name}: {{success_criteria: {{user_satisfaction: > 0.9}}}}"
+        for name in ("canary", "limited_production", "full_production")
+    )
+    assert main(["check", write(tmp_path, complete(f"deployment: {{phases: {{{phases}}}}}\n"))]) == Exit.DONE
+    needed = "ratings (POST /api/v1/outcomes): canary, limited_production wait for user_satisfaction\n"
+    assert needed in capsys.readouterr().out
+
+
 def test_check_prints_a_line_for_each_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Problems go to stderr as FILE:LINE:COL: path: what; expected, in the file's order; exit 2."""
     path = write(tmp_path, complete("drain_timeout: 5\nlimits: {headrs: 5}\n"))
@@ -145,11 +158,23 @@ def test_check_says_why_nothing_is_found_and_how_late_a_plain_threshold_is(
 
 
 @pytest.mark.parametrize("traffic", ["0", "-1", "nan", "inf", "many"])
-def test_check_with_a_traffic_that_is_none(tmp_path: Path, traffic: str) -> None:
-    """A usage error, before the file is looked at."""
+def test_check_with_a_traffic_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], traffic: str
+) -> None:
+    """A usage error that says what is expected, before the file is looked at."""
     with pytest.raises(SystemExit) as ended:
         main(["check", str(tmp_path / "nowhere"), "--traffic", traffic])
     assert ended.value.code == Exit.INVALID
+    assert f"'{traffic}' is no number above 0 and below 1,000,000" in capsys.readouterr().err
+
+
+def test_check_of_the_strategy_s_own_file_says_how_it_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first thing that somebody who has it will try: it is no config by itself, but part of one."""
+    assert main(["check", str(Path(__file__).parent / "production_deployment.yaml")]) == Exit.INVALID
+    assert (
+        "upstreams: the key is missing: a file of the deployment alone is another config's deployment_file;"
+        in capsys.readouterr().err
+    )
 
 
 def test_check_of_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

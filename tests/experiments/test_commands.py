@@ -81,7 +81,7 @@ async def test_to_conclude_says_what_it_came_to(tmp_path: Path) -> None:
         _, concluded = await client.ask("POST", "/api/v1/experiments/exp/conclude", winner="treatment")
     assert render_step(concluded).splitlines() == [
         "exp is concluded, treatment won.",
-        "CONTINUE: concluded, treatment serves; nothing to judge by: no success metric has a value yet",
+        "Concluded, treatment serves; nothing to judge by: no success metric has a value yet",
     ]
 
 

@@ -58,7 +58,7 @@ def _finding(details: ErrorDetails, values: Any) -> Finding:
         case _ if kind == FAULT:
             return Finding(path, context["message"], context["expected"], spot)
         case "missing":
-            return Finding(path, "the key is missing", _EXAMPLES[str(loc[-1])])
+            return Finding(path, _missing(path, values), _EXAMPLES[str(loc[-1])])
         case "extra_forbidden":
             return _unknown_key(path, loc)
         case "enum" | "literal_error":
@@ -73,6 +73,13 @@ def _finding(details: ErrorDetails, values: Any) -> Finding:
             return Finding(path, describe(details["input"]), "expected a list, as in [a, b]")
         case _:
             return Finding(path, describe(details["input"]), "expected a mapping, as in key: value")
+
+
+def _missing(path: KeyPath, values: Any) -> str:
+    """What is wrong where a key is missing: the strategy's own file is loaded through another one."""
+    if path == ("upstreams",) and "deployment" in values and "routes" not in values:
+        return "the key is missing: a file of the deployment alone is another config's deployment_file"
+    return "the key is missing"
 
 
 def _path(loc: KeyPath, values: Any, keep_last: bool) -> KeyPath:
