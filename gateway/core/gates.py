@@ -30,10 +30,14 @@ from gateway.model.units import Comparison, Operator, Transition, format_duratio
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A judgement that is due: which gate, and the how-manieth look it is."""
+    """A judgement that is due: which gate, and the how-manieth look it is.
+
+    `passed_at` is the look at which it passed, if it has at every one since.
+    """
 
     gate: MetricsThreshold
     number: int
+    passed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,9 +199,11 @@ def due_looks(state: Rollout, rules: Rules) -> tuple[Look, ...]:
         if not isinstance(gate, MetricsThreshold) or state.clocks.window < gate.window:
             continue
         number = 1 + math.floor((state.clocks.window / gate.window - 1.0) * 2.0)
-        judged = max((item.look for item in state.judgements if item.gate == gate.id), default=0)
-        if number > judged:
+        last = next((item for item in state.judgements if item.gate == gate.id), None)
+        if last is None:
             looks.append(Look(gate, number))
+        elif number > last.look:
+            looks.append(Look(gate, number, last.passed_at))
     return tuple(looks)
 
 

@@ -5,6 +5,7 @@ for logs of latency and for plain means. Three answers: shown to be within, show
 neither. The first look, for which the window was made, spends four fifths of the error
 `1 - confidence`, and all later ones the last fifth, each half of what its predecessor left: so over
 all looks together a treatment at or beyond its limit passes with probability at most `1 - confidence`.
+What has passed stays so by the error that it passed by.
 
 It does not know when a look is due nor what follows from it; see `core.gates`.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from gateway.core import binomial
@@ -66,12 +67,32 @@ class _Reading:
 
 
 def judge(
-    gate: MetricsThreshold, look: int, evidence: Evidence, *, epoch: int, window: float, at: float
+    gate: MetricsThreshold,
+    look: int,
+    evidence: Evidence,
+    *,
+    epoch: int,
+    window: float,
+    at: float,
+    passed_at: int | None = None,
 ) -> Judgement:
-    """Judge every threshold of a gate at look number `look` (from 1)."""
+    """Judge every threshold of a gate at look number `look` (from 1).
+
+    `passed_at` is the look at which it passed, if it has at every one since: it goes on passing by the
+    error of that look. Else most that pass narrowly would be taken back by the next look, which is
+    stricter; and nothing passes by it that has not passed already.
+    """
+    if passed_at is not None:
+        kept = Judgement(gate.id, epoch, look, window, at, _findings(gate, passed_at, evidence), passed_at)
+        if kept.verdict is Verdict.PASS:
+            return kept
+    judged = Judgement(gate.id, epoch, look, window, at, _findings(gate, look, evidence))
+    return replace(judged, passed_at=look) if judged.verdict is Verdict.PASS else judged
+
+
+def _findings(gate: MetricsThreshold, look: int, evidence: Evidence) -> tuple[Finding, ...]:
     delta = error_of_look(gate.confidence, look)
-    findings = tuple(_finding(gate, threshold, evidence, delta) for threshold in gate.thresholds)
-    return Judgement(gate.id, epoch, look, window, at, findings)
+    return tuple(_finding(gate, threshold, evidence, delta) for threshold in gate.thresholds)
 
 
 def error_of_look(confidence: float, look: int) -> float | None:

@@ -161,7 +161,10 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A metrics gate judged: look number `look` (from 1), at `window` seconds of the window clock."""
+    """A metrics gate judged: look number `look` (from 1), at `window` seconds of the window clock.
+
+    `passed_at` is the look at which it passed, if it has at every one since; None while it does not pass.
+    """
 
     gate: str
     epoch: int
@@ -169,6 +172,7 @@ class Judgement:
     window: float
     at: float
     findings: tuple[Finding, ...]
+    passed_at: int | None = None
 
     @property
     def verdict(self) -> Verdict:

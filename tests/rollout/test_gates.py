@@ -27,6 +27,7 @@ def measured(drive: Drive, bad: int, trials: int) -> Judge:
             epoch=drive.state.epoch,
             window=drive.state.clocks.window,
             at=drive.now,
+            passed_at=look.passed_at,
         ),
     )
 
@@ -51,7 +52,7 @@ def test_the_first_look_is_at_the_windows_end_and_then_every_half_window() -> No
         due = gates.due_looks(drive.state, drive.rules)
         looks.append(due[0].number if due else 0)
         if due:
-            drive.apply(measured(drive, 3, 864))
+            drive.apply(measured(drive, 4, 864))
     assert looks == [0, 0, 0, 0, 0, 1, 0, 0, 2, 0]
     assert only(drive).verdict is Verdict.INCONCLUSIVE
 
@@ -100,6 +101,39 @@ def test_a_look_that_finds_what_was_found_before_moves_numbers_and_writes_no_lin
     drive.serve(1800)
     drive.apply(measured(drive, 0, 1700))
     assert (only(drive).verdict, drive.state.version) == (Verdict.PASS, version + 1)
+
+
+def test_a_gate_that_has_passed_is_not_taken_back_by_a_stricter_look() -> None:
+    """6 of 1296 pass at the error of the first look and not at that of the second: it was shown already."""
+    drive = in_canary()
+    drive.serve(3600)
+    drive.apply(measured(drive, 3, 864))
+    for look in (2, 3):
+        drive.serve(1800)
+        drive.apply(measured(drive, 6, 1296))
+        (judgement,) = drive.state.judgements
+        assert (judgement.look, judgement.passed_at) == (look, 1)
+        assert only(drive).verdict is Verdict.PASS
+    late = in_canary()
+    late.serve(3600 + 1800)
+    late.apply(measured(late, 6, 1296))
+    assert only(late).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_gate_that_has_passed_is_taken_back_by_what_it_would_not_have_passed_with() -> None:
+    """And has to be shown anew then, with what later looks may spend."""
+    drive = in_canary()
+    drive.serve(3600)
+    drive.apply(measured(drive, 3, 864))
+    drive.serve(1800)
+    drive.apply(measured(drive, 8, 1296))
+    assert only(drive).verdict is Verdict.INCONCLUSIVE
+    drive.serve(1800)
+    drive.apply(measured(drive, 6, 1296))
+    assert only(drive).verdict is Verdict.INCONCLUSIVE
+    drive.serve(1800)
+    drive.apply(measured(drive, 60, 1296))
+    assert only(drive).verdict is Verdict.FAIL
 
 
 def test_a_judgement_of_another_limit_does_not_count() -> None:

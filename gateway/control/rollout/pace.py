@@ -132,6 +132,7 @@ class Pace:
                 epoch=state.epoch,
                 window=state.clocks.window,
                 at=self._now(),
+                passed_at=look.passed_at,
             )
             await self._try(Judge(operator=GATEWAY, judgement=judgement))
 
