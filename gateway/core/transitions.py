@@ -239,7 +239,9 @@ def release(state: Rollout, event: Release, at: float, rules: Rules) -> Outcome:
             RefusalCode.PHASE_MISSING, f"the config has no phase {state.phase}: put it back, then release"
         )
     if event.engagement != state.engagement:
-        return Refusal(RefusalCode.STALE, f"engagement {state.engagement} holds, not {event.engagement}")
+        return Refusal(
+            RefusalCode.STALE, f"the current engagement is {state.engagement}, not {event.engagement}"
+        )
     ceiling = event.percentage
     if ceiling is None and state.rolled_back_from is not None:
         ceiling = state.rolled_back_from.percentage
@@ -442,7 +444,7 @@ def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
     ahead = any(gate.id == new.gate for gate in gates.gates_ahead(state, rules))
     repeated = old is not None and new.look <= old.look
     if new.epoch != state.epoch or new.window > state.clocks.window or repeated or not ahead:
-        return Refusal(RefusalCode.STALE, f"the judgement of {new.gate} is not of this window")
+        return Refusal(RefusalCode.STALE, f"the judgement of {new.gate} is outdated")
     others = tuple(item for item in state.judgements if item.gate != new.gate)
     judged = replace(state, judgements=(*others, new))
     if old is not None and old.verdicts == new.verdicts:
@@ -457,7 +459,7 @@ def finish_test(state: Rollout, event: FinishTest, at: float, rules: Rules) -> O
     result = event.result
     ahead = any(gate.id == result.gate for gate in gates.gates_ahead(state, rules))
     if result.epoch != state.epoch or not ahead:
-        return Refusal(RefusalCode.STALE, f"the result of {result.gate} is of another time")
+        return Refusal(RefusalCode.STALE, f"the result of {result.gate} is outdated")
     others = tuple(test for test in state.tests if test.gate != result.gate)
     return Change(replace(state, tests=(*others, result)))
 

@@ -92,9 +92,9 @@ class State(Section):
     retention: Span = default("90d")
     """How long history and counts are kept."""
     store: AnyText = default("sqlite")
-    """sqlite; redis://HOST:PORT/DB comes later."""
+    """sqlite; redis://HOST:PORT/DB is not supported yet."""
     fleet: Name | None = default(None)
-    """Name of the fleet that shares one state; comes later, with redis."""
+    """Name of the fleet that shares one state; not supported yet."""
 
 
 class Identity(Section):

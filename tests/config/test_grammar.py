@@ -391,15 +391,15 @@ deployment:
         ),
         (
             'notifications: {channels: {a: {type: slack, url: "http://h/", severities: []}}}',
-            "1:28: notifications.channels.a: a hears nothing: it names no severity, and is no emergency",
+            "1:28: notifications.channels.a: a receives nothing: it names no severity, and is no emergency",
         ),
         (
             'notifications: {channels: {a: {type: slack, url: "http://h/"}}, contacts: {enginering: a}}',
-            "enginering is not among rollback.emergency_contacts: it is neither paged nor let know",
+            "enginering is not among rollback.emergency_contacts: it is never notified",
         ),
         (
             "deployment: {monitoring: {window: 25h}}",
-            "1d1h is more than is remembered: alerts and status look back on 1h",
+            "1d1h is longer than what is remembered: alerts and status use the last 1h",
         ),
     ],
 )

@@ -43,7 +43,7 @@ class AlertResources:
         """The alerts that stand; with `state` those that are over, or all."""
         state = request.query.get("state", STATES[0])
         if state not in STATES:
-            raise Problem(HTTPStatus.BAD_REQUEST, f"state is none of {', '.join(STATES)}")
+            raise Problem(HTTPStatus.BAD_REQUEST, f"state must be one of {', '.join(STATES)}")
         return web.json_response(self._backend.alerts(state))
 
     async def alertmanager(self, request: web.Request) -> web.Response:

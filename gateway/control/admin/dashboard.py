@@ -167,7 +167,7 @@ def _reach(request: web.Request) -> Reach:
         return Reach(text)
     except ValueError:
         known = ", ".join(reach.value for reach in Reach)
-        raise Problem(HTTPStatus.BAD_REQUEST, f"reach is none of {known}") from None
+        raise Problem(HTTPStatus.BAD_REQUEST, f"reach must be one of {known}") from None
 
 
 def _bound_memory(request: web.Request) -> None:

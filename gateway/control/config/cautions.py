@@ -134,11 +134,11 @@ def _deaf_channels(config: Config) -> Iterator[Finding]:
     asked = {channel for team, channel in contacts.items() if team in teams}
     for name, channel in config.notifications.channels.items():
         if not channel.severities and name not in asked:
-            wrong = f"{name} hears nothing: it names no severity, and is no emergency contact's channel"
+            wrong = f"{name} receives nothing: it names no severity, and is no emergency contact's channel"
             yield Finding(("notifications", "channels", name), wrong, "", Spot.KEY)
     for team in contacts:
         if team not in teams:
-            wrong = f"{team} is not among rollback.emergency_contacts: it is neither paged nor let know"
+            wrong = f"{team} is not among rollback.emergency_contacts: it is never notified"
             yield Finding(("notifications", "contacts", team), wrong, "", Spot.KEY)
 
 
@@ -147,7 +147,7 @@ def _long_window(config: Config) -> Iterator[Finding]:
     if window > MOST_RECENT:
         yield Finding(
             ("deployment", "monitoring", "window"),
-            f"{format_duration(window)} is more than is remembered: alerts and status look back on "
+            f"{format_duration(window)} is longer than what is remembered: alerts and status use the last "
             f"{format_duration(MOST_RECENT)}",
             "",
         )

@@ -79,11 +79,13 @@ def _collide(one: Address, other: Address) -> bool:
 def _state(config: Config, _: Written) -> Iterator[Finding]:
     store = config.state.store
     if store.startswith("redis://"):
-        yield Finding(("state", "store"), "redis comes later", "expected sqlite")
+        yield Finding(("state", "store"), "redis is not supported yet", "expected sqlite")
     elif store != "sqlite":
-        yield Finding(("state", "store"), f"{shorten(store)!r} is no store", "expected sqlite")
+        yield Finding(("state", "store"), f"{shorten(store)!r} is not a store", "expected sqlite")
     if config.state.fleet is not None:
-        yield Finding(("state", "fleet"), "a fleet that shares one state comes later", "expected null")
+        yield Finding(
+            ("state", "fleet"), "a fleet that shares one state is not supported yet", "expected null"
+        )
 
 
 def _people(config: Config, _: Written) -> Iterator[Finding]:

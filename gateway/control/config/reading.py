@@ -26,7 +26,7 @@ def read_file(path: Path, limit: int) -> bytes:
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            raise ValueError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'no regular file')}")
+            raise ValueError(f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}")
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(limit + 1)
     finally:
