@@ -59,7 +59,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFi
 def test_a_number_of_workers_that_cannot_be(count: str, capsys: pytest.CaptureFixture[str]):
     """Refused with the bounds that the config has, instead of as many as there is room for."""
     with pytest.raises(SystemExit):
-        cli.main(["run", f"--workers={count}"])
+        cli.parser(["run"]).parse_args(["run", f"--workers={count}"])
     assert f"argument --workers: '{count}' is no whole number from 1 to 100\n" in capsys.readouterr().err
 
 
