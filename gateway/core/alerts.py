@@ -90,9 +90,9 @@ def assess(
 def missing_traffic(
     share: float, requests: int, treatment: int, window: float, hint: str = ""
 ) -> Condition | None:
-    """Treatment had none of the window's `requests`, although `share` (0 to 1) of them should be its own.
+    """An alert if treatment had none of the window's `requests`, although `share` (0 to 1) were due to it.
 
-    `hint` is what is known of why.
+    `hint` says what is known about the reason.
     """
     expected = share * requests
     if treatment or expected < MISSING_REQUESTS:
@@ -107,7 +107,7 @@ def missing_traffic(
 
 
 def severity_of(badness: float, warning: float | None, critical: float | None) -> Severity | None:
-    """How grave a value is; None below the warning.
+    """The severity of a value; None below the warning level.
 
     Medium up to the middle of the two levels, high up to critical; medium throughout where there is no
     critical level, and nothing below critical where there is no warning. What is perfect is no trouble,

@@ -58,11 +58,11 @@ from gateway.model.rollout import (
 )
 
 GATEWAY = "gateway"
-"""The operator's name on what the gateway does by itself."""
+"""Who is named as the operator of what the gateway does by itself."""
 
 
 class Move(enum.Enum):
-    """Where an event takes the phase, on the ladder."""
+    """Which phase an event leads to."""
 
     STAY = 0
     NEXT = 1
@@ -71,10 +71,10 @@ class Move(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What an event does in a mode: the phase's move, and the function that works out the rest.
+    """What an event does in a mode: which phase it leads to, and the function that computes the rest.
 
-    REQUIRED: the step lets more users in or rests on a person's word, so it stands on disk or not
-    at all. A step towards control never waits for a disk.
+    REQUIRED: the step lets more users in or relies on a person's decision, so it has no effect until it is
+    on disk. A step towards control never waits for a disk.
     """
 
     move: Move
@@ -202,7 +202,7 @@ def _illegal(state: Rollout) -> Refusal:
 
 
 def phase_table(rules: Rules) -> Mapping[tuple[str, Mode, type[Event]], str]:
-    """The table written out for a ladder: where each legal event takes each phase at most."""
+    """The table for given phases: the phase that each legal event leads to at most."""
     table = {}
     for phase in rules.phases:
         for mode, row in TRANSITIONS.items():
@@ -213,7 +213,7 @@ def phase_table(rules: Rules) -> Mapping[tuple[str, Mode, type[Event]], str]:
 
 
 def automatic_advance(state: Rollout, rules: Rules, at: float) -> Advance | None:
-    """The advance that the gateway makes by itself now, None while it should not."""
+    """The automatic advance that is due now, or None."""
     phase = rules.find(state.phase)
     if phase is None or phase.advance is not AdvanceMode.AUTOMATIC:
         return None

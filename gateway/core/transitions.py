@@ -1,8 +1,8 @@
-"""What each event does to the rollout's state where it is legal: one function per event.
+"""What each event does to the rollout's state if it is legal: one function per event.
 
-Pure: a function gets the state, the event, the time and the rules, and returns the state after it with
-what is particular to the event. Which of them applies when is the table in `core.rollout`, which also
-adds what every step has in common: the version, the record, the publication.
+Pure: a function gets the state, the event, the time and the rules, and returns the state after it and the
+effects that only this event has. The table in `core.rollout` says which function applies when;
+`core.rollout` also adds what all steps have in common: the version, the record, the publication.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ from gateway.model.rollout import (
 )
 
 LONGEST_TICK = 60.0
-"""Seconds that one tick may add: a process that slept longer did not watch the service meanwhile."""
+"""Seconds that one tick adds at most: a process that slept longer did not watch the service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A state after an event, what the event wants done beyond the usual, and what the gates said."""
+    """The state after an event, the effects that only this event has, and what the gates said."""
 
     state: Rollout
     effects: tuple[Effect, ...] = ()
@@ -130,7 +130,7 @@ def _obstacle(state: Rollout, authority: Authority, results: tuple[GateResult, .
 
 
 def _fresh_epoch(state: Rollout, phase: PhaseRules | None, at: float) -> Rollout:
-    """The state with everything that was gathered at zero, in `phase` (None: where it stands)."""
+    """The state with everything counted so far reset, in `phase` (None: the same phase)."""
     if phase is not None and phase.name != state.phase:
         state = replace(state, phase=phase.name, since=at)
     return replace(
@@ -156,7 +156,7 @@ def _without(names: tuple[str, ...], name: str) -> tuple[str, ...]:
 
 
 def fall_back(state: Rollout, event: Rollback | Emergency, at: float, rules: Rules) -> Outcome:
-    """Everything to control, then a step back: once per engagement, and no further while latched."""
+    """Everything to control, then one phase back: once per engagement, and no further while latched."""
     kind = LatchKind.EMERGENCY if isinstance(event, Emergency) else LatchKind.ROLLBACK
     if event.engagement is None:
         if _must_ask(state, event, rules):
@@ -211,14 +211,14 @@ def _latched(
 
 
 def _engaged_again(state: Rollout, kind: LatchKind, engagement: int) -> Rollout:
-    """Recorded, nothing more; an emergency takes over the description of anything milder."""
+    """Only recorded. An emergency replaces the description of a milder engagement."""
     assert state.latch is not None
     latch = replace(state.latch, kind=kind) if kind is LatchKind.EMERGENCY else state.latch
     return replace(state, latch=latch, engagement=max(state.engagement, engagement))
 
 
 def latch_in_place(state: Rollout, event: LatchInPlace, at: float, rules: Rules) -> Outcome:
-    """Everything to control without a step: nothing failed but what the gateway knows."""
+    """Everything to control in the same phase: treatment did not fail, the gateway's own knowledge did."""
     if event.engagement is None:
         return Unrecorded(state, (EngageLatch(event.kind, event),))
     if state.latch is not None:
@@ -232,7 +232,7 @@ def latch_in_place(state: Rollout, event: LatchInPlace, at: float, rules: Rules)
 
 
 def release(state: Rollout, event: Release, at: float, rules: Rules) -> Outcome:
-    """Off the latch, at most at the percentage that failed."""
+    """Lift the latch; treatment gets at most the percentage that was rolled back from."""
     phase = rules.find(state.phase)
     if phase is None:
         return Refusal(
@@ -253,7 +253,7 @@ def release(state: Rollout, event: Release, at: float, rules: Rules) -> Outcome:
 
 
 def set_ceiling(state: Rollout, event: Release, at: float, rules: Rules) -> Outcome:
-    """Without a latch a release can only move the ceiling, and must say where to."""
+    """Without a latch, a release can only change the ceiling, and must say to which percentage."""
     phase = rules.find(state.phase)
     if event.percentage is None or phase is None:
         return Refusal(RefusalCode.NOT_APPLICABLE, "the latch is not engaged: there is nothing to release")
@@ -262,7 +262,7 @@ def set_ceiling(state: Rollout, event: Release, at: float, rules: Rules) -> Outc
 
 
 def _restarted_if_moved(before: Rollout, after: Rollout, rules: Rules) -> Change:
-    """Windows begin again where the share moved: no gate judges a mixture of two shares."""
+    """Restart the windows if the share changed: no gate judges a mixture of two shares."""
     if effective_percentage(before, rules) == effective_percentage(after, rules):
         return Change(after)
     return Change(_fresh_windows(after), (RestartWindows(),))
@@ -276,7 +276,7 @@ def _fresh_windows(state: Rollout) -> Rollout:
 
 
 def pause(state: Rollout, event: Pause, at: float, rules: Rules) -> Outcome:
-    """No advance from now on; alerts and rollback go on."""
+    """No advance from now on; alerts and automatic rollback continue."""
     if state.paused:
         return Refusal(RefusalCode.NOT_APPLICABLE, "the rollout is paused already")
     return Change(replace(state, paused=True))
@@ -290,7 +290,7 @@ def resume(state: Rollout, event: Resume, at: float, rules: Rules) -> Outcome:
 
 
 def begin_drain(state: Rollout, event: BeginDrain, at: float, rules: Rules) -> Outcome:
-    """The first step down of a graceful rollback; what was approved before it is void.
+    """The first step of a graceful rollback; earlier approvals become void.
 
     Without steps (`drain.over: 0s`) it is the rollback itself.
     """
@@ -306,7 +306,7 @@ def begin_drain(state: Rollout, event: BeginDrain, at: float, rules: Rules) -> O
 
 
 def drain_step(state: Rollout, event: DrainStep, at: float, rules: Rules) -> Outcome:
-    """One step further down; after the last one only the rollback itself is left."""
+    """One step further down; after the last one only the rollback itself remains."""
     drain = state.drain
     assert drain is not None  # the table has this event in draining only
     if drain.step >= drain.steps:
@@ -315,7 +315,7 @@ def drain_step(state: Rollout, event: DrainStep, at: float, rules: Rules) -> Out
 
 
 def begin_hold(state: Rollout, event: BeginHold, at: float, rules: Rules) -> Outcome:
-    """Nothing advances; what was approved without knowing of this is void."""
+    """No advance from now on; approvals given without knowing of this become void."""
     if event.kind is HoldKind.PENDING_ROLLBACK:
         return Refusal(RefusalCode.NOT_APPLICABLE, "only an automatic rollback can wait for approval")
     if any(hold.kind is event.kind for hold in state.holds):
@@ -331,7 +331,7 @@ def _held(state: Rollout, hold: Hold) -> Rollout:
 
 
 def _void_approvals(state: Rollout, why: str) -> tuple[Vote, ...]:
-    """The votes, the approvals without force. They are kept, so that their operators see why."""
+    """The votes, with all approvals void. They are kept so that their operators see why."""
     return tuple(vote if vote.stance is Stance.REJECTED else _void(vote, why) for vote in state.votes)
 
 
@@ -340,7 +340,7 @@ def _void(vote: Vote, why: str) -> Vote:
 
 
 def end_hold(state: Rollout, event: EndHold, at: float, rules: Rules) -> Outcome:
-    """One reason less to hold."""
+    """One reason to hold is gone."""
     if event.kind is HoldKind.PENDING_ROLLBACK:
         return Refusal(RefusalCode.NOT_APPLICABLE, "a rollback that waits is approved or rejected")
     return _hold_lifted(state, event.kind)
@@ -355,7 +355,7 @@ def _hold_lifted(state: Rollout, kind: HoldKind) -> Outcome:
 
 
 def begin_trial(state: Rollout, event: BeginTrial, at: float, rules: Rules) -> Outcome:
-    """The last enrolled go to control at once, for somebody to be compared with; nobody else moves."""
+    """The users enrolled last go to control at once, for comparison; nobody else moves."""
     if state.trial is not None:
         return Unrecorded(state)
     begun = replace(state, trial=Trial(event.cap, event.reason, at))
@@ -366,14 +366,14 @@ def begin_trial(state: Rollout, event: BeginTrial, at: float, rules: Rules) -> O
 
 
 def end_trial(state: Rollout, event: EndTrial, at: float, rules: Rules) -> Outcome:
-    """Those who left for the trial come back."""
+    """The users who left treatment for the trial come back."""
     if state.trial is None:
         return Unrecorded(state)
     return _restarted_if_moved(state, replace(state, trial=None), rules)
 
 
 def _by(event: Advance | Rollback | Emergency | Release | BeginDrain) -> str:
-    """Who and why, for people."""
+    """Who did it and why, for people."""
     return f"{event.operator}: {event.reason or 'no reason given'}"
 
 
@@ -381,7 +381,7 @@ def _by(event: Advance | Rollback | Emergency | Release | BeginDrain) -> str:
 
 
 def approve(state: Rollout, event: Approve, at: float, rules: Rules) -> Outcome:
-    """A vote for a gate; for the gate of a waiting rollback it is the rollback."""
+    """A vote for a gate. For the gate of a pending rollback, it triggers that rollback."""
     if event.gate == ROLLBACK_GATE and state.pending_rollback is not None:
         pending = state.pending_rollback
         said = f": {event.reason}" if event.reason else ""
@@ -407,7 +407,7 @@ def approve(state: Rollout, event: Approve, at: float, rules: Rules) -> Outcome:
 
 
 def reject(state: Rollout, event: Reject, at: float, rules: Rules) -> Outcome:
-    """A vote against a gate; a waiting rollback is dropped, and its evidence with it."""
+    """A vote against a gate. A pending rollback is dropped, together with its evidence."""
     if event.gate == ROLLBACK_GATE and state.pending_rollback is not None:
         left = tuple(hold for hold in state.holds if hold.kind is not HoldKind.PENDING_ROLLBACK)
         dropped = replace(state, pending_rollback=None, holds=left, trial=None)
@@ -429,15 +429,15 @@ def _approval_gate(name: str, state: Rollout, rules: Rules) -> ManualApproval | 
 
 
 def _voted(state: Rollout, vote: Vote) -> Rollout:
-    """The newest word of an operator at a gate replaces the one before."""
+    """The newest vote of an operator on a gate replaces the one before."""
     others = tuple(item for item in state.votes if (item.gate, item.operator) != (vote.gate, vote.operator))
     return replace(state, votes=(*others, vote))
 
 
 def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
-    """A judgement stands until the next look; a worse one voids the approvals, as does a failed first.
+    """A judgement holds until the next look. A worse one, or a first one that fails, voids the approvals.
 
-    One that finds what the last one found is no news: the numbers move, and no line is written.
+    If it has the same result as the last one, only the numbers change and nothing is recorded.
     """
     new = event.judgement
     old = next((item for item in state.judgements if item.gate == new.gate), None)
@@ -455,7 +455,7 @@ def judge(state: Rollout, event: Judge, at: float, rules: Rules) -> Outcome:
 
 
 def finish_test(state: Rollout, event: FinishTest, at: float, rules: Rules) -> Outcome:
-    """A result stands for this epoch, or until a failed test is run again."""
+    """A result holds for this epoch, or until a failed test is run again."""
     result = event.result
     ahead = any(gate.id == result.gate for gate in gates.gates_ahead(state, rules))
     if result.epoch != state.epoch or not ahead:
@@ -465,7 +465,7 @@ def finish_test(state: Rollout, event: FinishTest, at: float, rules: Rules) -> O
 
 
 def retest(state: Rollout, event: Retest, at: float, rules: Rules) -> Outcome:
-    """Failed tests are forgotten and so are due again."""
+    """Failed tests are forgotten, so they are due again."""
     passed = tuple(test for test in state.tests if test.succeeded)
     return Unrecorded(state) if passed == state.tests else Change(replace(state, tests=passed))
 
@@ -474,7 +474,7 @@ def retest(state: Rollout, event: Retest, at: float, rules: Rules) -> Outcome:
 
 
 def reload(state: Rollout, event: Reload, at: float, rules: Rules) -> Outcome:
-    """The new rules apply at once; what was approved for other ones is void."""
+    """The new rules apply at once; approvals given for other rules become void."""
     phase = event.rules.find(state.phase)
     if phase is None:
         return Refusal(RefusalCode.PHASE_MISSING, f"{state.phase} is the current phase: it cannot be removed")
@@ -491,7 +491,7 @@ def reload(state: Rollout, event: Reload, at: float, rules: Rules) -> Outcome:
 
 
 def tick(state: Rollout, event: ServiceTick, at: float, rules: Rules) -> Outcome:
-    """Both clocks run on healthy service; a pause stops the one of the time gates."""
+    """Both clocks count healthy service; a pause stops the clock of the time gates."""
     seconds = min(max(0.0, event.seconds), LONGEST_TICK)
     if not event.treatment_healthy or seconds == 0.0:
         return Unrecorded(state)
@@ -500,5 +500,5 @@ def tick(state: Rollout, event: ServiceTick, at: float, rules: Rules) -> Outcome
 
 
 def stand_still(state: Rollout, event: ServiceTick, at: float, rules: Rules) -> Outcome:
-    """No clock runs where nobody is served by treatment on purpose."""
+    """No clock runs while treatment serves nobody on purpose."""
     return Unrecorded(state)

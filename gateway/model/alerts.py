@@ -15,7 +15,7 @@ from gateway.model.metrics import Metric
 
 
 class Severity(enum.StrEnum):
-    """How bad something is that people are told of: an alert, a rollback."""
+    """How bad an alert or another notification is."""
 
     CRITICAL = "critical"
     HIGH = "high"
@@ -29,16 +29,16 @@ GRAVITY: Mapping[Severity, int] = {
     Severity.HIGH: 3,
     Severity.CRITICAL: 4,
 }
-"""The severities in their order; 0 is left for none."""
+"""The order of the severities; 0 means no alert."""
 _GRADES: tuple[Severity | None, ...] = (None, *GRAVITY)
 
 Key: TypeAlias = tuple[str, str]
-"""Type and arm: there is at most one alert of each."""
+"""Type and arm. There is at most one alert for each pair."""
 
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """A metric's two levels, as the config writes them (seconds for response_time); None for no such."""
+    """A metric's two levels, as in the config (seconds for response_time); None if there is no such level."""
 
     warning: float | None
     critical: float | None
@@ -46,7 +46,7 @@ class Levels:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A metric of one arm over the last window. `noise` is its standard error, 0 where it is not known."""
+    """A metric of one arm over the last window. `noise` is its standard error, 0 if unknown."""
 
     metric: Metric
     arm: str
@@ -57,7 +57,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that is wrong now, or is not: an alert without levels, over as soon as it is not named."""
+    """Something that is wrong now: an alert without levels. It is over as soon as it is not reported any more."""
 
     type: str
     severity: Severity
@@ -71,12 +71,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """What people are told. `arm` is "" where it is nobody's; `window` and `since` are seconds.
+    """What people are told. `arm` is "" if it is about neither arm; `window` and `since` are seconds.
 
-    `threshold` is the level that was crossed. `worst` is the gravest that it has been: whoever heard of
-    it then hears that it is over. `value` is what it is now, `cause` the words for what it was when the
-    alert got its severity. `calm_since` and `calm_until` (Unix seconds) are None unless it is better than
-    its severity: it becomes milder, or is over, at the end of that if it stays so.
+    `threshold` is the level that was crossed. `worst` is the highest severity so far: everybody who was
+    told at that severity is also told when the alert is over. `value` is the current value; `cause`
+    describes the situation in which the alert got its severity. `calm_since` and `calm_until` (Unix
+    seconds) are set while the value is better than the severity: if it stays so, the alert gets milder, or
+    ends, at `calm_until`.
     """
 
     type: str
@@ -95,7 +96,7 @@ class Alert:
 
     @property
     def key(self) -> Key:
-        """What there is one alert of."""
+        """What identifies the alert."""
         return self.type, self.arm
 
     @property
@@ -115,9 +116,9 @@ class ChangeKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is new about an alert. A resolved one is as it stood last.
+    """How an alert changed. A resolved alert has its last values.
 
-    `before` is how grave it was, None where there was none.
+    `before` is its severity before the change, None if it is new.
     """
 
     kind: ChangeKind
@@ -128,9 +129,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An alert that stands, and since when (Unix seconds) it has been better than each severity, low first.
+    """An active alert, and since when (Unix seconds) it has been better than each severity, lowest first.
 
-    None where it is not. What is better than one severity is better than every graver one.
+    None if it is not better. A value better than one severity is better than all higher ones.
     """
 
     alert: Alert
@@ -138,11 +139,11 @@ class Standing:
 
     @property
     def calm_since(self) -> float | None:
-        """Since when it could be milder; None while it could not."""
+        """Since when it has been better than its own severity; None if it is not."""
         return self.better_since[GRAVITY[self.alert.severity] - 1]
 
     def severity_at(self, at: float, patience: float) -> Severity | None:
-        """What is left of its severity at a time, if it stays so: each severity goes after the patience."""
+        """Its severity at a later time, if nothing changes: each severity is dropped after `patience` seconds."""
         standing = self.better_since[: GRAVITY[self.alert.severity]]
         left = sum(since is None or at < since + patience for since in standing)
         return _GRADES[left]
@@ -150,7 +151,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A window that ended at `at`: how bad it was, and the standard error of that."""
+    """A window that ended at `at`: how bad its value was, and the standard error of that."""
 
     at: float
     badness: float
@@ -159,7 +160,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Trail:
-    """The newest windows of a metric and arm that lie end to end, newest last."""
+    """The newest consecutive windows of a metric and arm, newest last."""
 
     metric: Metric
     arm: str
@@ -180,7 +181,7 @@ class AlertState:
 
     @property
     def active(self) -> tuple[Alert, ...]:
-        """The alerts that stand, gravest first, then oldest first."""
+        """The active alerts: highest severity first, then oldest first."""
         alerts = [standing.alert for standing in self.standing]
         return tuple(sorted(alerts, key=lambda alert: (-GRAVITY[alert.severity], alert.since)))
 
@@ -189,8 +190,8 @@ class AlertState:
 class Look:
     """What is measured at one moment (`at`, Unix seconds), over the last `window` seconds.
 
-    `unserved` are the arms that nobody is sent to on purpose: their silence is no trouble, and an alert
-    on them, or on how they compare, ends as if their windows were good.
+    `unserved` are the arms that get no users on purpose. Their silence is no problem, and an alert
+    about them, or about their comparison, ends as if their windows were good.
     """
 
     at: float

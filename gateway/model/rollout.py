@@ -1,7 +1,8 @@
-"""The vocabulary of the rollout: its state, what can happen to it, and what follows.
+"""The values of the rollout: its rules, its state, the events that change it, and the effects that
+follow.
 
-Frozen values and nothing else: no rule is applied here. `core.rollout` says what an event does to a
-state; the control process carries the effects out. Times are Unix seconds, durations seconds,
+Frozen values only: no rule is applied here. `core.rollout` says what an event does to a
+state; the control process carries out the effects. Times are Unix seconds, durations seconds,
 percentages exact fractions from 0 to 100.
 """
 
@@ -18,7 +19,7 @@ from gateway.model.gates import Gate, GateResult, Judgement, TestResult
 from gateway.model.latch import LatchKind
 
 ROLLBACK_GATE = "rollback"
-"""Id of the gate that stands before an automatic rollback which a person must approve."""
+"""Id of the gate of an automatic rollback that a person must approve first."""
 
 
 # --- the rules: what the config says ------------------------------------------------------------
@@ -26,14 +27,14 @@ ROLLBACK_GATE = "rollback"
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """What an approval was given for: digests of the deployment section and of treatment's upstreams."""
+    """What an approval is valid for: digests of the deployment section and of treatment's upstreams."""
 
     deployment: str
     treatment: str
 
 
 class AdvanceMode(enum.StrEnum):
-    """How a phase is left towards the next one."""
+    """Who moves on to the next phase once the gates pass."""
 
     MANUAL = "manual"
     AUTOMATIC = "automatic"
@@ -41,7 +42,7 @@ class AdvanceMode(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PhaseRules:
-    """A phase: whom it enrols, and the gates that stand before the phase after it."""
+    """A phase: which users it enrols, and the gates between it and the next phase."""
 
     name: str
     user_percentage: Fraction
@@ -51,13 +52,13 @@ class PhaseRules:
 
     @property
     def share(self) -> Fraction:
-        """The percentage that is enrolled: nobody where the phase has dspy switched off."""
+        """The percentage that is enrolled: 0 if the phase has dspy switched off."""
         return self.user_percentage if self.dspy_enabled else Fraction(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """All that the config says about the rollout. The phases stand in their order."""
+    """All that the config says about the rollout. The phases are in order."""
 
     phases: tuple[PhaseRules, ...]
     initial_phase: str
@@ -67,11 +68,11 @@ class Rules:
     """Of a graceful rollback; 0 for none."""
 
     def find(self, name: str) -> PhaseRules | None:
-        """The phase of that name, None if the config has none."""
+        """The phase of that name, or None."""
         return next((phase for phase in self.phases if phase.name == name), None)
 
     def neighbour(self, name: str, offset: int) -> PhaseRules | None:
-        """The phase `offset` places after `name` (before it where negative), None where there is none."""
+        """The phase `offset` places after `name` (before it if negative), or None."""
         names = [phase.name for phase in self.phases]
         if name not in names:
             return None
@@ -84,10 +85,10 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Seconds of service in this epoch, which downtime does not move.
+    """Seconds of service in this epoch, without downtime.
 
-    `service` stands still while paused; `window` does not, and begins again when the share changes.
-    Both stand still while latched, while draining and while treatment is unhealthy.
+    `service` stops during a pause; `window` does not, and starts again when the share changes.
+    Both stop while latched, while draining and while treatment is unhealthy.
     """
 
     service: float = 0.0
@@ -96,7 +97,7 @@ class Clocks:
 
 @dataclass(frozen=True, slots=True)
 class Latched:
-    """The engagement that holds everything on control."""
+    """The engagement of the latch that keeps everything on control."""
 
     kind: LatchKind
     reason: str
@@ -106,7 +107,7 @@ class Latched:
 
 @dataclass(frozen=True, slots=True)
 class RolledBackFrom:
-    """Where the rollout stood, and the percentage in effect there, when the latch engaged."""
+    """The phase, and the percentage in effect, when the latch engaged."""
 
     phase: str
     percentage: Fraction
@@ -114,7 +115,7 @@ class RolledBackFrom:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """A graceful rollback under way: `step` of `steps` steps down to nobody are done."""
+    """A graceful rollback in progress: `step` of `steps` steps down to 0 % are done."""
 
     step: int
     steps: int
@@ -124,9 +125,9 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Everybody was on treatment when it seemed to fail: some are taken back, to compare with.
+    """Everybody was on treatment when it seemed to fail, so some users are back on control for comparison.
 
-    At most `cap` percent are enrolled while it lasts.
+    At most `cap` percent are enrolled during the trial.
     """
 
     cap: Fraction
@@ -135,7 +136,7 @@ class Trial:
 
 
 class HoldKind(enum.StrEnum):
-    """Why nothing advances although the gates may pass."""
+    """Why the rollout does not advance, even if the gates pass."""
 
     EVIDENCE = "evidence"
     SAMPLE_RATIO = "sample_ratio"
@@ -145,7 +146,7 @@ class HoldKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A hold that lasts: no advance meanwhile."""
+    """A hold in force: no advance meanwhile."""
 
     kind: HoldKind
     reason: str
@@ -171,9 +172,9 @@ class Stance(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """An operator's word at a gate: the newest counts. `binding` is what it was given for.
+    """An operator's decision on a gate; the newest counts. `binding` is what it is valid for.
 
-    `void` says what it lost its force by, "" while it has it.
+    `void` says why it is not valid any more; "" while it is valid.
     """
 
     gate: str
@@ -189,11 +190,11 @@ class Vote:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Where the rollout stands. `version` moves with every event and never with a tick.
+    """The state of the rollout. `version` grows with every recorded event and never with a tick.
 
-    `epoch` counts the phase's fresh starts: entries, rollbacks and releases. `engagement` is the
-    newest engagement of the latch that was worked off. Judgements and test results are those that still
-    count; votes are those of this epoch, void ones with them.
+    `epoch` counts fresh starts of phases: entries, rollbacks and releases. `engagement` is the newest
+    engagement of the latch that was handled. Judgements and test results are those that still count;
+    votes are those of this epoch, including void ones.
     """
 
     version: int
@@ -217,11 +218,11 @@ class Rollout:
     judgements: tuple[Judgement, ...] = ()
     tests: tuple[TestResult, ...] = ()
     automatic_off: tuple[str, ...] = ()
-    """Phases that failed: nothing advances into them by itself."""
+    """Phases that failed: there is no automatic advance into them."""
 
     @property
     def mode(self) -> Mode:
-        """The row of the transition table that applies; the latch outranks all else."""
+        """The row of the transition table that applies; the latch outranks everything else."""
         if self.latch is not None:
             return Mode.LATCHED
         if self.drain is not None:
@@ -230,7 +231,7 @@ class Rollout:
 
 
 class Mode(enum.StrEnum):
-    """What governs which events are legal."""
+    """Determines which events are legal: the rows of the transition table."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -242,24 +243,24 @@ class Mode(enum.StrEnum):
 
 
 class Cause(enum.StrEnum):
-    """What wants a rollback."""
+    """What caused a rollback."""
 
     OPERATOR = "operator"
     EVIDENCE = "evidence"
     THRESHOLD = "threshold"
-    """`rollback.decision: threshold`, in the place of evidence."""
+    """With `rollback.decision: threshold`, instead of evidence."""
     ALERT = "alert"
     SYSTEM_FAILURE = "system_failure"
     DRAINED = "drained"
 
     @property
     def is_judgement(self) -> bool:
-        """True where a machine judged, so that a person may be asked first."""
+        """True if the gateway judged by itself, so that a person may be asked first."""
         return self in (Cause.EVIDENCE, Cause.THRESHOLD, Cause.ALERT)
 
 
 class Authority(enum.StrEnum):
-    """By what right an advance is asked for."""
+    """Who or what allows an advance."""
 
     GATES = "gates"
     FORCE = "force"
@@ -268,7 +269,7 @@ class Authority(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Event:
-    """Something that happened, by whose hand, and why; `metadata` is the operator's own, for the history."""
+    """What happened, who did it, and why; `metadata` is given by the operator, for the history."""
 
     operator: str
     reason: str = ""
@@ -284,7 +285,7 @@ class Advance(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback(_Event):
-    """Everything to control and a step back. `engagement` None: the latch is not flipped yet."""
+    """Everything to control and one phase back. `engagement` None: the latch is not flipped yet."""
 
     cause: Cause = Cause.OPERATOR
     engagement: int | None = None
@@ -300,7 +301,7 @@ class Emergency(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatchInPlace(_Event):
-    """Everything to control, the phase as it is: state or config cannot be trusted."""
+    """Everything to control, in the same phase, because state or config cannot be trusted."""
 
     kind: LatchKind
     engagement: int | None = None
@@ -310,8 +311,8 @@ class LatchInPlace(_Event):
 class Release(_Event):
     """Lift the latch, or set the ceiling by hand with `percentage`.
 
-    `engagement` is the latch's number as the operator's request found it: a release never lifts an
-    engagement that is not worked off.
+    `engagement` is the number of the latch that the operator saw: a release never lifts an engagement
+    that was not handled yet.
     """
 
     percentage: Fraction | None = None
@@ -340,19 +341,19 @@ class DrainStep(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginTrial(_Event):
-    """Nobody is left on control to compare treatment with: no more than `cap` percent from now on."""
+    """Almost nobody is on control to compare treatment with: enrol at most `cap` percent from now on."""
 
     cap: Fraction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndTrial(_Event):
-    """There is nothing left to try: the share is again what the phase and the ceiling say."""
+    """The trial is over: the share is again that of the phase and the ceiling."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approve(_Event):
-    """An operator approves the gate of that id. `named`: a token of the operator's own vouches for it."""
+    """An operator approves the gate with that id. `named`: the operator used a token of their own."""
 
     gate: str
     named: bool = False
@@ -360,7 +361,7 @@ class Approve(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject(_Event):
-    """An operator rejects the gate of that id; it fails until the same operator approves."""
+    """An operator rejects the gate with that id; it fails until the same operator approves."""
 
     gate: str
 
@@ -374,14 +375,14 @@ class Reload(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginHold(_Event):
-    """Evidence gathers, or the sample ratio is off: nothing advances."""
+    """Evidence grows, or the sample ratio is wrong: no advance from now on."""
 
     kind: HoldKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndHold(_Event):
-    """What held no longer holds."""
+    """The reason for a hold is gone."""
 
     kind: HoldKind
 
@@ -407,7 +408,7 @@ class Retest(_Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceTick(_Event):
-    """So many seconds went by on the monotonic clock. Never in the history."""
+    """So many seconds passed on the monotonic clock. Never in the history."""
 
     seconds: float
     treatment_healthy: bool
@@ -441,7 +442,7 @@ Event: TypeAlias = (
 class Record:
     """One line of the rollout's history. Folding the records gives the state again.
 
-    `clocks` are those that the event found; `gates` is what the gates said then.
+    `clocks` are those before the event; `gates` are the results of the gates at that time.
     """
 
     version: int
@@ -459,7 +460,7 @@ class Record:
 
 
 class Durability(enum.StrEnum):
-    """Whether a step may stand before it is on disk."""
+    """Whether a step may take effect before it is on disk."""
 
     REQUIRED = "required"
     BEST_EFFORT = "best_effort"
@@ -477,7 +478,7 @@ class EngageLatch:
 class Persist:
     """Write the state and its record in one transaction.
 
-    REQUIRED: where the store refuses, nothing of the step stands, for it would let more users in.
+    REQUIRED: if the store refuses, the step has no effect, because it would let more users in.
     """
 
     record: Record
@@ -494,24 +495,24 @@ class Publish:
 
 @dataclass(frozen=True, slots=True)
 class RestartEvidence:
-    """Begin every evidence process, trial and window afresh."""
+    """Restart every evidence process, trial and window."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestartWindows:
-    """Begin the gates' windows afresh; evidence for a rollback is kept."""
+    """Restart the gates' windows; evidence for a rollback is kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLatch:
-    """Lift this engagement, on disk first; a newer one stays."""
+    """Lift this engagement, on disk first; a newer one is not affected."""
 
     engagement: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunHooks:
-    """Run the rollback's hooks (cache clearing and the like)."""
+    """Run the rollback's hooks, such as clearing a cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,9 +562,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What an event came to: the state after it and what is to be done, in this order.
+    """The result of an event: the state after it, and the effects to carry out, in this order.
 
-    With a `refusal` the state is the one before and nothing is to be done.
+    With a `refusal` the state is unchanged and there are no effects.
     """
 
     state: Rollout
