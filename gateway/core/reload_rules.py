@@ -1,8 +1,8 @@
 """What a reload may change, decided from the old config and the new one.
 
-Two questions: which keys need a restart, and what must not change under a running rollout. Both answers
-are pure functions; the caller acts on them. It covers experiments that a config holds; for those created
-by the API see `core.experiment_reload`.
+Three questions: which keys changed, which of them need a restart, and what must not change under a
+running rollout. The answers are pure functions; the caller acts on them. It covers experiments that a
+config holds; for those created by the API see `core.experiment_reload`.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something that is wrong now: an alert without levels. It is over as soon as it is not reported any more."""
+    """Something that is wrong now: an alert without levels. It is over when it is not reported any more."""
 
     type: str
     severity: Severity
@@ -143,7 +143,7 @@ class Standing:
         return self.better_since[GRAVITY[self.alert.severity] - 1]
 
     def severity_at(self, at: float, patience: float) -> Severity | None:
-        """Its severity at a later time, if nothing changes: each severity is dropped after `patience` seconds."""
+        """Its severity at a later time, if nothing changes: each one is dropped after `patience` seconds."""
         standing = self.better_since[: GRAVITY[self.alert.severity]]
         left = sum(since is None or at < since + patience for since in standing)
         return _GRADES[left]

@@ -1,7 +1,7 @@
 """Gates between two phases: what they require, and what was found.
 
-Frozen values and nothing else. A gate has its identity and its limits. `core.rollout_rules` decides which gates stand
-between two phases, `core.gates` whether they pass. Times are Unix seconds, durations seconds.
+Frozen values and nothing else. A gate has its identity and its limits. `core.rollout_rules` decides which
+gates stand between two phases, `core.gates` whether they pass. Times are Unix seconds, durations seconds.
 """
 
 from __future__ import annotations
