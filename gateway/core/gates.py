@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.model.gates import (
     AutomatedTest,
@@ -165,12 +165,18 @@ def _test(gate: AutomatedTest, state: Rollout, before: str | None) -> Finding:
 
 
 def _metrics(gate: MetricsThreshold, state: Rollout) -> tuple[Finding, ...]:
+    """What the last look found, and when the next one is where that is waited for."""
     judgement = next((item for item in state.judgements if item.gate == gate.id), None)
     judged = () if judgement is None else judgement.findings
-    found = {(finding.metric, finding.threshold): finding for finding in judged}
     look = 1 if judgement is None else judgement.look + 1
     left = format_duration(math.ceil(max(0.0, _look_due(gate, look) - state.clocks.window)))
     waits = f"look {look} in {left} of healthy service"
+    found = {
+        (finding.metric, finding.threshold): finding
+        if finding.verdict is Verdict.PASS
+        else replace(finding, reason=f"{finding.reason}; {waits}")
+        for finding in judged
+    }
     return tuple(
         found.get(
             (threshold.metric, threshold.comparison),

@@ -66,6 +66,18 @@ def test_before_the_first_look_a_metrics_gate_says_how_long_it_waits() -> None:
     assert result.worst.reason == "look 1 in 50m of healthy service"
 
 
+def test_a_gate_that_does_not_pass_says_when_it_is_looked_at_next() -> None:
+    """Whoever waits for it knows for how long; one that passes is waited for by nobody."""
+    drive = in_canary()
+    drive.serve(3600)
+    drive.apply(measured(drive, 4, 864))
+    drive.serve(600)
+    assert only(drive).worst.reason.endswith(" would do at this rate; look 2 in 20m of healthy service")
+    drive.serve(1200)
+    drive.apply(measured(drive, 0, 1296))
+    assert "look" not in only(drive).worst.reason
+
+
 def test_after_a_gap_only_the_newest_look_is_due() -> None:
     """Looks that nobody made cost nothing and are not made up for."""
     drive = in_canary()
