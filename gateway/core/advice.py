@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from gateway.core.alerts import MISSING_TRAFFIC
 from gateway.model.rollout import HoldKind
 
-AFTER_FALL = "Users are on control, nothing is urgent. Once treatment is mended: `gateway release`"
+AFTER_FALL = "Users are on control, nothing is urgent. Once treatment is repaired: `gateway release`"
 AFTER_LATCH = "Users are on control, nothing is urgent. Read why: `gateway status`. Then: `gateway release`"
 AFTER_RELEASE = (
     "Treatment may have users. Watch it: `gateway status --watch`. If it harms: `gateway emergency`"
@@ -23,11 +23,11 @@ _HOLDS: Mapping[HoldKind, str] = {
     HoldKind.EVIDENCE: "Nothing: it is rolled back by itself if it is bad. At once: `gateway rollback`",
     HoldKind.SAMPLE_RATIO: "Do not trust the experiment's results; find out where users get lost: "
     "`gateway experiment list`",
-    HoldKind.SHARED_OUTAGE: "Mend what both arms need; a rollback does not help. It ends by itself",
+    HoldKind.SHARED_OUTAGE: "Repair what both arms need; a rollback does not help. It ends by itself",
     HoldKind.PENDING_ROLLBACK: "Treatment serves on until you decide: `gateway approve rollback`, "
     "or `gateway reject rollback`",
 }
-_DISK = "Do not restart: it holds in memory only. Mend the disk; then it is written by itself"
+_DISK = "Do not restart: it holds in memory only. Repair the disk; then it is written by itself"
 _TYPES: Mapping[str, str] = {
     **{kind.value: advice for kind, advice in _HOLDS.items()},
     MISSING_TRAFFIC: "Ask for a user whom treatment should serve: `gateway explain USER`. Is its id sent?",
@@ -41,8 +41,8 @@ _TYPES: Mapping[str, str] = {
     "Restart the gateway when it suits",
 }
 _ARMS: Mapping[str, str] = {
-    "control": "Mend control; a rollback would send it more users",
-    "treatment": "How near a rollback is: `gateway status`. At once: `gateway rollback`",
+    "control": "Repair control; a rollback would send it more users",
+    "treatment": "How near a rollback is, or if there was one: `gateway status`. At once: `gateway rollback`",
 }
 
 

@@ -50,7 +50,7 @@ def test_an_alert_s_type_says_more_than_its_arm() -> None:
     """Missing traffic is treatment's, and no reason to roll it back."""
     assert "explain" in advice.on_alert(MISSING_TRAFFIC, "treatment")
     assert "rollback" in advice.on_alert("error_rate", "treatment")
-    assert "Mend control" in advice.on_alert("error_rate", "control")
+    assert "Repair control" in advice.on_alert("error_rate", "control")
 
 
 @pytest.mark.parametrize("text", sorted(set(SAID)))
