@@ -33,7 +33,7 @@ from gateway.control.store.sqlite import STORE_FILE, SqliteStore
 from gateway.control.tasks import Lane, TaskKeeper
 from gateway.control.traffic import MOST_RECENT
 from gateway.core.compile import Position, compile_snapshot, initial_position
-from gateway.core.reload_rules import reload_conflicts, restart_required
+from gateway.core.reload_rules import refusals
 from gateway.core.rollout import GATEWAY
 from gateway.latch import DurableLatch, LatchKind, LatchPage
 from gateway.link.api import ControlEnd
@@ -256,12 +256,6 @@ class Controller:
 
 def _check_replaceable(old: Config, loaded: Loaded, phase: str, experiments: ExperimentDesk) -> None:
     """Raise ReloadRefused, with every reason, where `loaded` may not replace `old` in a running gateway."""
-    new = loaded.config
-    reasons = list(reload_conflicts(old, new, phase, experiments.assigning()))
-    reasons += experiments.conflicts(loaded)
-    if keys := restart_required(old, new):
-        reasons.append(
-            f"{', '.join(keys)}: changed, which needs a restart of the gateway; nothing was applied"
-        )
+    reasons = [*refusals(old, loaded.config, phase, experiments.assigning()), *experiments.conflicts(loaded)]
     if reasons:
         raise ReloadRefused("\n".join(reasons))

@@ -7,11 +7,29 @@ config holds; for those created by the API see `core.experiment_reload`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from gateway.model.config import Admin, Config
 from gateway.model.experiment import Experiment
+from gateway.model.fields import Section
+
+
+def changed_keys(old: Config, new: Config) -> tuple[str, ...]:
+    """The top-level keys whose values differ, and those of `deployment` one level down, for the history."""
+    keys = [
+        [f"{key}.{inner}" for inner in _differing(old.deployment, new.deployment)]
+        if key == "deployment"
+        else [key]
+        for key in _differing(old, new)
+    ]
+    return tuple(key for group in keys for key in group)
+
+
+def _differing(old: Section, new: Section) -> Iterator[str]:
+    for name, field in type(old).model_fields.items():
+        if getattr(old, name) != getattr(new, name):
+            yield field.alias or name
 
 
 def restart_required(old: Config, new: Config) -> tuple[str, ...]:
@@ -63,13 +81,15 @@ def reload_conflicts(
     return tuple(conflicts)
 
 
-def refusals(old: Config, new: Config, current_phase: str) -> tuple[str, ...]:
+def refusals(
+    old: Config, new: Config, current_phase: str, assigning: Collection[str] | None = None
+) -> tuple[str, ...]:
     """Every reason to refuse the reload whole: keys that need a restart, then conflicts with the rollout."""
     restart = tuple(
-        f"{key}: changed, and a reload cannot apply that; restart the gateway, or put it back"
+        f"{key}: changed, which needs a restart; restart the gateway, or put it back"
         for key in restart_required(old, new)
     )
-    return restart + reload_conflicts(old, new, current_phase)
+    return restart + reload_conflicts(old, new, current_phase, assigning)
 
 
 def _changed(before: Experiment, after: Experiment) -> list[str]:

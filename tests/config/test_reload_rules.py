@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.reload_rules import refusals, reload_conflicts, restart_required
+from gateway.core.reload_rules import changed_keys, refusals, reload_conflicts, restart_required
 from gateway.model.config import Config
 from tests.support.configs import complete, load_text
 
@@ -24,6 +24,23 @@ def running(**keys: str) -> str:
     inside = ", ".join(f"{key}: {value}" for key, value in settings.items())
     groups = f"groups: {{control: {{weight: {control}}}, treatment: {{weight: 50}}}}"
     return f"deployment: {{rollout_salt: {salt}, experiments: {{x: {{{inside}, {groups}}}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("snippet", "keys"),
+    [
+        ("", ()),
+        ("# a remark\nlimits: {headers: 100}", ()),
+        ("limits: {headers: 50}\ndrain_delay: 1s", ("drain_delay", "limits")),
+        (
+            "deployment: {phases: {canary: {user_percentage: 2}}, rollout_salt: x}",
+            ("deployment.rollout_salt", "deployment.phases"),
+        ),
+    ],
+)
+def test_what_changed_is_named_as_it_is_written(tmp_path: Path, snippet: str, keys: tuple[str, ...]) -> None:
+    """Top-level keys, and what is right below `deployment`; a default that is written out changes nothing."""
+    assert changed_keys(config(tmp_path, ""), config(tmp_path, snippet)) == keys
 
 
 @pytest.mark.parametrize(
@@ -118,5 +135,5 @@ def test_every_reason_is_given_at_once(tmp_path: Path) -> None:
     """Whoever fixes the file sees all of it."""
     after = config(tmp_path, "listen: {workers: 2}\n" + running(seed="b"))
     first, second = refusals(config(tmp_path, running()), after, "canary")
-    assert first.startswith("listen: changed, and a reload cannot apply that; restart the gateway")
+    assert first == "listen: changed, which needs a restart; restart the gateway, or put it back"
     assert second.startswith("deployment.experiments.x: seed changed")

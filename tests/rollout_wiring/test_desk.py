@@ -559,7 +559,13 @@ async def test_a_changed_percentage_applies_at_once_and_restarts_the_windows(sce
         await room.desk.reload(scene.load(text.format(40, 2)))
         assert (scene.share, room.desk.state.clocks.window) == (40, 0.0)
         assert scene.measured.restarts == ["windows"]
-        assert room.types == ["reload", "reload"]
+        await room.desk.reload(scene.load(text.format(40, 2) + "  # as agreed"))
+        assert room.types == ["reload"] * 3
+        assert [event.reason for event in room.history.recent(3)] == [
+            "changed: deployment.phases",
+            "changed: deployment.phases",
+            "changed: comments or layout alone",
+        ]
 
 
 async def test_a_reload_that_drops_the_current_phase_is_refused_whole(scene: Scene) -> None:

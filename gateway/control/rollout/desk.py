@@ -30,6 +30,7 @@ from gateway.control.store.api import Document, Opening, Store
 from gateway.control.store.encoding import from_json, to_json
 from gateway.core.compile import Position
 from gateway.core.percentage import effective_percentage
+from gateway.core.reload_rules import changed_keys
 from gateway.core.rollout import GATEWAY, begin, reconcile, step
 from gateway.core.rollout_rules import rollout_rules
 from gateway.model.latch import LatchKind, LatchView
@@ -225,7 +226,9 @@ class RolloutDesk:
 
     async def reload(self, loaded: Loaded) -> None:
         """Put another config in force. Raises Refused where the rollout does not allow it."""
-        event = Reload(operator=GATEWAY, rules=rollout_rules(loaded.config))
+        changed = ", ".join(changed_keys(self.loaded.config, loaded.config))
+        reason = f"changed: {changed}" if changed else "changed: comments or layout alone"
+        event = Reload(operator=GATEWAY, reason=reason, rules=rollout_rules(loaded.config))
         async with self._turn:
             await self._take(event, loaded, Stopwatch())
 
