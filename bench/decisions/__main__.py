@@ -27,6 +27,7 @@ ROWS: Mapping[Callable[[Runs], Iterator[Line]], tuple[str, ...]] = {
     quiet.shared_drift_of_errors: ("4",),
     quiet.sticky_failing_clients: ("5",),
     broken.errors: ("6", "7", "8", "9", "12"),
+    broken.within_a_tick: ("7",),
     broken.full_production: ("7", "12a"),
     broken.latency: ("10",),
     quiet.equal_latency: ("11",),

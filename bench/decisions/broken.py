@@ -20,14 +20,14 @@ from gateway.model.ticks import Counts, Series, bucket_of
 HEALTHY = Behaviour(errors=0.005)
 HALF_A_DAY = DAY / 2
 GRACE = 3.0
-"""Seconds that a tick is late: workers report once a second, and ticks wait for two more."""
+"""Seconds that a tick is late, where it is looked at late: as long as it is waited for a worker that died."""
 
 
 def _rng(*seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _errors(seed: int, errors: float, *, late: bool, tick: float = 1.0, share: float = 0.01) -> Found | None:
+def _errors(seed: int, errors: float, *, late: bool, tick: float = 0.25, share: float = 0.01) -> Found | None:
     simulation = Simulation(_rng(6, seed), share)
     if late:
         while simulation.now < HALF_A_DAY:
@@ -39,17 +39,46 @@ def errors(runs: Runs) -> Iterator[Line]:
     """Rows 6 to 9, but for full production, and 12."""
     early, late = "from phase start", "after 12 healthy hours"
     for row, rate, when, number, most, tick in (
-        ("6", 1.0, early, 400, 8, 1.0),
-        ("7", 1.0, late, 200, 9, 1.0),
+        ("6", 1.0, early, 400, 8, 0.25),
+        ("7", 1.0, late, 200, 9, 0.25),
         ("8", 0.2, early, 200, 100, 5.0),
         ("8", 0.2, late, 100, 160, 5.0),
         ("9", 0.05, early, 200, 1450, 10.0),
         ("9", 0.05, late, 100, 2200, 10.0),
     ):
         found = [_errors(seed, rate, late=when == late, tick=tick) for seed in runs(number)]
-        yield detections(row, f"p = {rate} {when}, ticks of {tick:.0f} s", found, most, tick * 0.1)
+        yield detections(row, f"p = {rate} {when}, ticks of {tick:g} s", found, most, tick * 0.1)
     found = [_errors(seed, 1.0, late=False, share=0.5) for seed in runs(400)]
-    yield detections("12", "p = 1 from phase start, w = .5", found, 25, 5)
+    yield detections("12", "p = 1 from phase start, w = .5, ticks of 0.25 s", found, 25, 5)
+
+
+def _within_a_tick(seed: int, tick: float) -> Found | None:
+    """A break at any moment of a tick, under 200 requests a second and a tenth of them on treatment.
+
+    What failed, and the seconds from the break to the look that found it.
+    """
+    rng = _rng(7, 1, seed)
+    simulation = Simulation(rng, 0.1, 200.0)
+    while simulation.now < HALF_A_DAY:
+        simulation.serve(HEALTHY, HEALTHY, 600)
+    failures, broken, begun = simulation.treatment_failures, rng.random(), simulation.now
+    verdict = simulation.serve(Behaviour(errors=broken), HEALTHY, tick)
+    while verdict is not Verdict.ROLL_BACK and simulation.now - begun < 60:
+        verdict = simulation.serve(Behaviour(errors=1.0), HEALTHY, tick)
+    if verdict is not Verdict.ROLL_BACK:
+        return None
+    return simulation.treatment_failures - failures, simulation.now - begun - (1 - broken) * tick
+
+
+def within_a_tick(runs: Runs) -> Iterator[Line]:
+    """Row 7, where a tick has more requests than it takes to convict."""
+    for tick, what in (
+        (0.25, "heads by quarters of a tick of 1 s, as they are"),
+        (1.0, "heads by whole ticks"),
+    ):
+        found = [_within_a_tick(seed, tick) for seed in runs(100)]
+        most = 9 if tick < 1 else np.inf
+        yield detections("7", f"p = 1 at any moment of a tick, 200/s, w = .1, {what}", found, most, 20)
 
 
 def _after_sixty_days(seed: int, delay: float) -> Found | None:

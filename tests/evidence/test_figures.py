@@ -16,6 +16,7 @@ from bench.decisions.report import Line
     ("compute", "runs"),
     [
         (broken.errors, 2),
+        (broken.within_a_tick, 10),
         (broken.missing, 10),
         (broken.hanging, 2),
         (quiet.shared_outages, 1),
