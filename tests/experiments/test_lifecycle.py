@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway.core.experiment_reload import adopt, begin, conflicts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.store.encoding import from_json, to_json
+from gateway.core.experiment_reload import adopt, begin, conflicts
 from gateway.core.experiments import (
     MOST_EXPERIMENTS,
     STEPS,

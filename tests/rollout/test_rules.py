@@ -6,9 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from gateway.core.rollout_rules import rollout_rules
 
 from gateway.control.store.encoding import from_json, to_json
+from gateway.core.rollout_rules import rollout_rules
 from gateway.model.gates import (
     AutomatedTest,
     Gate,
