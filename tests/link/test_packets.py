@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -100,7 +102,14 @@ def test_sealed_memory_serves_many_readers_and_cannot_change(ends: Ends):
 
 
 @pytest.mark.parametrize(
-    "message", [b"\x00", b"\xff", b"\x7fpayload", bytes([PacketKind.SNAPSHOT | 0x80]), b"x" * 100_000]
+    "message",
+    [
+        b"\x00",
+        b"\xff",
+        b"\x7fpayload",
+        bytes([PacketKind.SNAPSHOT | 0x80]),
+        bytes([PacketKind.SNAPSHOT]) + b"x" * 100_000,
+    ],
 )
 def test_what_makes_no_sense_is_refused_and_the_next_packet_is_good(ends: Ends, message: bytes):
     """An unknown kind, a missing payload, an oversized message: one error, then life goes on."""
@@ -114,10 +123,30 @@ def test_what_makes_no_sense_is_refused_and_the_next_packet_is_good(ends: Ends, 
     assert packet.kind is PacketKind.RELOAD
 
 
-def test_memory_that_could_still_change_is_refused_and_closed(ends: Ends):
+def test_as_many_descriptors_travel_as_a_packet_holds_and_none_of_more(ends: Ends):
+    """What the kernel had to leave out makes the packet malformed, and what came of it is closed."""
+    near, far = ends
+    reading, writing = os.pipe()
+    before = open_descriptors()
+    assert packets.send(near, PacketKind.WORKER, descriptors=[writing] * 16)
+    packet = packets.receive(far)
+    assert packet is not None
+    assert len(packet.descriptors) == 16
+    packet.close()
+    assert packets.send(near, PacketKind.WORKER, descriptors=[writing] * 17)
+    with pytest.raises(MalformedPacket):
+        packets.receive(far)
+    assert open_descriptors() == before
+    os.close(reading)
+    os.close(writing)
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+def test_what_could_still_change_is_refused_and_closed(ends: Ends, tmp_path: Path, kind: str):
     """Only sealed memory is read: a sender cannot change it under the reader, or truncate it."""
     near, far = ends
-    fd = os.memfd_create("unsealed")
+    memory = kind == "memory"
+    fd = os.memfd_create("unsealed") if memory else os.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     os.write(fd, b"data")
     before = open_descriptors()
     socket.send_fds(near, [bytes([PacketKind.SNAPSHOT | 0x80])], [fd])
@@ -134,3 +163,7 @@ def test_the_first_packet_is_waited_for_with_patience(ends: Ends):
         packets.receive_first(far, 0.01)
     packets.send(near, PacketKind.BOOT, b"now")
     assert packets.receive_first(far, 1.0).payload == b"now"
+    later = threading.Timer(0.02, packets.send, (near, PacketKind.BOOT, b"later"))
+    later.start()
+    assert packets.receive_first(far, 10.0).payload == b"later"
+    later.join()

@@ -172,6 +172,13 @@ def test_a_handful_of_one_arm_shows_no_degradation(counts: tuple[int, int], on_n
     assert reason.startswith(f"{lacks}: {min(counts)} of 30 successes")
 
 
+def test_a_stratum_in_which_an_arm_has_a_single_request_tells_nothing() -> None:
+    """A single latency has no variance: it would be known exactly."""
+    sound = Stratum(400, 0.05, 0.36, 1600, 0.0, 0.25)
+    for odd in (Stratum(4000, 5.0, 0.25, 1, 0.0, 0.0), Stratum(1, 5.0, 0.0, 4000, 0.0, 0.25)):
+        assert look_at(Contrast((sound, odd))) == look_at(Contrast((sound,)))
+
+
 def test_the_arms_of_all_strata_count_together() -> None:
     """Ten times three requests of control are thirty."""
     some = Contrast((Stratum(400, 0.0, 0.25, 3, 0.0, 0.25),) * 10)

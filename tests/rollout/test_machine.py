@@ -210,6 +210,18 @@ def test_the_history_replays_to_the_same_state(rules: Rules, history: list[Event
     assert from_json(Rollout, to_json(walk.state)) == walk.state
 
 
+def test_a_history_that_does_not_follow_is_refused() -> None:
+    """A line that is missing, one that could not have happened, and one of what is no step."""
+    drive = Drive().go_to("canary")
+    first = begin(drive.rules, NOW)
+    assert replay(first, drive.rules, drive.records).phase == "canary"
+    with pytest.raises(ValueError, match="version 2 follows 0"):
+        replay(first, drive.rules, drive.records[1:])
+    for event in (Release(operator=ANN, engagement=1), ServiceTick(operator=ANN, seconds=1.0)):
+        with pytest.raises(ValueError, match="does not follow"):
+            replay(first, drive.rules, [replace(drive.records[0], event=event)])
+
+
 def _found(state: Rollout) -> dict[str, object]:
     return {judgement.gate: judgement.verdicts for judgement in state.judgements}
 
