@@ -22,7 +22,7 @@ from gateway.control.config.loading import Loaded, load
 from gateway.control.config.reload import Applied, Reloader, ReloadRefused
 from gateway.control.experiments.desk import ExperimentDesk
 from gateway.control.front import Front
-from gateway.control.handover import KEPT_APPLIED, decode_since, encode_since, restored
+from gateway.control.handover import KEPT_APPLIED, KEPT_MESSAGES, decode_since, encode_since, restored
 from gateway.control.latching import LatchDesk
 from gateway.control.observing import Observing
 from gateway.control.operations import Operations, directory_bytes
@@ -133,7 +133,8 @@ class Controller:
     async def _resume(self, loaded: Loaded) -> None:
         """Go on with everything where an earlier control process left it, and publish what holds."""
         parts = self._parts
-        parts.aftermath.resume(loaded.config.deployment.rollback.hooks)
+        told = KEPT_MESSAGES in self._keeper.kept
+        parts.aftermath.resume(loaded.config.deployment.rollback.hooks, told=told)
         await parts.desk.start()
         await parts.experiments.desk.follow(loaded)
         await parts.experiments.hand_on_ratings(after=parts.windows.rated_at)

@@ -310,13 +310,30 @@ async def test_hooks_that_were_cut_off_are_run_by_the_next_control_process(
     ran = scene.directory / "ran"
     for _ in range(2):
         async with scene.control() as room:
-            room.aftermath.resume(room.desk.loaded.config.deployment.rollback.hooks)
+            room.aftermath.resume(room.desk.loaded.config.deployment.rollback.hooks, told=True)
             assert ("waiting=1" in repr(room.aftermath)) is (runs == 1 and not ran.exists())
             async with finishing(room):
                 if runs:
                     shown = await finished(room)
                     assert shown["steps"][0]["step"] == "cut off"
     assert (ran.read_text() if ran.exists() else "") == "x" * runs
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_fall_that_was_cut_off_with_the_whole_gateway_is_told_again(scene: Scene, told: bool) -> None:
+    """Its messages went with the supervisor, which keeps them for the next control process only."""
+    async with scene.control() as room:
+        await room.desk.apply(Rollback(operator=ANN, reason="bad"))
+        scene.people.notices.clear()
+    async with scene.control() as room:
+        room.aftermath.resume([], told=told)
+        async with finishing(room):
+            await finished(room)
+    said = [notice for notice in scene.people.notices if notice.kind is NoticeKind.HAPPENED]
+    assert [(notice.severity, notice.title) for notice in said] == (
+        [] if told else [("critical", "rollback: development, everything to control")]
+    )
+    assert told or "by ann: bad. The gateway was restarted" in said[0].text
 
 
 async def rollback_over(client: Client) -> dict[str, Any] | None:

@@ -6,7 +6,8 @@ one line of the history says when each step was done, and teams that are not on 
 record.
 
 If the record of a rollback is missing at the start, an earlier control process ended too early. Its
-hooks are then run again: a cache that was not cleared is worse than one that is cleared twice.
+hooks are then run again: a cache that was not cleared is worse than one that is cleared twice. If the
+whole gateway ended with it, its messages are lost too, and people are told again.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from gateway.control.history import Event, EventType, History
 from gateway.control.hooks import HookResult, Runner, run_hooks
 from gateway.control.rollout.stopwatch import Stopwatch
 from gateway.control.rollout.views import Document, timestamp
+from gateway.core.advice import AFTER_FALL
 from gateway.core.rollout import GATEWAY
+from gateway.model.alerts import Severity
 from gateway.model.rollout import Notify
 from gateway.model.safety import Hook
 
@@ -133,14 +136,19 @@ class Aftermath:
         self._hooks = []
         self._falls.put_nowait(fall)
 
-    def resume(self, hooks: Sequence[Hook]) -> None:
-        """Take up the newest fall where an earlier control process did not come to its end."""
+    def resume(self, hooks: Sequence[Hook], *, told: bool) -> None:
+        """Take up the newest fall where an earlier control process did not come to its end.
+
+        `told`: the supervisor outlived that one, and has what it had to say.
+        """
         last = self._last
         if last is not None and not last.over and self._now() - last.line.at < CUT_OFF_WITHIN:
             stopwatch = Stopwatch()
             stopwatch.note("cut off", "the control process ended before hooks and record were through")
             fall = Fall(last.line, stopwatch, tuple(hooks), asyncio.Event())
             fall.written.set()
+            if not told:
+                self.tell(_told_late(last.line))
             self._follow(fall)
 
     async def run(self) -> None:
@@ -216,10 +224,23 @@ def _record(line: Event, followed: Mapping[str, Any], at: float) -> Notice:
         f"{step} after {seconds:.3f} s" + (f" (failed: {failed[step]})" if step in failed else "")
         for step, seconds in followed["seconds"].items()
     )
+    details = {**line.evidence, **followed}
+    return record(_title(line), f"{_circumstances(line)}. {steps}", at, line.at, details)
+
+
+def _told_late(line: Event) -> Notify:
+    text = f"{_circumstances(line)}. The gateway was restarted before this was known to have been told"
+    return Notify(Severity.CRITICAL, f"{_title(line)}, everything to control", text, AFTER_FALL)
+
+
+def _title(line: Event) -> str:
     moved = f" to {line.target}" if line.target != line.origin else ""
-    title = f"{line.type.value}: {line.origin}{moved}"
-    text = f"{timestamp(line.at)}, by {line.operator}: {line.reason or 'no reason given'}. {steps}"
-    return record(title, text, at, line.at, {**line.evidence, **followed})
+    return f"{line.type.value}: {line.origin}{moved}"
+
+
+def _circumstances(line: Event) -> str:
+    """When, who and why."""
+    return f"{timestamp(line.at)}, by {line.operator}: {line.reason or 'no reason given'}"
 
 
 _HOOK_SHOWN = ("name", "succeeded", "detail", "seconds")
