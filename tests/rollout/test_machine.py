@@ -217,7 +217,10 @@ def test_a_history_that_does_not_follow_is_refused() -> None:
     assert replay(first, drive.rules, drive.records).phase == "canary"
     with pytest.raises(ValueError, match="version 2 follows 0"):
         replay(first, drive.rules, drive.records[1:])
-    for event in (Release(operator=ANN, engagement=1), ServiceTick(operator=ANN, seconds=1.0)):
+    for event in (
+        Release(operator=ANN, engagement=1),
+        ServiceTick(operator=ANN, seconds=1.0, treatment_healthy=True),
+    ):
         with pytest.raises(ValueError, match="does not follow"):
             replay(first, drive.rules, [replace(drive.records[0], event=event)])
 
