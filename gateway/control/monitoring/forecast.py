@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from gateway.core.evidence.detection import Detection, expected_breach, expected_detection
 from gateway.model.deployment import Deployment
 from gateway.model.safety import Rollback, RollbackDecision, Unit
+from gateway.model.ticks import quarter_of
 from gateway.model.units import format_duration, format_number
 
 FAILURE_RATES = (1.0, 0.2, 0.05)
@@ -58,11 +59,16 @@ def _forecast(rate: float, limit: float, deployment: Deployment, exposed: Expose
         limit=limit,
         requests_per_second=exposed.requests_per_second,
         share=exposed.share,
-        interval=deployment.monitoring.interval,
+        interval=_looks(deployment.monitoring.interval),
         alpha=policy.false_rollback_probability,
         minimum_failures=policy.minimum_failures,
         late=True,
     )
+
+
+def _looks(interval: float) -> float:
+    """Seconds from one look at heads to the next, for a tick of so many."""
+    return quarter_of(0.0, interval)[1] / 1000
 
 
 def in_words(found: Collection[Detection], exposed: Exposed) -> list[str]:
