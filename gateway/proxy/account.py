@@ -28,7 +28,6 @@ class Account:
     """See the module. Times are `time.monotonic` seconds."""
 
     # What most requests never need is a default of the class: setting it each time costs more.
-    _assignment: Assignment | None = None
     _first_byte = -1.0
     """Seconds from the start to the answer's head; below zero while there is none."""
     _response: Response | None = None
@@ -38,25 +37,26 @@ class Account:
     failover: str | None = None
     """Why control answers for treatment, if it does."""
 
-    def __init__(self, context: Context, started: float) -> None:
+    def __init__(self, context: Context, assignment: Assignment, started: float) -> None:
+        """From now on the request is in flight where it is assigned to."""
         self._context = context
+        self._assignment = assignment
         self._started = started
+        context.recorder.inflight[assignment.treatment] += 1
 
     def __repr__(self) -> str:
         return f"<Account of {self._assignment!r} {self._tally!r}>"
 
-    def assign(self, assignment: Assignment) -> None:
-        """The request is in flight there now; one that leaves the comparison leaves it unjudged."""
+    def reassign(self, assignment: Assignment) -> None:
+        """The request is in flight there instead; one that leaves the comparison leaves it unjudged."""
         inflight = self._context.recorder.inflight
-        before = self._assignment
-        if before is not None:
-            inflight[before.treatment] -= 1
-            if self._tally is not None and assignment.series is None:
-                self._tally.withdraw()
-                self._record(NO_OUTCOME)
-                self._tally = None
+        inflight[self._assignment.treatment] -= 1
         inflight[assignment.treatment] += 1
         self._assignment = assignment
+        if self._tally is not None and assignment.series is None:
+            self._tally.withdraw()
+            self._record(NO_OUTCOME)
+            self._tally = None
 
     def take_part(self, assignment: Assignment, user: bytes) -> None:
         """The request takes part in the comparison, as its user's first one in a while or not."""
@@ -95,19 +95,14 @@ class Account:
         duration, first_byte = now - self._started, self._first_byte
         if not status:
             status = STATUS_CLIENT_CLOSED if self._response is None else self._response.status
-        if assignment is None:
-            cell = context.plan.no_route
-        else:
-            context.recorder.inflight[assignment.treatment] -= 1
-            cell = assignment.cell
-        cell.add(status, outcome, duration, first_byte)
+        context.recorder.inflight[assignment.treatment] -= 1
+        assignment.cell.add(status, outcome, duration, first_byte)
         tally = self._tally
         if tally is not None:
             self._record(tally.end(self._response, outcome, self.failover is not None, duration, first_byte))
         log = context.access_log
         if log is not None:
-            decision = None if assignment is None else assignment.decision
-            log.write(request, request_id, decision, status, outcome, duration, first_byte)
+            log.write(request, request_id, assignment.decision, status, outcome, duration, first_byte)
 
     def _count_report(self, tally: Tally, report: bytes) -> None:
         """The upstream said what its answer was worth."""

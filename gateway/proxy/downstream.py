@@ -1,7 +1,7 @@
 """A client's connection: request heads and bodies in, answers out, one exchange at a time.
 
 Pipelined requests wait here, so answers leave in order (RFC 9112 section 9.3.2). It limits how long a
-client may be silent. What is done with a request is up to the exchange.
+client may be silent. A request that a route serves is up to its exchange.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final, cast
 from gateway.model.observation import Outcome
 from gateway.model.snapshot import ClientLimits, HalfClose
 from gateway.proxy.context import Context
+from gateway.proxy.deciding import decide
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.framing import RequestBody
 from gateway.proxy.problem import problem
@@ -23,7 +24,7 @@ from gateway.proxy.roles import Client
 from gateway.proxy.sockets import abort
 from gateway.proxy.tunnel import Tunnel
 from gateway.wire.faults import Fault, WireError
-from gateway.wire.request import check_partial_head
+from gateway.wire.request import Request, check_partial_head
 
 _EMPTY_LINES = re.compile(rb"(?:\r\n)*")
 MOST_PIPELINED: Final = 65_536
@@ -373,8 +374,14 @@ class ClientConnection(Client, asyncio.BufferedProtocol):
         except WireError as error:
             self._refuse_head(error, body=not head.startswith(b"HEAD "))
             return
-        self._exchange = exchange = Exchange(context, self, request, started)
-        exchange.begin(content, complete)
+        plan = context.plan
+        user = plan.user_of(request)
+        assignment = decide(plan, request, user, context.latched)
+        if assignment is None:
+            self._refuse_unrouted(request, started, complete)
+            return
+        self._exchange = exchange = Exchange(context, self, request, assignment, started)
+        exchange.begin(user, content, complete)
 
     def _read_body(self, data: bytes) -> None:
         exchange, body = self._exchange, self._body
@@ -409,14 +416,26 @@ class ClientConnection(Client, asyncio.BufferedProtocol):
 
     def _refuse_head(self, error: WireError, *, body: bool = True) -> None:
         """The bytes are no request that we serve: answer, and read no more requests from here."""
-        context = self._context
         self.keep_alive = False
         self._inbox.clear()
-        context.plan.no_route.add(error.fault.status, Outcome.REJECTED, 0.0, -1.0)
-        request_id = context.new_request_id()
-        if context.access_log is not None:
-            context.access_log.write(None, request_id, None, error.fault.status, Outcome.REJECTED, 0.0, -1.0)
+        request_id = self._context.new_request_id()
+        self._count_refused(None, request_id, error.fault, 0.0)
         self.refuse(error.fault, error.detail, request_id, b"", body=body, complete=False)
+
+    def _refuse_unrouted(self, request: Request, started: float, complete: bool) -> None:
+        fault, detail = Fault.NO_ROUTE, "no route matches this request"
+        request_id = request.request_id or self._context.new_request_id()
+        self._count_refused(request, request_id, fault, monotonic() - started)
+        self.refuse(fault, detail, request_id, b"", body=request.method != b"HEAD", complete=complete)
+
+    def _count_refused(
+        self, request: Request | None, request_id: bytes, fault: Fault, seconds: float
+    ) -> None:
+        """Count and log what gets no exchange, which does both for itself."""
+        context, status = self._context, fault.status
+        context.plan.no_route.add(status, Outcome.REJECTED, seconds, -1.0)
+        if context.access_log is not None:
+            context.access_log.write(request, request_id, None, status, Outcome.REJECTED, seconds, -1.0)
 
     def _say_goodbye(self, request_complete: bool) -> None:
         """Close; but a client in the middle of sending gets time to read the answer first."""

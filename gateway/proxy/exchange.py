@@ -1,11 +1,12 @@
-"""One request and its answer, from the decision to the last byte.
+"""One request and its answer, from the assignment to the last byte.
 
 The exchange stands between a client's connection and an upstream's. Both pass it what they parsed. It
 knows what may be sent twice, when control may answer instead of treatment, and when an answer is
 complete. It keeps the plan that it began with, even if another is published; only the latch is checked
 again.
 
-`deciding` decides a request, `account` counts it, and `refusals` has the gateway's own error answers.
+It is made once `deciding` has decided the request. `account` counts it, and `refusals` has the gateway's
+own error answers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from gateway.model.snapshot import FailoverCause
 from gateway.proxy import refusals
 from gateway.proxy.account import Account
 from gateway.proxy.context import Context
-from gateway.proxy.deciding import decide
 from gateway.proxy.events import EventWatch, is_event_stream
 from gateway.proxy.framing import ResponseBody
 from gateway.proxy.plan import Assignment
@@ -64,11 +64,9 @@ class Exchange(Carried):
     """See the module. Times are `time.monotonic` seconds."""
 
     # What most exchanges never need is a default of the class: setting it each time costs more.
-    _assignment: Assignment | None = None
     _avoid: UpstreamEndpoint | None = None
     _body: ResponseBody | None = None
     _connection: UpstreamConnection | None = None
-    _latest = math.inf
     _others_took = 0.0
     """Seconds that the client took for its body, or the upstream for an interim answer."""
     _charged: Outcome = _OK
@@ -83,33 +81,31 @@ class Exchange(Carried):
     """Seconds from the request's end to the answer's head."""
     cancelled = False
 
-    def __init__(self, context: Context, client: Client, request: Request, started: float) -> None:
+    def __init__(
+        self, context: Context, client: Client, request: Request, assignment: Assignment, started: float
+    ) -> None:
         self._context = context
         self._plan = context.plan
+        self._assignment = assignment
         self._started = self._sent_at = started
+        self._latest = client.deadline = started + assignment.total_timeout
         self.client = client
         self.request = request
         self.request_id = request.request_id or context.new_request_id()
-        self._account = Account(context, started)
+        self._account = Account(context, assignment, started)
 
     def __repr__(self) -> str:
         return f"<Exchange {self._phase.name} {self.request!r} {self._assignment!r}>"
 
     # From the client.
 
-    def begin(self, content: bytes, complete: bool) -> None:
-        """Decide and set out, with as much of the body as is there."""
-        request, plan = self.request, self._plan
+    def begin(self, user: bytes | None, content: bytes, complete: bool) -> None:
+        """Set out, with as much of the body as is there. `user` is the id, None without one."""
+        request, assignment = self.request, self._assignment
         if complete and not content and not request.length:
             self._request_complete = True
         else:
             self.request_data(content, complete)
-        user = plan.user_of(request)
-        assignment = decide(plan, request, user, self._context.latched)
-        if assignment is None:
-            self._refuse(refusals.NO_ROUTE)
-            return
-        self._assign(assignment)
         if assignment.series is not None and user is not None and not request.websocket:
             self._account.take_part(assignment, user)
         if assignment.failover_reason is not None:
@@ -161,8 +157,7 @@ class Exchange(Carried):
 
         One in a queue goes to control anyway.
         """
-        assignment = self._assignment
-        if assignment is None or not assignment.treatment or self._connection is None:
+        if not self._assignment.treatment or self._connection is None:
             return False
         self._charged = _OK
         self._refuse(refusals.ROLLED_BACK)
@@ -189,9 +184,8 @@ class Exchange(Carried):
     def connected(self, connection: UpstreamConnection, reused: bool) -> bool:
         """See pool.Waiter. The latch is looked at again: it may have engaged in the queue."""
         assignment = self._assignment
-        assert assignment is not None
         if assignment.treatment and self._context.latched:
-            self._assign(assignment.latched)
+            self._reassign(assignment.latched)
             assignment.latched.pool.acquire(self)
             return False
         self._connection = connection
@@ -222,14 +216,12 @@ class Exchange(Carried):
 
     def queued(self) -> None:
         """See pool.Waiter."""
-        assert self._assignment is not None
         timeout = self._assignment.pool.upstream.timeouts.connect
         self.client.deadline = min(monotonic() + (timeout or math.inf), self._latest)
 
     def connect_failed(self, endpoint: UpstreamEndpoint, error: Exception) -> None:
         """See pool.Waiter: nothing was sent, so another endpoint, or control, may answer."""
         assignment = self._assignment
-        assert assignment is not None
         if self._avoid is None and len(assignment.pool.endpoints) > 1:
             self._avoid = endpoint
             self._acquire_again(fresh=False)
@@ -238,7 +230,7 @@ class Exchange(Carried):
         if self._plan.fails_over_connect and assignment.stand_in is not None:
             self._charged = refusal.outcome
             self._account.fail_over(assignment, FailoverCause.CONNECT_ERROR.value)
-            self._assign(assignment.stand_in)
+            self._reassign(assignment.stand_in)
             self._avoid = None
             self._acquire_again(fresh=False)
             return
@@ -280,9 +272,7 @@ class Exchange(Carried):
             # Whether the rest of the request will ever come is not known: no next one on this line.
             self.client.keep_alive = False
         self._body = body = ResponseBody(response, request)
-        assignment = self._assignment
-        assert assignment is not None
-        if assignment.decision.route.stream_errors and is_event_stream(response.lines):
+        if self._assignment.decision.route.stream_errors and is_event_stream(response.lines):
             body.watch = EventWatch()
         if body.closes:
             self.client.keep_alive = False
@@ -325,8 +315,8 @@ class Exchange(Carried):
 
     # How it goes on.
 
-    def _assign(self, assignment: Assignment) -> None:
-        self._account.assign(assignment)
+    def _reassign(self, assignment: Assignment) -> None:
+        self._account.reassign(assignment)
         self._assignment = assignment
         self._latest = self.client.deadline = self._started + assignment.total_timeout
 
@@ -337,25 +327,22 @@ class Exchange(Carried):
             connection.finish(False, monotonic())
         self._phase = _CONNECTING
         assignment = self._assignment
-        assert assignment is not None
         if assignment.treatment and self._context.latched:
             assignment = assignment.latched
-            self._assign(assignment)
+            self._reassign(assignment)
         assignment.pool.acquire(self, fresh=fresh, avoid=self._avoid)
 
     def _left_the_queue(self) -> bool:
         """The wait for treatment is over and the latch engaged meanwhile: control's turn."""
         assignment = self._assignment
-        assert assignment is not None
         if not assignment.treatment or not self._context.latched or not assignment.pool.forget(self):
             return False
-        self._assign(assignment.latched)
+        self._reassign(assignment.latched)
         assignment.latched.pool.acquire(self)
         return True
 
     def _wait_for_answer(self) -> None:
         assignment = self._assignment
-        assert assignment is not None
         now = monotonic()
         self._others_took += now - self._sent_at
         self._sent_at = now
@@ -363,7 +350,6 @@ class Exchange(Carried):
         self.client.deadline = min(now + timeout, self._latest)
 
     def _expect_progress(self) -> None:
-        assert self._assignment is not None
         self.client.deadline = min(monotonic() + self._assignment.idle_timeout, self._latest)
 
     def _relay(self, body: ResponseBody, head: bytes, data: bytes) -> None:
@@ -383,7 +369,6 @@ class Exchange(Carried):
         response, body, assignment = self._response, self._body, self._assignment
         assert response is not None
         assert body is not None
-        assert assignment is not None
         connection = self._connection
         assert connection is not None
         outcome = self._charged
@@ -418,12 +403,11 @@ class Exchange(Carried):
             return
         outcome = refusal.outcome if self._charged is _OK else self._charged
         self._end(outcome, reusable=False, status=refusal.fault.status)
-        fields = b"" if self._assignment is None else self._assignment.response_fields
         self.client.refuse(
             refusal.fault,
             refusal.detail,
             self.request_id,
-            fields,
+            self._assignment.response_fields,
             body=self.request.method != b"HEAD",
             complete=self._request_complete,
         )
@@ -446,7 +430,7 @@ class Exchange(Carried):
         if connection is not None:
             self._connection = None
             connection.finish(reusable, now)
-        elif self._assignment is not None:
+        else:
             self._assignment.pool.forget(self)
         return now
 
@@ -458,7 +442,6 @@ class Exchange(Carried):
             return
         self._phase = _TUNNEL
         self.client.deadline = math.inf
-        assert self._assignment is not None
         treatment = self._assignment.treatment
         tunnel = Tunnel(self.client.transport, connection.transport, self._tunnel_ended, treatment=treatment)
         connection.tunnel = tunnel
@@ -471,22 +454,11 @@ class Exchange(Carried):
         self.client.close()
 
     def _own_fields(self, overhead: float) -> bytes:
-        """The gateway's own header lines of an answer, each with its CRLF. `overhead` in seconds."""
-        assert self._assignment is not None
-        plan, response, failover = self._plan, self._response, self._account.failover
-        fields = self._assignment.response_fields
-        if plan.tells_request_id:
-            fields += b"X-Request-Id: %b\r\n" % self.request_id
-        elif response is not None and response.request_id is not None:
-            fields += b"X-Request-Id: %b\r\n" % response.request_id
-        if failover is not None and plan.snapshot.response_headers.failover:
-            fields += b"X-Gateway-Failover: %b\r\n" % failover.encode()
-        if plan.tells_timing:
-            fields += b"Server-Timing: gateway;dur=%.2f, upstream;dur=%.2f\r\n" % (
-                overhead * 1e3,
-                self._upstream_took * 1e3,
-            )
-        return fields
+        """The gateway's own header lines of an answer. `overhead` in seconds."""
+        theirs = None if self._response is None else self._response.request_id
+        return self._plan.own_fields(
+            self._assignment, self.request_id, theirs, self._account.failover, overhead, self._upstream_took
+        )
 
     def _blame_endpoint(self) -> None:
         if self._connection is not None:

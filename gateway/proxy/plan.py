@@ -116,8 +116,8 @@ class Plan:
         self.reader = RequestReader(noted, snapshot.limits.headers)
         token = snapshot.overrides.token
         self.override_token = None if token is None else token.encode()
-        self.tells_request_id = snapshot.response_headers.request_id
-        self.tells_timing = snapshot.response_headers.server_timing
+        self._tells_request_id = snapshot.response_headers.request_id
+        self._tells_timing = snapshot.response_headers.server_timing
         self.fails_over_connect = FailoverCause.CONNECT_ERROR in snapshot.failover
         for index, pool in enumerate(self.pools[upstream] for upstream in snapshot.upstreams):
             pool.on_availability = self._tracker(index, pool)
@@ -125,6 +125,34 @@ class Plan:
 
     def __repr__(self) -> str:
         return f"<Plan of snapshot {self.snapshot.version}>"
+
+    def own_fields(
+        self,
+        assignment: Assignment,
+        request_id: bytes,
+        upstream_request_id: bytes | None,
+        failover: str | None,
+        overhead: float,
+        upstream_took: float,
+    ) -> bytes:
+        """The gateway's own header lines of an answer, each with its CRLF. Times in seconds.
+
+        The upstream's own request id is passed on where ours is not told. `failover` is why control answers
+        in treatment's place, if it does.
+        """
+        fields = assignment.response_fields
+        if self._tells_request_id:
+            fields += b"X-Request-Id: %b\r\n" % request_id
+        elif upstream_request_id is not None:
+            fields += b"X-Request-Id: %b\r\n" % upstream_request_id
+        if failover is not None and self.snapshot.response_headers.failover:
+            fields += b"X-Gateway-Failover: %b\r\n" % failover.encode()
+        if self._tells_timing:
+            fields += b"Server-Timing: gateway;dur=%.2f, upstream;dur=%.2f\r\n" % (
+                overhead * 1e3,
+                upstream_took * 1e3,
+            )
+        return fields
 
     def _assignment(self, decision: Decision, recorder: Recorder) -> Assignment:
         pool = self.pools[self.snapshot.upstreams[decision.upstream]]

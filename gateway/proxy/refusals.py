@@ -23,7 +23,6 @@ class Refusal:
     blames_endpoint: bool = False
 
 
-NO_ROUTE = Refusal(Fault.NO_ROUTE, "no route matches this request", Outcome.REJECTED)
 OVERLOADED = Refusal(Fault.UNAVAILABLE, "too many requests wait for this upstream", Outcome.REJECTED)
 QUEUED_TOO_LONG = Refusal(
     Fault.UNAVAILABLE, "no connection to the upstream became free in time", Outcome.TIMEOUT
