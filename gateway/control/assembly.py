@@ -127,12 +127,14 @@ async def _windows(site: Site, loaded: Loaded) -> Windows:
 
 
 def _notifier(site: Site, loaded: Loaded) -> Notifier:
-    return Notifier(
+    notifier = Notifier(
         instance_of(loaded.config),
         left=restored(site.keeper, KEPT_MESSAGES, waiting.unpack, dict),
         keep=lambda kept: site.keeper.keep(KEPT_MESSAGES, kept),
         now=site.now,
     )
+    notifier.follow(loaded.config)  # before anything happens that people are to hear of
+    return notifier
 
 
 def _desk(

@@ -115,11 +115,12 @@ class Controller:
             await self._tasks.stop()
 
     async def _serve(self, loaded: Loaded, store: Store) -> None:
+        told = KEPT_MESSAGES in self._keeper.kept
         self._parts = parts = await assemble(self._site(store), loaded)
         self._operations = Operations(parts, self._now)
         self._front = Front(parts, self._operations, self._listening, loaded.config, self._now)
         observing = Observing(parts, self._operations, self._now)
-        await self._resume(loaded)
+        await self._resume(loaded, told)
         await self._front.start()
         for name, run in self._background(observing).items():
             parts.tasks.start(name, run)
@@ -130,10 +131,12 @@ class Controller:
             await parts.tasks.stop()
             await self._put_away(observing)
 
-    async def _resume(self, loaded: Loaded) -> None:
-        """Go on with everything where an earlier control process left it, and publish what holds."""
+    async def _resume(self, loaded: Loaded, told: bool) -> None:
+        """Go on with everything where an earlier control process left it, and publish what holds.
+
+        `told`: what that one had to say was kept for this one.
+        """
         parts = self._parts
-        told = KEPT_MESSAGES in self._keeper.kept
         parts.aftermath.resume(loaded.config.deployment.rollback.hooks, told=told)
         await parts.desk.start()
         await parts.experiments.desk.follow(loaded)

@@ -80,3 +80,25 @@ async def test_hooks_that_die_with_the_control_process_are_run_by_the_next(
     )
     assert begun.read_text() == "xx"
     assert gateway.arm() == "control"
+
+
+async def test_a_rollback_is_told_although_the_whole_gateway_ended_with_it(
+    gateways: Callable[..., Gateway],
+) -> None:
+    """Killed with the message on its way, as when a container is out of memory; the next start tells it."""
+    async with receiving(stalled=True) as receiver:
+        channels = {"pager": {"type": "webhook", "url": receiver.url, "severities": ["critical"]}}
+        gateway = gateways(extra={"deployment": EVERYBODY, "notifications": {"channels": channels}})
+        await asyncio.to_thread(gateway.start)
+        await ask(gateway, "rollback", "--reason", "bad answers")
+        await asyncio.to_thread(eventually, "it is on its way", lambda: receiver.tries)
+        for pid in (gateway.pid, *gateway.pids(Role.CONTROL), *gateway.pids(Role.WORKER)):
+            os.kill(pid, signal.SIGKILL)
+        receiver.tries = 0
+        await asyncio.to_thread(gateway.start)
+        await asyncio.to_thread(eventually, "it is on its way again", lambda: receiver.tries)
+        receiver.stalled.set()
+        words = "bad answers. The gateway was restarted before this was known to have been told"
+        await asyncio.to_thread(
+            eventually, "it is told", lambda: any(words in body["text"] for body in receiver.bodies)
+        )
