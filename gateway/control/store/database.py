@@ -14,10 +14,10 @@ from gateway.control.store.api import Document, Entry, Tick
 from gateway.control.store.backlog import Batch
 from gateway.control.store.file import Schema, SqliteFile, translated
 
-FINE_SPAN, FINE_KEPT = 10, 48 * 3600
-"""Seconds: ticks of ten seconds are kept for two days."""
+FINE_KEPT = 48 * 3600
+"""Seconds for which ticks are kept as fine as they came."""
 COARSE_SPAN = 600
-"""Seconds: older ticks are merged into ten minutes."""
+"""Seconds: older ticks are merged into rows of ten minutes."""
 BUCKETS_PER_PRUNE = 36
 """Six hours of ticks merged at a time: a prune never holds the writer for long."""
 
