@@ -177,6 +177,22 @@ async def test_a_webhook_gets_everything_as_json(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("reason", "text"),
+    [
+        ("error_rate of treatment is over", "last: it is bad <&>"),
+        (
+            "error_rate of treatment is over: better for 3 windows of 5m",
+            "better for 3 windows of 5m; last: it is bad <&>",
+        ),
+    ],
+)
+def test_what_is_over_is_said_once(reason: str, text: str) -> None:
+    """The title says that it is over, the text why and what it was."""
+    notice = notices.changed(Change(ChangeKind.RESOLVED, alert(), reason), NOW)
+    assert (notice.title, notice.text) == ("error_rate of treatment is over", text)
+
+
 async def test_slack_gets_a_message_in_its_markup(tmp_path: Path) -> None:
     """With a text for notifications, a colour, and nothing that Slack takes for markup."""
     async with one_channel(tmp_path, kind="slack") as (notifier, receiver):

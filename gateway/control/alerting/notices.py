@@ -92,15 +92,20 @@ def changed(change: Change, at: float) -> Notice:
         case ChangeKind.EASED:
             return _of_alert(NoticeKind.UPDATED, alert.severity, alert, alert.message, at, change.before)
         case ChangeKind.RESOLVED:
-            text = f"{change.reason}; last: {alert.message}"
+            why = change.reason.removeprefix(_over(alert)).removeprefix(": ")  # the title says the rest
+            text = "; ".join(filter(None, (why, f"last: {alert.message}")))
             return _of_alert(NoticeKind.RESOLVED, alert.worst, alert, text, at, change.before)
+
+
+def _over(alert: Alert) -> str:
+    return f"{alert.subject} is over"
 
 
 def _of_alert(
     kind: NoticeKind, severity: Severity, alert: Alert, text: str, at: float, before: Severity | None = None
 ) -> Notice:
     over = kind is NoticeKind.RESOLVED
-    title, advice = (f"{alert.subject} is over", "") if over else (alert.subject, on_alert(*alert.key))
+    title, advice = (_over(alert), "") if over else (alert.subject, on_alert(*alert.key))
     labels = {"alertname": _camel(alert.type), "type": alert.type}
     if alert.arm:
         labels["arm"] = alert.arm
