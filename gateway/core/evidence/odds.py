@@ -18,7 +18,8 @@ LONGEST_SUM = 5000
 LEAST_LIMIT = 1e-6
 """A limit of zero is read as one in a million: no data ever is impossible, merely damning."""
 _PRECISION = 1e-13
-"""Of a sum; the likelihood ratios are good to about 1e-11 then."""
+"""Of a sum. The logarithms of the ratios are good to 1e-11 then in strata of some thousands, and to 1e-8 in
+those of a million, where differences of `lgamma` lose digits."""
 _LOG_GRID = tuple(map(math.log, GRID))
 _NOTHING = (0.0,) * len(GRID)
 
