@@ -292,6 +292,8 @@ def _translated(error: yaml.MarkedYAMLError, text: str) -> DocumentError:
     place = Mark(found.line + 1, found.column + 1)
     if "\t" in line[: found.column + 1]:
         return DocumentError(place, "a tab in the indentation", "expected blanks")
+    if _NO_CONTENT in str(error.problem) and line[found.column :].strip() in ("", "..."):
+        return DocumentError(place, "a [ or { that is not closed", "expected the ] or } before the end")
     since = f" (begun in line {begun.line + 1})" if begun is not None and begun.line != found.line else ""
     for words, (message, expected) in _COMPLAINTS.items():
         if words in str(error.problem):
@@ -301,6 +303,7 @@ def _translated(error: yaml.MarkedYAMLError, text: str) -> DocumentError:
 
 
 _NO_COLON = "could not find expected ':'"
+_NO_CONTENT = "did not find expected node content"
 _QUOTES = "expected the value in quotes, if it is text"
 _COMPLAINTS = {
     "mapping values are not allowed": (
@@ -315,7 +318,7 @@ _COMPLAINTS = {
     "did not find expected '-' indicator": ("wrong indentation in a list", "expected another '- item'"),
     "did not find expected ',' or '}'": ("a { that is not closed", "expected a comma or }"),
     "did not find expected ',' or ']'": ("a [ that is not closed", "expected a comma or ]"),
-    "did not find expected node content": ("a mark where a value should stand", _QUOTES),
+    _NO_CONTENT: ("a mark where a value should stand", _QUOTES),
     "block sequence entries are not allowed": ("a '- item' behind a key", "expected it on a line of its own"),
     "found unexpected end of stream": ("a quote that is not closed", "expected a closing quote"),
     "found unknown escape character": ("an unknown escape with \\", "expected text in single quotes"),
