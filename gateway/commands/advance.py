@@ -13,9 +13,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         subparsers,
         "advance",
         "to the next phase, if its gates allow it",
-        "Go to the next phase. Exits with 3, and says for every gate why, where the gates do not allow it.",
+        "Go to the next phase. If the gates do not allow it, exits with 3 and says why for each gate.",
     )
-    parser.add_argument("--force", action="store_true", help="skip gates and holds; it is in the history")
+    parser.add_argument("--force", action="store_true", help="skip gates and holds; the history shows it")
     parser.set_defaults(execute=execute)
 
 

@@ -14,7 +14,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         subparsers,
         "approve",
         "approve a gate",
-        "Approve a gate. The word is void when what was approved changes, or when it expires.",
+        "Approve a gate. The approval becomes void when what was approved changes, or when it expires.",
     )
     parser.add_argument(
         "gate", metavar="GATE", help="its id as `status` prints it, or its type where only one is pending"

@@ -28,7 +28,7 @@ TRAFFIC = 10.0
 MOST_TRAFFIC = 1e6
 
 _DESCRIPTION = """\
-Load the config as `run` and every reload do, stopped before anything is put into force. What is wrong
+Load the config as `run` and every reload do, but do not apply it. What is wrong
 goes to stderr, a line for each problem: FILE:LINE:COL: path.to.key: what is wrong; what was expected."""
 
 

@@ -19,7 +19,7 @@ from gateway.exits import Exit
 _DESCRIPTION = """\
 The share of users that would change arm, or go from one group to another, by route: exact, computed
 from the ranges. Users on override lists are named. Hashes that a change makes different (another salt,
-seed or id) are independent: such users are dealt anew."""
+seed or id) are independent: such users are assigned anew."""
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -40,8 +40,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "emergency",
         parents=[client_options(), audit_options()],
         help="everything to control, now; latched until `release`",
-        description="Engage the latch: by the admin API (1 s), else by SIGUSR1 to the process that holds the "
-        "state directory's lock, else by SIGUSR1 to workers that outlived it and into the latch file.",
+        description="Engage the latch: by the admin API (1 s); else by SIGUSR1 to the process that holds the "
+        "state directory's lock; else by SIGUSR1 to workers that outlived it, and by the latch file.",
     )
     parser.add_argument(
         "--state-dir",

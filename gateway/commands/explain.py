@@ -22,7 +22,7 @@ from gateway.exits import Exit
 
 _DESCRIPTION = """\
 The decision for a user and its reason: latch, overrides, the position under the phase's percentage,
-the position among the experiment's groups. Asks the running gateway; with --config it works on a file,
+the position among the experiment's groups. Asks the running gateway; with --config it uses a file,
 as if the latch were off and every upstream healthy."""
 
 Document = Mapping[str, Any]
@@ -50,7 +50,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="'N: V'",
         help="a header that routes match on; repeatable",
     )
-    parser.add_argument("--config", type=Path, metavar="F", help="decide by this file; no gateway is asked")
+    parser.add_argument("--config", type=Path, metavar="F", help="use this config file; needs no running gateway")
     parser.add_argument("--phase", metavar="NAME", help="with --config: in this phase, not the initial one")
     parser.set_defaults(execute=execute)
 

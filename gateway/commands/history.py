@@ -22,7 +22,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "history",
         help="transitions, approvals, alerts, rollbacks, reloads",
         parents=[options.client_options()],
-        description="What happened, by whom and why; newest last.",
+        description="What happened, who did it and why; newest last.",
     )
     parser.add_argument(
         "--limit",

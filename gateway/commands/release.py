@@ -17,14 +17,14 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "release",
         help="lift the latch after a rollback or an emergency",
         parents=[options.client_options(), options.audit_options()],
-        description="Lift the latch: treatment gets traffic again as the phase says, at most the share that "
-        "was rolled back from (the ceiling). Nothing else lifts it.",
+        description="Lift the latch. Treatment gets the phase's share again, but at most the share it had before "
+        "the rollback (the ceiling). Nothing else lifts the latch.",
     )
     parser.add_argument(
         "--percentage",
         metavar="N",
         type=_percentage,
-        help="another ceiling; also without a latch",
+        help="set another ceiling; works without a latch too",
     )
     parser.set_defaults(execute=execute)
 

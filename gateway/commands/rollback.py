@@ -13,10 +13,10 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         subparsers,
         "rollback",
         "everything to control, and to the previous phase",
-        "Everything to control at once and the phase one back; latched until `gateway release`.",
+        "Send everything to control at once and go one phase back; latched until `gateway release`.",
     )
     parser.add_argument(
-        "--graceful", action="store_true", help="take treatment's share down in steps before (rollback.drain)"
+        "--graceful", action="store_true", help="first reduce treatment's share in steps (rollback.drain)"
     )
     parser.set_defaults(execute=execute)
 

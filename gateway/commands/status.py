@@ -40,7 +40,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "status",
         help="phase, latch, arms side by side, workers",
-        description="The running gateway at a glance. Exits with 1 where no worker runs.",
+        description="The running gateway at a glance. Exits with 1 if no worker runs.",
         parents=[options.client_options()],
     )
     parser.add_argument("--watch", action="store_true", help="look again every second, until Ctrl-C")
