@@ -50,7 +50,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         metavar="'N: V'",
         help="a header that routes match on; repeatable",
     )
-    parser.add_argument("--config", type=Path, metavar="F", help="use this config file; needs no running gateway")
+    parser.add_argument("--config", type=Path, metavar="F", help="use this file; needs no gateway")
     parser.add_argument("--phase", metavar="NAME", help="with --config: in this phase, not the initial one")
     parser.set_defaults(execute=execute)
 

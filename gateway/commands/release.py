@@ -17,8 +17,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "release",
         help="lift the latch after a rollback or an emergency",
         parents=[options.client_options(), options.audit_options()],
-        description="Lift the latch. Treatment gets the phase's share again, but at most the share it had before "
-        "the rollback (the ceiling). Nothing else lifts the latch.",
+        description="Lift the latch. Treatment gets the phase's share again, but at most the share it had "
+        "before the rollback (the ceiling). Nothing else lifts the latch.",
     )
     parser.add_argument(
         "--percentage",
