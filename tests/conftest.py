@@ -5,6 +5,7 @@ And real gateways for whoever asks: made in the test's own directory, and ended 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from tests.support import examples, parts
 from tests.support.processes import Gateway, pipelines
 
+# What collecting makes is there to stay: looking through it again and again took a fifth of all time.
+gc.disable()
 examples.register_profiles()
 parts.watch()
 
@@ -26,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("process") is not None:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, among what the tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -146,6 +146,7 @@ def test_a_hundred_megabytes(tmp_path: Path) -> None:
     assert "is larger than 1,000,000 bytes" in reason(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", ["a,", "a: 1, ", "[", "{a: ", "'", "> 1\n", "&a [", "- ", "\n"])
 def test_a_megabyte_of_anything_is_given_up_within_a_second(tmp_path: Path, piece: str) -> None:
     """The largest file that is read cannot hold the loader up."""
@@ -182,6 +183,7 @@ def test_json_is_yaml(tmp_path: Path) -> None:
 # --- files that were cut short
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gateway.yaml", "examples/canary.yaml", "examples/experiment.yaml"])
 def test_no_prefix_of_a_closed_file_loads(name: str) -> None:
     """A file that opens with %YAML is refused however it is cut; only the last line break may lack."""

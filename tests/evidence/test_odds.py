@@ -23,6 +23,7 @@ def tables(n: int, m: int, bad: int) -> list[tuple[int, float]]:
     return [(x, float(scipy.stats.hypergeom.pmf(x, n + m, bad, n))) for x in support]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m", "bad"), SUMS)
 def test_against_control_is_fair_to_nine_digits(n: int, m: int, bad: int) -> None:
     """Over all tables with the same sums every ratio is 1 on average, if treatment is like control."""
@@ -33,6 +34,7 @@ def test_against_control_is_fair_to_nine_digits(n: int, m: int, bad: int) -> Non
         assert average == pytest.approx(1.0, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "m", "x", "bad"), [(5, 400, 3, 4), (60, 5940, 9, 30), (30, 30, 2, 12), (200, 50, 90, 100)]
 )
@@ -44,6 +46,7 @@ def test_against_control_is_fishers_noncentral_hypergeometric(n: int, m: int, x:
         assert found == pytest.approx(float(wanted), abs=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m", "bad"), [(9, 31, 7), (31, 9, 7), (20, 20, 20)])
 def test_the_bound_for_long_sums_is_below_the_exact_ratio_on_average(
     n: int, m: int, bad: int, monkeypatch: pytest.MonkeyPatch
@@ -72,6 +75,7 @@ def test_nothing_is_learned_where_nothing_differs(n: int, x: int, m: int, y: int
     assert set(odds.against_control(n, x, m, y)) == {0.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0.005, 0.02, 0.3])
 @pytest.mark.parametrize("count", [1, 40])
 def test_against_limit_is_fair_at_the_limit_and_less_below(limit: float, count: int) -> None:

@@ -58,6 +58,7 @@ async def test_a_treatment_that_fails_is_rolled_back_by_evidence(stage: Stage) -
         assert rollback.evidence["parts"]["error_rate"] >= 1000.0
 
 
+@pytest.mark.slow
 async def test_two_healthy_arms_are_left_alone(stage: Stage) -> None:
     """Ten minutes with the same share of failures in both: nothing in the history at all."""
     async with stage.control() as watch:
@@ -262,6 +263,7 @@ async def test_with_nobody_on_control_a_trial_convicts(stage: Stage) -> None:
         assert lines(watch, "rollback")
 
 
+@pytest.mark.slow
 async def test_a_trial_that_convicts_nobody_is_a_shared_outage(stage: Stage) -> None:
     """Held and paged after a minute; the cap stays while treatment fails, and goes when it is well."""
     stage.scene.text = FULL
@@ -415,6 +417,7 @@ async def test_a_plain_threshold_acts_from_its_least_number_of_samples(stage: St
         assert watch.room.history.rollbacks["threshold"] == 1
 
 
+@pytest.mark.slow
 async def test_a_plain_threshold_looks_at_its_window_alone(stage: Stage) -> None:
     """What is older than the window is forgotten, and so is what was before a release."""
     stage.scene.text = canary("decision: threshold, minimum_samples: 100")

@@ -143,6 +143,7 @@ def test_what_is_rebuilt_from_a_store_is_the_same_to_the_last_digit(
     assert exactly(rebuilt.tally()) == exactly(recounted.tally()) == exactly(table.tally())
 
 
+@pytest.mark.slow
 def test_the_journal_stays_short_and_nothing_is_lost_in_its_rounds() -> None:
     """Arrivals, then many small changes: it holds about half of the rows at most, and all is there."""
     draw, table, kept = random.Random(5), ParticipantTable(["control", "treatment"]), Kept()

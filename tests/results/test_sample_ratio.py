@@ -35,6 +35,7 @@ def test_the_evidence_is_the_product_over_users(dealt: list[tuple[float, int]]) 
     assert log_evidence(weights, users) == pytest.approx(by_single_users(weights, users), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("w", "x", "n"), [(0.5, 480, 1000), (0.5, 5200, 10_000), (0.1, 130, 1000)])
 def test_two_groups_make_the_beta_of_the_rules(w: float, x: int, n: int) -> None:
     """lnB(aw + x, a(1-w) + n - x) - lnB(aw, a(1-w)) - x ln w - (n-x) ln(1-w), by scipy."""
@@ -44,6 +45,7 @@ def test_two_groups_make_the_beta_of_the_rules(w: float, x: int, n: int) -> None
     assert log_evidence([w, 1 - w], [x, n - x]) == pytest.approx(expected, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.01, 0.5, 3.0, 19.99, 20.01, 1e3, 1e7])
 def test_stirlings_error_is_what_his_formula_lacks(value: float) -> None:
     """Against scipy where that does not cancel, and continuous where the series begins."""

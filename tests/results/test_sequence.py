@@ -31,6 +31,7 @@ def evidence_by_integration(difference: float, variance: float, participants: in
     return float(top + np.log(np.trapezoid(np.exp(logs - top), grid)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("difference", [0.0, 0.01, -0.05, 0.1, 0.4])
 @pytest.mark.parametrize(("variance", "participants", "planned"), [(5e-4, 2000, 2000), (1e-3, 90_000, 4000)])
 def test_the_p_value_is_that_of_the_mixture(
@@ -42,6 +43,7 @@ def test_the_p_value_is_that_of_the_mixture(
     assert found == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variance", "participants", "planned"), [(5e-4, 2000, 2000), (1e-3, 90_000, 4000)])
 def test_the_interval_ends_where_the_mixture_reaches_a_hundred(
     variance: float, participants: int, planned: float
@@ -116,6 +118,7 @@ def test_side_and_unit_do_not_matter(
     assert scaled == unit * sequence.margin(variance, participants, planned)
 
 
+@pytest.mark.slow
 @given(z=st.floats(-30, 30))
 def test_the_fixed_test_is_the_z_test(z: float) -> None:
     """Two-sided, against scipy."""

@@ -15,6 +15,7 @@ from gateway.core.binomial import at_least, at_most
 PRECISION = 1e-11
 
 
+@pytest.mark.slow
 def test_the_tails_agree_with_scipy() -> None:
     """1000 draws of trials up to ten million, within six standard deviations of the mean."""
     draw = random.Random(2026)

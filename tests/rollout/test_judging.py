@@ -185,6 +185,7 @@ def test_the_arms_of_all_strata_count_together() -> None:
     assert look_at(some, Comparison(Operator.LESS, 0.5))[0] is PASS
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_mean_is_that_of_its_numbers() -> None:
     """Mean and sample variance as numpy has them, and the normal's tail at the look's error."""
     costs = np.random.default_rng(5).gamma(2.0, 0.004, 400)
@@ -269,12 +270,14 @@ def passing_probability(looks: int, rate: float, per_window: int) -> float:
     return passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("per_window", [864, 5000, 8640])
 def test_a_treatment_at_its_limit_passes_seldom_over_all_looks(per_window: int) -> None:
     """Row 13 of the figures: p = .01 under a limit of .01 passes in at most 5 %, here over 8 looks."""
     assert passing_probability(8, 0.01, per_window) <= 0.05
 
 
+@pytest.mark.slow
 def test_a_good_treatment_passes_soon() -> None:
     """Row 13 of the figures: with 864 requests p = .002 passes in 90 % at the first look, .005 in 37 %."""
     assert passing_probability(1, 0.002, 864) == pytest.approx(0.903, abs=5e-4)

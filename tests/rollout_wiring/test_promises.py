@@ -206,6 +206,7 @@ deployment:
 GOOD = Evidence(5000, {"error_rate": Proportion(5000, 1)})
 
 
+@pytest.mark.slow
 async def test_after_a_rollback_good_metrics_bring_nobody_back(tmp_path: Path) -> None:
     """Good hours and a restart: latched still. Released, what failed is not entered again by itself."""
     scene = Scene(tmp_path, BY_ITSELF)

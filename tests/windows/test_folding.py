@@ -358,6 +358,7 @@ def test_dead_workers_are_forgotten_and_their_repeated_reports_add_nothing() -> 
     assert repr(scene.fold).startswith("<Fold workers=1 ")
 
 
+@pytest.mark.slow
 def test_a_worker_forgets_what_is_long_settled() -> None:
     """Its reports do not grow with its age."""
     scene = Scene()
@@ -371,6 +372,7 @@ def test_a_worker_forgets_what_is_long_settled() -> None:
     assert sizes[-1] == max(sizes)
 
 
+@pytest.mark.slow
 def test_a_worker_forgets_the_series_of_former_snapshots() -> None:
     """A thousand publications later it knows no more series than at first."""
     scene = Scene()
@@ -383,6 +385,7 @@ def test_a_worker_forgets_the_series_of_former_snapshots() -> None:
     assert len(report.series) <= SETTLE_LIMIT / 1000 + SLACK + 2
 
 
+@pytest.mark.slow
 def test_a_report_stays_small() -> None:
     """At 200 requests a second of every latency, a whole report is under 700 kilobytes."""
     scene = Scene()

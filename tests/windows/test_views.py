@@ -240,6 +240,7 @@ async def test_an_arm_without_traffic_has_no_rates(gateway: Gateway) -> None:
     )
 
 
+@pytest.mark.slow
 async def test_the_window_is_the_same_however_often_one_looks(gateway: Gateway) -> None:
     """Looks in between, stragglers and late ratings are all in the sums, and once."""
     gateway.windows.look_back = 60.0

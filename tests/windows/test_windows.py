@@ -160,6 +160,7 @@ async def test_client_errors_are_no_errors_of_an_arm(gateway: Gateway) -> None:
     assert (metrics.client_errors, metrics.errors, metrics.mean) == (3, 1, None)
 
 
+@pytest.mark.slow
 async def test_latencies_are_compared_in_strata_of_both_arms(gateway: Gateway) -> None:
     """A treatment 30 % slower, whatever the hour does to both: the judgement finds it."""
     rng = random.Random(7)
