@@ -222,20 +222,21 @@ class Windows:
         return self._with_late(progress)
 
     def add_outcome(
-        self, arm: str, route: str, metric: str, value: float, *, experiment: str = "", group: str = ""
+        self, arm: str, route: str, metric: str, value: float, *, drawn_by: int | None = None
     ) -> None:
         """Count a score that did not come with its answer: a rating, mostly.
 
         It belongs to the present, whenever its request was: it counts for gates and views at once, and for
-        whoever gathers evidence with the next tick that closes, as a user's first. One that was not stored
-        yet is lost with the process; `rated_at` says which.
+        whoever gathers evidence with the next tick that closes, as a user's first. There it is compared with
+        those of users who were drawn alike: `drawn_by` is the version of the last snapshot that did so, None
+        for the newest. One that was not stored yet is lost with the process; `rated_at` says which.
         """
         period, score = self._periods[-1], {metric: Score.of(value)}
-        stream = (route, arm, experiment, group)
+        stream = (route, arm, "", "")
         self._archive.rate(period.number, stream, score)
         self._stays.rate(period, stream, score)
-        version = self._standing().snapshot.version
-        late = {Series(version, route, arm, experiment, group, first=True): Counts(scores=score)}
+        version = self._standing().snapshot.version if drawn_by is None else drawn_by
+        late = {Series(version, route, arm, "", "", first=True): Counts(scores=score)}
         self._traffic.remember((self._wall(round(self._monotonic() * 1000)), late), self.look_back)
         self._late = _both(self._late, late)
         self._views.clear()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.core.evidence import timing
 from gateway.core.evidence.assessment import Verdict
-from gateway.core.evidence.gathering import Limits, Look, Ratings, fold
+from gateway.core.evidence.gathering import Limits, Look, fold
 from gateway.core.evidence.state import EvidenceState, begin, expose, rebase
 from gateway.core.evidence.weighing import need
 from gateway.core.folding import Tick
@@ -314,14 +314,20 @@ def test_ratings_with_answers_count() -> None:
     assert gathering.many(30, bad, good).verdict is Verdict.ROLL_BACK
 
 
-def test_ratings_count_as_they_come() -> None:
-    """Posted later, apart from their requests."""
+def test_late_ratings_are_compared_with_those_of_users_who_were_drawn_alike() -> None:
+    """A share that grew while both arms' users got less satisfied is no evidence against treatment."""
     gathering = Gathering(limits=RATING)
-    for _ in range(30):
+    gathering.see(counts(10), counts(90))
+    before = {arm: gathering.series(arm) for arm in (TREATMENT, CONTROL)}
+    gathering.draw_with(0.5)
+    full, poor = ({"user_satisfaction": Score(50, total, total)} for total in (50.0, 25.0))
+    for _ in range(60):
+        now = gathering.tick(counts(50, scores=poor), counts(50, scores=poor))
         gathering.at += 1000
-        ratings = Ratings("treatment", 0.1, 10, 5.0), Ratings("control", 0.1, 90, 90.0)
-        found = gathering.take(ratings=ratings)
-    assert found.verdict is Verdict.ROLL_BACK
+        found = gathering.take(closed=(Tick(now.at, {**now.counts, before[CONTROL]: Counts(scores=full)}),))
+    (rated,) = [part for part in found.parts if part.name == "user_satisfaction"]
+    assert rated.against_control is not None
+    assert rated.against_control < 1
 
 
 def test_there_is_no_evidence_on_satisfaction_before_the_first_rating() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from gateway.core.evidence.assessment import Assessment, Parameters, Verdict, assess
-from gateway.core.evidence.gathering import Limits, Look, Ratings, fold
+from gateway.core.evidence.gathering import Limits, Look, fold
 from gateway.core.evidence.state import EvidenceState, begin, begin_trial, expose
 from gateway.core.folding import Tick
 from gateway.model.safety import Unit
@@ -79,10 +79,9 @@ class Gathering:
         closed: tuple[Tick, ...] = (),
         settled: tuple[Tick, ...] = (),
         standing: tuple[Tick, ...] = (),
-        ratings: tuple[Ratings, ...] = (),
     ) -> Assessment:
         """Fold these, known as of now."""
-        look = Look(closed, settled, standing, reported_to=self.at, ratings=ratings)
+        look = Look(closed, settled, standing, reported_to=self.at)
         self.state = fold(self.state, look, self.limits, self.unit)
         return self.judge()
 

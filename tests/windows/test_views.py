@@ -188,6 +188,18 @@ async def test_arms_of_the_wrong_sizes_hold_every_gate(gateway: Gateway) -> None
     assert judge(SCORES, 1, evidence, epoch=1, window=60.0, at=0.0).verdict is Verdict.INCONCLUSIVE
 
 
+async def test_a_late_rating_is_compared_with_those_of_users_who_were_drawn_alike(gateway: Gateway) -> None:
+    """It comes with a tick of now, but under the snapshot that its user was drawn by."""
+    newest = gateway.windows._standing().snapshot.version
+    gateway.windows.add_outcome("treatment", "default", "user_satisfaction", 0.9)
+    gateway.windows.add_outcome("control", "default", "user_satisfaction", 0.9, drawn_by=newest - 1)
+    gateway.worker.serve(TREATMENT)
+    gateway.clock.at += 1
+    (tick,) = gateway.windows.take([gateway.worker.report()], [gateway.worker.pid]).closed
+    rated = {series.arm: series.snapshot for series, counts in tick.counts.items() if counts.scores}
+    assert rated == {"treatment": newest, "control": newest - 1}
+
+
 async def test_a_late_rating_counts_for_gates_views_and_evidence_once(gateway: Gateway) -> None:
     """And is still there after a restart of the control process."""
     gateway.worker.serve(TREATMENT, 20)

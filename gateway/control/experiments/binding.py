@@ -71,10 +71,11 @@ class InGroup:
 
 @dataclass(frozen=True, slots=True)
 class InArm:
-    """An outcome of the rollout: for an arm of a route."""
+    """An outcome of the rollout: for an arm of a route. `drawn_by` as `Timeline.drawn_by` has it."""
 
     route: str
     arm: str
+    drawn_by: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Binder:
         if scene.latched:
             return Unbound(Cause.LATCHED, "the latch was engaged then: nobody took part")
         if outcome.experiment is None:
-            return self._in_arm(outcome, scene)
+            return self._in_arm(outcome, scene, self._timeline.drawn_by(min(at, now)))
         return self._in_group(outcome, outcome.experiment, scene)
 
     def _in_group(self, outcome: Outcome, name: str, scene: Scene) -> InGroup | Unbound:
@@ -148,7 +149,7 @@ class Binder:
             return Unbound(Cause.NO_PARTICIPANT, reason, soon=True)
         return InGroup(name, placement.group, user)
 
-    def _in_arm(self, outcome: Outcome, scene: Scene) -> InArm | Unbound:
+    def _in_arm(self, outcome: Outcome, scene: Scene, drawn_by: int | None) -> InArm | Unbound:
         wrong = _check_value(outcome, {*self._metrics(), *_SCORES})
         if wrong is not None:
             return wrong
@@ -158,10 +159,10 @@ class Binder:
                 return Unbound(Cause.ROUTE, f"there was no route {outcome.route} then")
         else:
             routes = [*scene.routes]
-        return _common(scene, routes, outcome.user)
+        return _common(scene, routes, outcome.user, drawn_by)
 
 
-def _common(scene: Scene, routes: list[RouteScene], user: str) -> InArm | Unbound:
+def _common(scene: Scene, routes: list[RouteScene], user: str, drawn_by: int | None) -> InArm | Unbound:
     """The arm that the user was in on all of these routes."""
     placements = [place(scene, route, user) for route in routes]
     if placements[0].reason is Reason.OVERRIDE:
@@ -169,7 +170,7 @@ def _common(scene: Scene, routes: list[RouteScene], user: str) -> InArm | Unboun
     arms = {placement.arm for placement in placements}
     if len(arms) > 1:
         return Unbound(Cause.ROUTE, "the user was in different arms on different routes: say which route")
-    return InArm(routes[0].route, placements[0].arm.label)
+    return InArm(routes[0].route, placements[0].arm.label, drawn_by)
 
 
 def _outside(reason: Reason) -> Unbound:

@@ -80,7 +80,8 @@ SCHEMA = Schema(
 class Rating:
     """An outcome of the rollout: a value of `metric` for an arm of a route.
 
-    `id` is the hash of the outcome's, `at` the Unix second in which the gateway took it.
+    `id` is the hash of the outcome's, `at` the Unix second in which the gateway took it. `drawn_by` is the
+    last version of a snapshot that drew users as this one was, None for the newest; it is not stored.
     """
 
     id: bytes
@@ -89,6 +90,7 @@ class Rating:
     arm: str
     metric: str
     value: float
+    drawn_by: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

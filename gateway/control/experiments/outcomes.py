@@ -198,8 +198,9 @@ class _Count:
         match self._binder.bind(outcome):
             case InGroup(experiment, group, user):
                 self._participants.report(experiment, user, group, outcome.metric, outcome.value)
-            case InArm(route, arm):
-                self.ratings.append(Rating(name, self._now, route, arm, outcome.metric, outcome.value))
+            case InArm(route, arm, drawn_by):
+                rating = Rating(name, self._now, route, arm, outcome.metric, outcome.value, drawn_by)
+                self.ratings.append(rating)
             case Unbound() as unbound:
                 return unbound
         return None

@@ -47,9 +47,7 @@ class Timeline:
         if newest is not None:
             # No scene begins before the one before it, whatever the clock did.
             scene = replace(scene, since=max(scene.since, newest.since))
-            if scene.version >= newest.version and scene == replace(
-                newest, since=scene.since, version=scene.version
-            ):
+            if scene.version >= newest.version and _alike(scene, newest):
                 return
         self._unwritten[self._next] = to_json(scene)
         self._next += 1
@@ -66,6 +64,19 @@ class Timeline:
         """The scene in force at a Unix time; None before the first."""
         index = bisect_right(self._times, time) - 1
         return self._scenes[index] if index >= 0 else None
+
+    def drawn_by(self, time: float) -> int | None:
+        """The last version of a snapshot that drew users as they were drawn at a Unix time.
+
+        None where they still are drawn so, 0 where only an earlier gateway did.
+        """
+        index = max(0, bisect_right(self._times, time) - 1)
+        while index + 1 < len(self._scenes) and _alike(self._scenes[index], self._scenes[index + 1]):
+            index += 1
+        if index + 1 == len(self._scenes):
+            return None
+        began = len(self._scenes) - len(self._versions)
+        return 0 if index + 1 <= began else self._scenes[index + 1].version - 1
 
     def counted_seconds(self, experiment: str, since: float, until: float) -> float:
         """Seconds between two Unix times in which requests counted for an experiment, as far as is known."""
@@ -95,3 +106,8 @@ class Timeline:
         """These are on disk."""
         for number in numbers:
             self._unwritten.pop(number, None)
+
+
+def _alike(one: Scene, other: Scene) -> bool:
+    """True if both assign everybody in the same way."""
+    return one == replace(other, since=one.since, version=one.version)

@@ -21,9 +21,6 @@ from gateway.core.evidence.weighing import Outcomes, Weighing, seen
 from gateway.core.folding import Tick
 from gateway.model.metrics import Metric
 from gateway.model.safety import Unit
-from gateway.model.snapshot import Arm
-
-_TREATMENT = Arm.TREATMENT.label
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,19 +41,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Ratings:
-    """Ratings from 0 to 1 that came apart from their requests: how many, and their sum.
-
-    `share` is treatment's share of the users that they are from (as `Exposure.shares` has it).
-    """
-
-    arm: str
-    share: float
-    count: int
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
 class Look:
     """What became known since the last look, all times in monotonic milliseconds.
 
@@ -73,7 +57,6 @@ class Look:
     reported_to: int = 0
     interval: int = 1000
     anchor: int = 0
-    ratings: tuple[Ratings, ...] = ()
 
 
 def fold(state: EvidenceState, look: Look, limits: Limits, unit: Unit) -> EvidenceState:
@@ -81,8 +64,7 @@ def fold(state: EvidenceState, look: Look, limits: Limits, unit: Unit) -> Eviden
     selection = Selection(state, unit, look.anchor)
     state = _take_heads(state, look, selection, limits)
     state = _take_latencies(state, look, selection, limits.performance_degradation)
-    state = _take_settled(state, look, selection, limits)
-    return _take_ratings(state, look, selection, limits)
+    return _take_settled(state, look, selection, limits)
 
 
 def _take_heads(state: EvidenceState, look: Look, selection: Selection, limits: Limits) -> EvidenceState:
@@ -180,17 +162,3 @@ def _take_latencies(
         for weighing, threshold in zip(weighings, thresholds, strict=True):
             weighing.take(timing.outcomes(cells, threshold, degradation, age), when)
     return replace(state, timed_to=timed_to, slowness=tuple([weighing.result() for weighing in weighings]))
-
-
-def _take_ratings(state: EvidenceState, look: Look, selection: Selection, limits: Limits) -> EvidenceState:
-    """Ratings that came apart from their requests, as they come."""
-    if not look.ratings:
-        return state
-    weighing = Weighing(state.dissatisfaction, limits.dissatisfaction)
-    when = replace(selection.moment(look.reported_to), stretch=None)
-    outcomes = (
-        Outcomes(ratings.arm == _TREATMENT, ratings.share, ratings.count, ratings.count - ratings.total)
-        for ratings in look.ratings
-    )
-    weighing.take(outcomes, when)
-    return replace(state, dissatisfaction=weighing.result())
