@@ -26,4 +26,6 @@ def register_profiles() -> None:
 
 def examples(count: int) -> settings:
     """Try a property with so many examples in the thorough profile, and as much fewer in the quick one."""
-    return settings(max_examples=max(FEWEST, count * settings.default.max_examples // THOROUGH))
+    profile = settings.default
+    assert profile is not None
+    return settings(max_examples=max(FEWEST, count * profile.max_examples // THOROUGH))
