@@ -7,6 +7,7 @@ small. What a command does, and its options, are in `gateway.commands`.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
 from gateway import __version__
-from gateway.exits import SIGNAL_BASE
+from gateway.exits import SIGNAL_BASE, Exit
 from gateway.garbage import uncollected
 
 COMMANDS = (
@@ -52,13 +53,26 @@ def main(arguments: Sequence[str]) -> int:
     parsed = parser(arguments).parse_args(arguments)
     execute: Callable[[argparse.Namespace], int] = parsed.execute
     try:
-        return int(execute(parsed))
+        code = int(execute(parsed))
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         return SIGNAL_BASE + signal.SIGINT
     except BrokenPipeError:
         # The reader of our output left (`gateway status | head`); nothing more can be said to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return SIGNAL_BASE + signal.SIGPIPE
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"gateway: cannot write: {error.strerror}", file=sys.stderr)
+        _write_no_more()
+        return Exit.FAILED
+
+
+def _write_no_more() -> None:
+    """What is still in the buffer of the output cannot be written, and must not fail at the end again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:

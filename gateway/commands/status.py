@@ -35,6 +35,13 @@ _VERDICT_STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"
 Document = Mapping[str, Any]
 
 
+class _Console(Console):
+    """A console whose reader may leave: `status --watch | head` ends as any command does."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the command."""
     parser = subparsers.add_parser(
@@ -57,14 +64,14 @@ def _once(gateway: client.AdminClient, output: str) -> int:
     if output == "json":
         print(json.dumps(document))
     else:
-        console = Console(highlight=False)
+        console = _Console(highlight=False)
         console.print(render(document, time.time()), soft_wrap=not console.is_terminal)
     return Exit.DONE if document["workers"] else Exit.FAILED
 
 
 def _watch(gateway: client.AdminClient, output: str) -> int:
     """Show the status again and again: in place on a terminal, one after the other elsewhere."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     with contextlib.suppress(KeyboardInterrupt):
         if output == "json":
             _repeat(lambda: print(json.dumps(gateway.get("status")), flush=True))

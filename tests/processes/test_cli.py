@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +64,33 @@ def test_a_number_of_workers_that_cannot_be(count: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         cli.parser(["run"]).parse_args(["run", f"--workers={count}"])
     assert f"argument --workers: '{count}' is no whole number from 1 to 100\n" in capsys.readouterr().err
+
+
+def test_an_output_that_is_full_is_told_in_a_line():
+    """No traceback, and no success."""
+    command = [sys.executable, "-m", "gateway", "schema"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, "gateway: cannot write: No space left on device\n")
+
+
+def test_a_reader_that_leaves_ends_the_status_as_it_ends_every_command():
+    """`gateway status --watch | head` and the like: 128 + SIGPIPE."""
+    script = (
+        "import signal, sys; from gateway import cli; from gateway.commands import client, status;"
+        "status.render = lambda *_: 'x' * 100_000;"
+        "client.AdminClient.get = lambda *_: {};"
+        "sys.exit(cli.main(['status', '--watch']))"
+    )
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as out:
+        watch = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=out, stderr=subprocess.PIPE)
+    os.read(reading, 10)
+    os.close(reading)
+    errors = watch.communicate(timeout=30)[1]
+    assert (watch.returncode, errors) == (128 + signal.SIGPIPE, b"")
 
 
 def test_the_supervisor_loads_nothing_heavy():
