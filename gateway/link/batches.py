@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 from gateway.model.records import RECORD, RecordBatch
@@ -11,7 +10,10 @@ from gateway.model.ticks import Series
 
 def encode_batch(batch: RecordBatch) -> bytes:
     """The batch as bytes."""
-    series = [[number, *dataclasses.astuple(one)] for number, one in batch.series.items()]
+    series = [
+        (number, one.snapshot, one.route, one.arm, one.experiment, one.group, one.first)
+        for number, one in batch.series.items()
+    ]
     head = json.dumps([batch.incarnation, series, batch.metrics], separators=(",", ":"))
     return head.encode() + b"\n" + batch.data
 

@@ -208,7 +208,6 @@ class Worker:
                 pool.sweep(now)
         if now - self._reported_at >= REPORT_SECONDS:
             self._report()
-        self._context.recorder.records.flush()
         self._sweeps += 1
         if self._context.draining and (not self._context.clients or now > self._deadline):
             self.abort()
@@ -224,6 +223,8 @@ class Worker:
     def _report(self, *, of_quarters: bool = False) -> None:
         if not of_quarters:
             self._reported_at = monotonic()
+        # With the report: on a core that both share, each packet has control take the worker's place.
+        self._context.recorder.records.flush()
         endpoints = [report for pool in self._context.plan.pools.values() for report in pool.report()]
         self._context.recorder.lines_dropped = logs.dropped() + (
             0 if self._access_log is None else self._access_log.dropped

@@ -107,9 +107,9 @@ class Pace:
         """Everything that is due, `seconds` after the last time."""
         healthy = self._treatment_healthy()
         await self._try(ServiceTick(operator=GATEWAY, seconds=seconds, treatment_healthy=healthy))
+        await self._drain_on(seconds)  # before all that could fail: users are on their way to control
         await self._look()
         await self._conduct_tests()
-        await self._drain_on(seconds)
         advance = automatic_advance(self._desk.state, self._desk.rules, self._now())
         if advance is not None:
             await self._try(advance)
