@@ -315,6 +315,24 @@ def test_the_forecast_is_the_nearer_of_the_planned_end_and_the_difference_seen()
     )
 
 
+@pytest.mark.parametrize(
+    ("participants", "words"),
+    [
+        (998, "less than an hour"),
+        (995, "about an hour"),
+        (993, "about 2 hours"),
+        (950, "about 13 hours"),
+        (910, "about a day"),
+        (875, "about a day"),
+        (868, "about 2 days"),
+    ],
+)
+def test_a_forecast_is_as_fine_as_it_is_near(participants: int, words: str) -> None:
+    """Of 1000 that are needed, so many came in ten days."""
+    conclusion = judged(*({"accuracy": (participants, 0.8, 0.16)},) * 2).conclusion
+    assert conclusion.explanation.endswith(f"; {words} to go")
+
+
 def test_the_forecast_begins_with_what_is_enough_to_be_shown() -> None:
     """At the pace of the slower group; a planned day with too few decides nothing, so it is no forecast."""
     early = judged({"accuracy": (500, 0.8, 0.16)}, {"accuracy": (520, 0.8, 0.16)})

@@ -73,6 +73,8 @@ def test_a_gate_that_does_not_pass_says_when_it_is_looked_at_next() -> None:
     drive.apply(measured(drive, 4, 864))
     drive.serve(600)
     assert only(drive).worst.reason.endswith(" would do at this rate; look 2 in 20m of healthy service")
+    (earliest, *_) = gates.schedule(drive.state, drive.rules, NOW)
+    assert earliest.at == NOW + 1200
     drive.serve(1200)
     drive.apply(measured(drive, 0, 1296))
     assert "look" not in only(drive).worst.reason
