@@ -25,6 +25,7 @@ HOT_PATH = [
     "gateway/proxy/records.py",
     "gateway/proxy/reports.py",
     "gateway/proxy/roles.py",
+    "gateway/proxy/tally.py",
     "gateway/proxy/ticks.py",
     "gateway/proxy/tunnel.py",
     "gateway/proxy/upstream.py",

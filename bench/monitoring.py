@@ -29,7 +29,7 @@ from gateway.model.codec import decode, encode
 from gateway.model.observation import Observation, Outcome
 from gateway.model.records import RecordBatch
 from gateway.model.snapshot import Arm
-from gateway.proxy.ticks import Tally
+from gateway.proxy.tally import Tally
 from tests.support.control import Client, Gateway, make_gateway
 from tests.support.counting import Clock, CountingWorker, response
 from tests.support.experiments import experiment_config, halves, plain, recorded, serving, users

@@ -16,7 +16,7 @@ from gateway.model.observation import Outcome
 from gateway.model.records import NO_OUTCOME, REQUEST
 from gateway.proxy.context import Context
 from gateway.proxy.plan import Assignment
-from gateway.proxy.ticks import Tally
+from gateway.proxy.tally import Tally
 from gateway.wire.request import Request
 from gateway.wire.response import Response
 
@@ -106,14 +106,14 @@ class Account:
 
     def _count_report(self, tally: Tally, report: bytes) -> None:
         """The upstream said what its answer was worth."""
-        recorder, series = self._context.recorder, tally.series
+        recorder = self._context.recorder
         for index, value in recorder.reports.read(report):
             tally.score(recorder.reports.metrics[index], value)
             if self._user >= 0:
-                recorder.records.add(self._user, series.number, series.key, index + 1, value)
+                recorder.records.add(self._user, tally.number, tally.series, index + 1, value)
 
     def _record(self, value: float) -> None:
         """Tell the experiment, if there is one, what became of the request."""
-        if self._user >= 0 and self._tally is not None:
-            series = self._tally.series
-            self._context.recorder.records.add(self._user, series.number, series.key, REQUEST, value)
+        tally = self._tally
+        if self._user >= 0 and tally is not None:
+            self._context.recorder.records.add(self._user, tally.number, tally.series, REQUEST, value)

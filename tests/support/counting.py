@@ -9,7 +9,8 @@ from types import MappingProxyType
 from gateway.core.split import Decision, Table
 from gateway.model.observation import OVERHEAD_BOUNDS, Histogram, Observation, Outcome
 from gateway.model.snapshot import Arm, Snapshot
-from gateway.proxy.ticks import Tally, Ticks
+from gateway.proxy.tally import Tally
+from gateway.proxy.ticks import Ticks
 from gateway.wire.response import Response
 from tests.support.snapshots import make_snapshot
 

@@ -28,7 +28,8 @@ from gateway.model.ticks import (
     tick_of,
     unpack,
 )
-from gateway.proxy.ticks import SLACK, Tally
+from gateway.proxy.tally import Tally
+from gateway.proxy.ticks import SLACK
 from tests.support.counting import SNAPSHOT, Clock, CountingWorker, response
 from tests.support.examples import examples
 

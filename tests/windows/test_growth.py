@@ -16,7 +16,7 @@ from gateway.model.observation import Outcome
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm
 from gateway.model.ticks import Counts, Series
-from gateway.proxy.ticks import Tally
+from gateway.proxy.tally import Tally
 from tests.support.counting import Clock, CountingWorker, response
 from tests.support.examples import examples
 
