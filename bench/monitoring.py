@@ -1,10 +1,11 @@
 """`python -m bench.monitoring`: what watching costs the control process at 5,000 requests a second.
 
 A real control process with everything on, store and admin API included, in this process; a worker beside
-it counts requests that nobody made and hands its reports over as the link does. Streams of the last five
-minutes are open. The worker's own processor time is taken away, and that of looking at the loop a hundred
-times a second: what is left is the control process's. Processor time, not time on the clock: a busy
-machine makes it hardly larger. About 40 seconds.
+it counts requests that nobody made and hands its reports over as the link does. From the third line on, one
+request in a hundred is a stream of minutes: every tick of the last five is open, and changes. The worker's
+own processor time is taken away, and that of looking at the loop a hundred times a second: what is left is
+the control process's. Processor time, not time on the clock: a busy machine makes it hardly larger. About
+50 seconds.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ STREAM_SECONDS = 120.0
 """How long they do on average."""
 OPEN_SECONDS = 300
 """Before the measurement so many seconds have passed already."""
-STEP, REPORT_INTERVAL = 0.05, 1.0
+STEP, REPORT_INTERVAL = 0.05, 1.2
 """Seconds between two turns of the worker, and between two reports of whole ticks without news."""
 BATCH = 500
 """Records in a batch."""
@@ -66,12 +67,13 @@ class Cost:
 class MadeWorker:
     """Makes requests, counts them as a worker does, and knows what that cost."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, pid: int, stream_share: float) -> None:
         self.spent = 0.0
         """Seconds of processor time that are not the control process's."""
         self._gateway = gateway
+        self._stream_share = stream_share
         self._clock = Clock(time.monotonic() - OPEN_SECONDS)
-        self._worker = CountingWorker(self._clock, 1, gateway.link.current)
+        self._worker = CountingWorker(self._clock, pid, gateway.link.current)
         self._random = random.Random(1)
         self._streams: list[tuple[float, int, Tally]] = []
         self._requests = 0
@@ -108,7 +110,7 @@ class MadeWorker:
                 Arm.TREATMENT if chance.random() < 0.5 else Arm.CONTROL, first=chance.random() < 0.3
             )
             tally.answer(head, False)
-            if chance.random() < STREAM_SHARE:
+            if chance.random() < self._stream_share:
                 ends = now + chance.expovariate(1 / STREAM_SECONDS)
                 heapq.heappush(self._streams, (ends, self._requests, tally))
             else:
@@ -166,17 +168,21 @@ async def _measure(directory: Path, seconds: float) -> dict[str, Cost]:
     watching = (await _cost(seconds / 2)).share
     gateway = make_gateway(directory, experiment_config(exp=halves()))
     async with serving(gateway) as client:
-        worker = MadeWorker(gateway)
+        plain_worker, worker = MadeWorker(gateway, 1, 0.0), MadeWorker(gateway, 2, STREAM_SHARE)
         batches = [
             batch
             for first in range(0, USERS, BATCH)
             for batch in recorded(gateway.link.current, plain(users(USERS)[first : first + BATCH]))
         ]
         idle = await _during((), worker, seconds / 2)
+        plain_worker.begin()
+        monitoring = await _during((plain_worker.run([]),), plain_worker, seconds)
+        gateway.workers.clear()
         worker.begin()
         costs = {
             "nothing to do": idle,
-            "monitoring": await _during((worker.run([]),), worker, seconds),
+            "monitoring": monitoring,
+            "and 1 % streams of minutes": await _during((worker.run([]),), worker, seconds),
             "and an experiment's records": await _during((worker.run(batches),), worker, seconds),
             "and metrics, status, dashboard": await _during((worker.run([]), _ask(client)), worker, seconds),
         }

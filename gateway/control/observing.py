@@ -20,7 +20,7 @@ TOGETHER = 0.005
 """Seconds that a report waits for those of the other workers, who share its clock: one look does for all."""
 IDLE_INTERVAL = 1.0
 """Seconds after which ticks are looked at although nobody reported: their time may have run out."""
-LEDGER_KEEP_INTERVAL = 5.0
+LEDGER_KEEP_INTERVAL = 10.0
 """Seconds between two handovers of the ledger: what a dying control process may lose of dead workers."""
 
 
@@ -65,7 +65,8 @@ class Observing:
 
     def _take_some(self) -> None:
         parts = self._parts
-        parts.monitor.take(parts.windows.take(parts.ledger.reports, parts.live_pids()))
+        progress = parts.windows.take(parts.ledger.reports, parts.live_pids())
+        parts.monitor.take(progress, more=parts.windows.behind)
 
     def keep_ledger(self) -> None:
         """Leave what workers counted to the next control process: of dead ones it is nowhere else."""

@@ -143,10 +143,10 @@ class TickReports:
     """All ticks that may still change or may have been missed, from `oldest` on; and their quarters.
 
     No request starts any more in a tick before `through`, where the current one begins. `heads` are the
-    same requests by quarters of a tick (`model.ticks.quarter_of`), with what their heads said and nothing
-    else; the current quarter begins at `heads_through`. Where `whole` is False, only those are there that
-    changed since the report before; `series` always has all. `at` is when ticks were looked at last: a report
-    may be of quarters alone. All times are monotonic milliseconds.
+    same requests by quarters of a tick (`model.ticks.quarter_of`) from `oldest_heads` on, with what their
+    heads said and nothing else; the current quarter begins at `heads_through`. Where `whole` is False, only
+    those are there that changed since the report before; `series` always has all. `at` is when ticks were
+    looked at last: a report may be of quarters alone. All times are monotonic milliseconds.
     """
 
     through: int
@@ -157,6 +157,7 @@ class TickReports:
     at: int = 0
     heads: tuple[TickReport, ...] = ()
     heads_through: int = 0
+    oldest_heads: int = 0
 
     def after(self, before: TickReports) -> TickReports:
         """The whole report that this one makes together with the whole one before."""
@@ -165,18 +166,22 @@ class TickReports:
         return TickReports(
             self.through,
             self.series,
-            self._joined(before.ticks, self.ticks),
+            _joined(before.ticks, self.ticks, self.oldest),
             self.oldest,
             at=self.at,
-            heads=self._joined(before.heads, self.heads),
+            heads=_joined(before.heads, self.heads, self.oldest_heads),
             heads_through=self.heads_through,
+            oldest_heads=self.oldest_heads,
         )
 
-    def _joined(
-        self, before: tuple[TickReport, ...], after: tuple[TickReport, ...]
-    ) -> tuple[TickReport, ...]:
-        ticks = {tick.at: tick for tick in before if tick.at >= self.oldest}
-        return tuple((ticks | {tick.at: tick for tick in after}).values())
+
+def _joined(
+    before: tuple[TickReport, ...], after: tuple[TickReport, ...], oldest: int
+) -> tuple[TickReport, ...]:
+    """Those of both, the later word for each."""
+    ticks = {tick.at: tick for tick in before if tick.at >= oldest}
+    ticks |= {tick.at: tick for tick in after}
+    return tuple(ticks.values())
 
 
 NO_TICKS = TickReports(0, (), ())

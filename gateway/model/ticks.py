@@ -12,6 +12,7 @@ It knows no arm's outcome from another's, and judges nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -209,7 +210,7 @@ def _pack_buckets(buckets: Mapping[int, int]) -> str:
 def _unpack_buckets(text: str) -> Mapping[int, int]:
     if not text:
         return {}
-    numbers = list(map(int, text.split(",")))
+    numbers = json.loads(f"[{text}]")  # the fastest way to some hundred numbers
     return dict(zip(numbers[::2], numbers[1::2], strict=True))
 
 

@@ -15,13 +15,14 @@ from gateway.core.folding import add
 from gateway.core.split import Decision
 from gateway.model.observation import SeriesReport, TickReport, TickReports
 from gateway.model.snapshot import Snapshot
-from gateway.model.ticks import Counts, Series, pack, quarter_of, settle_limit, tick_of
+from gateway.model.ticks import Counts, Series, head_limit, pack, quarter_of, settle_limit, tick_of
 from gateway.proxy.tally import Tally
 
 SLACK = 40.0
 """Seconds that a settled tick is still reported: a control process may be away for that long."""
-OPEN_FOR = 150
-"""Milliseconds after a tick's end at which what is open of it is told: most heads have come by then."""
+OPEN_FOR = 250
+"""Milliseconds after a tick's end at which whole ticks are told: most heads have come by then. With ticks of
+a second a quarter turns at the same time, and one report does for both."""
 PATIENCE = 0.02
 """Seconds between two looks for the last head of a quarter."""
 TURN = 0.002
@@ -148,9 +149,9 @@ class Ticks:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self.ticks_due = False
-        """Whether whole ticks are part of the news; else a report of quarters does."""
+        """Whether whole ticks are news too, as they are once in a tick; else a report of quarters does."""
         self._interval = 1.0
-        self._held_for = 0.0
+        self._held_for = self._heads_held_for = 0.0
         self._version = 0
         self._series: dict[Series, SeriesTicks] = {}
         self._numbers = 0
@@ -168,6 +169,7 @@ class Ticks:
         """Count by this snapshot's tick, and hold ticks until control has surely settled them."""
         self._interval = snapshot.tick
         self._held_for = settle_limit(snapshot) + SLACK
+        self._heads_held_for = head_limit(snapshot) + SLACK
         self._version = snapshot.version
 
     def series(self, decision: Decision, version: int, first: bool = False) -> SeriesTicks | None:
@@ -211,8 +213,8 @@ class Ticks:
         open_due = current > self._looked_at and now * 1000 >= current + OPEN_FOR
         if not open_due and known_to <= self._known_to:
             return False
-        self.ticks_due |= open_due or self._known_to < current <= known_to
         if open_due:
+            self.ticks_due = True
             self._looked_at = current
         self._known_to = max(known_to, self._known_to)
         return True
@@ -235,7 +237,8 @@ class Ticks:
         """
         now = self._clock()
         oldest = int((now - self._held_for) * 1000)
-        heads = self._heads.report(quarter_of(now, self._interval)[0], oldest)
+        oldest_heads = int((now - self._heads_held_for) * 1000)
+        heads = self._heads.report(quarter_of(now, self._interval)[0], oldest_heads)
         ticks: tuple[TickReport, ...] = ()
         self._tells_ticks = self._whole or not of_quarters
         if self._tells_ticks:
@@ -250,6 +253,7 @@ class Ticks:
             at=self._at,
             heads=heads,
             heads_through=self._heads.through,
+            oldest_heads=oldest_heads,
         )
 
     def sent(self) -> None:

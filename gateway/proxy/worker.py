@@ -32,8 +32,8 @@ from gateway.wire.response import ResponseReader
 SWEEP_SECONDS = 0.1
 SLOW_SWEEP_EVERY = 10
 """Sweeps between two looks at the pools: once a second."""
-REPORT_SECONDS = 0.95
-"""Between two whole reports at most, so that a sweep makes one every second."""
+REPORT_SECONDS = 1.2
+"""Between two whole reports at most, where ticks are longer than that."""
 BACKLOG = 4096
 RESERVED_DESCRIPTORS = 64
 """For what is neither a client nor an upstream: listeners, link, latch page, probes, name servers."""

@@ -72,17 +72,32 @@ def test_a_worker_knows_when_to_look_for_news() -> None:
     clock = Clock()
     worker = CountingWorker(clock, 1)
     worker.ticks.news()
-    assert worker.ticks.next_news() == pytest.approx(OPEN_FOR / 1000 + TURN)
-    clock.at += 0.2
+    assert worker.ticks.next_news() == pytest.approx(0.25 + TURN)
+    clock.at += 0.25 + TURN
     assert worker.ticks.news()
-    assert worker.ticks.next_news() == pytest.approx(0.05 + TURN)
     tally = worker.start(Arm.TREATMENT)
-    clock.at += 0.05 + TURN
+    assert worker.ticks.next_news() == pytest.approx(0.25)
+    clock.at += 0.25
     assert not worker.ticks.news()
     assert worker.ticks.next_news() == PATIENCE
     tally.answer(response(), False)
     assert worker.ticks.news()
     assert worker.ticks.next_news() == pytest.approx(0.25)
+
+
+def test_whole_ticks_are_told_once_in_a_tick() -> None:
+    """Some time after its turn; what is told in between is of quarters."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1)
+    told = []
+    for _ in range(12):
+        clock.at += 0.25
+        worker.serve(Arm.TREATMENT)
+        assert worker.ticks.news()
+        told.append(worker.ticks.ticks_due)
+        worker.report(of_quarters=not worker.ticks.ticks_due)
+        worker.ticks.sent()
+    assert told == [True, False, False, False] * 3
 
 
 def test_open_requests_are_known_as_of_the_report_and_not_as_of_its_tick() -> None:

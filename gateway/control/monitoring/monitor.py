@@ -85,10 +85,11 @@ class Monitor:
 
     # --- what is told ---------------------------------------------------------------------------
 
-    def take(self, progress: Progress) -> None:
-        """Ticks became known. Never waits and never fails."""
+    def take(self, progress: Progress, *, more: bool = False) -> None:
+        """Ticks became known; where `more` follow at once, there is no look between. Never waits, never fails."""
         self._waiting.append(progress)
-        self._came.set()
+        if not more:
+            self._came.set()
 
     def restart_evidence(self) -> None:
         """Another stay of treatment begins, with the newest snapshot: nothing is known of it."""
