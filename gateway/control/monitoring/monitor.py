@@ -86,7 +86,7 @@ class Monitor:
     # --- what is told ---------------------------------------------------------------------------
 
     def take(self, progress: Progress, *, more: bool = False) -> None:
-        """Ticks became known; where `more` follow at once, there is no look between. Never waits, never fails."""
+        """Ticks became known; where `more` follow at once, no look is taken between. Never waits or fails."""
         self._waiting.append(progress)
         if not more:
             self._came.set()
