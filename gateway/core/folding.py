@@ -227,8 +227,7 @@ class Fold:
     def take(self, observations: Collection[Observation], live: Collection[int]) -> None:
         """Take newer reports in. `live` are the process ids that still run: the others say no more.
 
-        At most MOST_TAKEN ticks are taken in that changed, and as many of their quarters for each of
-        them; see `behind`.
+        At most MOST_TAKEN ticks are taken in that changed, and the quarters of as many; see `behind`.
         """
         self._heads.take(observations, live, QUARTERS * MOST_TAKEN)
         self._changed |= self._ticks.take(observations, live, MOST_TAKEN)

@@ -21,6 +21,7 @@ from gateway import logs
 from gateway.link import packets
 from gateway.link.api import EndpointHealth
 from gateway.link.batches import decode_batch, encode_batch
+from gateway.link.news import News
 from gateway.link.packets import MalformedPacket, Packet, PacketKind
 from gateway.link.queue import RecordQueue
 from gateway.model.codec import decode, encode
@@ -153,7 +154,7 @@ class ControlChannel:
         self._snapshot_memory: int | None = None
         self._health: bytes | None = None
         self._changed = asyncio.Event()
-        self._reported = asyncio.Event()
+        self._reported = News()
         self._retry: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
@@ -204,10 +205,7 @@ class ControlChannel:
 
     async def reported(self, patience: float) -> None:
         """See `link.api.ControlEnd`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._reported.wait()
-        self._reported.clear()
+        await self._reported.wait(patience)
 
     def drain_records(self) -> list[RecordBatch]:
         """See `link.api.ControlEnd`."""
@@ -294,7 +292,7 @@ class ControlChannel:
             # Else it speaks to a control process of before; a whole one follows.
             ticks = observation.ticks if before is None else observation.ticks.after(before.ticks)
             self._observations[observation.incarnation] = replace(observation, ticks=ticks)
-            self._reported.set()
+            self._reported.came()
         if observation.snapshot > peer.serves:
             peer.serves = observation.snapshot
             self._changed.set()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 
 from gateway.link.api import EndpointHealth
+from gateway.link.news import News
 from gateway.link.queue import RecordQueue
 from gateway.model.observation import Observation
 from gateway.model.records import RecordBatch
@@ -22,7 +21,7 @@ class MemoryLink:
         self.health: EndpointHealth = {}
         self._observations: dict[str, Observation] = {}
         self._records = RecordQueue()
-        self._reported = asyncio.Event()
+        self._reported = News()
         self._on_snapshot: list[Callable[[Snapshot], None]] = []
         self._on_health: list[Callable[[EndpointHealth], None]] = []
 
@@ -38,7 +37,7 @@ class MemoryLink:
         before = self._observations.get(observation.incarnation, observation)
         ticks = observation.ticks.after(before.ticks)
         self._observations[observation.incarnation] = replace(observation, ticks=ticks)
-        self._reported.set()
+        self._reported.came()
         return True
 
     def asked_anew(self) -> bool:
@@ -68,10 +67,7 @@ class MemoryLink:
 
     async def reported(self, patience: float) -> None:
         """See `link.api.ControlEnd`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._reported.wait()
-        self._reported.clear()
+        await self._reported.wait(patience)
 
     def drain_records(self) -> list[RecordBatch]:
         """See `link.api.ControlEnd`."""

@@ -168,8 +168,9 @@ class Ticks:
     def follow(self, snapshot: Snapshot) -> None:
         """Count by this snapshot's tick, and hold ticks until control has surely settled them."""
         self._interval = snapshot.tick
-        self._held_for = settle_limit(snapshot) + SLACK
-        self._heads_held_for = head_limit(snapshot) + SLACK
+        # The last requests of a tick start when it ends: theirs is the limit that counts.
+        self._held_for = settle_limit(snapshot) + snapshot.tick + SLACK
+        self._heads_held_for = head_limit(snapshot) + snapshot.tick + SLACK
         self._version = snapshot.version
 
     def series(self, decision: Decision, version: int, first: bool = False) -> SeriesTicks | None:

@@ -360,6 +360,24 @@ def test_dead_workers_are_forgotten_and_their_repeated_reports_add_nothing() -> 
 
 
 @pytest.mark.slow
+def test_a_tick_of_ten_minutes_loses_no_request() -> None:
+    """Its first ones are not forgotten before its last ones can be over."""
+    scene, tick = Scene(), 600_000
+    scene.worker.follow(replace(SNAPSHOT, tick=tick / 1000))
+    closed: list[Tick] = []
+    settled: list[Tick] = []
+    for second in range(0, 1900, 50):
+        if 600 <= second < 1200:
+            scene.worker.serve(TREATMENT)
+        scene.clock.at += 50
+        scene.fold.take([scene.worker.report()], scene.live)
+        now = round(scene.clock.at * 1000)
+        progress = scene.fold.advance(now, HEAD_LIMIT + tick, SETTLE_LIMIT + tick)
+        closed += progress.closed
+        settled += progress.settled
+    assert sums(closed) == sums(settled) == (12, 12, 0)
+
+
 def test_a_worker_forgets_what_is_long_settled() -> None:
     """Its reports do not grow with its age."""
     scene = Scene()
