@@ -242,8 +242,11 @@ class Windows:
         self._views.clear()
 
     def _with_late(self, progress: Progress) -> Progress:
-        """Hand late scores out with the newest tick that closed: a tick is folded once."""
-        if not self._late or not progress.closed:
+        """Hand late scores out with the newest tick that closed: a tick is folded once.
+
+        Not while there is more to take in, after a restart: what closes then may have been folded before.
+        """
+        if not self._late or not progress.closed or self.behind:
             return progress
         *before, newest = progress.closed
         newest, self._late = Tick(newest.at, _both(newest.counts, self._late)), {}

@@ -72,6 +72,7 @@ class _Worker:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.dead_since: int | None = None
         self.newest: TickReports | None = None
         self.through = 0
         self.behind = False
@@ -111,16 +112,20 @@ class _Course:
     ) -> None:
         self.done_to = done_to
         self.workers: dict[str, _Worker] = {}
+        self._buried: set[str] = set()
         self._done = done
         self._reported = reported
         self._live: frozenset[int] = frozenset()
 
-    def take(self, observations: Iterable[Observation], live: Collection[int], most: int) -> set[int]:
+    def take(self, observations: Collection[Observation], live: Collection[int], most: int) -> set[int]:
         """Take newer reports in, up to so many ticks that changed; these."""
         changed: set[int] = set()
         ended = self._live.symmetric_difference(live)
         self._live = frozenset(live)
+        self._buried.intersection_update([report.incarnation for report in observations])
         for report in observations:
+            if report.incarnation in self._buried:
+                continue  # it said its last words, and is only repeated
             worker = self.workers.setdefault(report.incarnation, _Worker(report.pid))
             reported = self._reported(report.ticks)
             changed |= worker.take(report.ticks, reported, self.done_to, most - len(changed))
@@ -135,9 +140,10 @@ class _Course:
         known_to = min([worker.through for worker in live], default=self.done_to)
         if not self._live <= {worker.pid for worker in live}:
             known_to = self.done_to  # one has not spoken yet
-        if len(live) < len(self.workers):
+        if self._awaits_last_words(now):
             known_to = min(known_to, now - GRACE)
-        known_to = max(known_to, now - limit, self.done_to)
+        # What has not been taken in yet must not be given up for its age: it is on the next look.
+        known_to = self.done_to if self.behind else max(known_to, now - limit, self.done_to)
         ready: list[int] = []
         for at in self.beginnings(self.done_to):
             if at >= known_to:
@@ -148,6 +154,17 @@ class _Course:
             ready.append(at)
         self.done_to = known_to
         return ready
+
+    def _awaits_last_words(self, now: int) -> bool:
+        """Whether a worker is dead that was still alive a moment ago."""
+        awaits = False
+        for worker in self.workers.values():
+            if worker.pid in self._live:
+                worker.dead_since = None
+            elif worker.dead_since is None:
+                worker.dead_since = now
+            awaits |= worker.dead_since is not None and now - worker.dead_since < GRACE
+        return awaits
 
     def beginnings(self, since: int) -> list[int]:
         """Of the ticks from `since` on."""
@@ -169,11 +186,10 @@ class _Course:
         for worker in self.workers.values():
             for at in [at for at in worker.ticks if at < self.done_to]:
                 del worker.ticks[at]
-        self.workers = {
-            incarnation: worker
-            for incarnation, worker in self.workers.items()
-            if worker.ticks or worker.pid in self._live
-        }
+        over = [name for name, one in self.workers.items() if not one.ticks and one.pid not in self._live]
+        for incarnation in over:
+            del self.workers[incarnation]
+        self._buried.update(over)
 
     @property
     def behind(self) -> bool:

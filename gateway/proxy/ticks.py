@@ -157,7 +157,7 @@ class Ticks:
         self._numbers = 0
         self._known_to = self._looked_at = 0
         self._whole = True
-        self._tells_ticks = True
+        self._tells_ticks = self._untold = False
         self._at = 0
         self._ticks = _Course(Tally.counts, _is_over)
         self._heads = _Course(Tally.heads, _are_heads_known)
@@ -211,7 +211,7 @@ class Ticks:
         now = self._clock()
         current = tick_of(now, self._interval)
         known_to = self._heads.known_to(quarter_of(now, self._interval)[0])
-        open_due = current > self._looked_at and now * 1000 >= current + OPEN_FOR
+        open_due = current > self._looked_at and now * 1000 >= current + self._open_for
         if not open_due and known_to <= self._known_to:
             return False
         if open_due:
@@ -226,7 +226,7 @@ class Ticks:
         begin, end = quarter_of(now, self._interval)
         if self._known_to < begin:
             return PATIENCE
-        opened = tick_of(now, self._interval) + OPEN_FOR
+        opened = tick_of(now, self._interval) + self._open_for
         due = opened if now * 1000 < opened < end else end
         return max(0.0, due / 1000 - now) + TURN
 
@@ -241,8 +241,10 @@ class Ticks:
         oldest_heads = int((now - self._heads_held_for) * 1000)
         heads = self._heads.report(quarter_of(now, self._interval)[0], oldest_heads)
         ticks: tuple[TickReport, ...] = ()
-        self._tells_ticks = self._whole or not of_quarters
+        # What says that ticks are complete must have them: those of a report that did not leave, too.
+        self._tells_ticks = self._whole or self._untold or not of_quarters
         if self._tells_ticks:
+            self._untold = True
             self._at = int(now * 1000)
             ticks = self._ticks.report(tick_of(now, self._interval), oldest)
         return TickReports(
@@ -262,7 +264,12 @@ class Ticks:
         self._heads.sent()
         if self._tells_ticks:
             self._ticks.sent()
-            self._whole = self.ticks_due = False
+            self._whole = self._untold = self.ticks_due = False
+
+    @property
+    def _open_for(self) -> int:
+        """OPEN_FOR; where ticks are shorter than that, they are told when the next one begins."""
+        return OPEN_FOR if self._interval * 1000 > OPEN_FOR else 0
 
     def begin_anew(self) -> None:
         """Somebody listens who heard nothing yet: the next report has everything."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.folding import Fold, Progress, Tick
+from gateway.core.folding import MOST_TAKEN, Fold, Progress, Tick
 from gateway.core.sums import Profile
 from gateway.model.codec import decode, encode
 from gateway.model.observation import Observation, Outcome, TickReport, TickReports
@@ -360,6 +360,42 @@ def test_dead_workers_are_forgotten_and_their_repeated_reports_add_nothing() -> 
 
 
 @pytest.mark.slow
+def test_ticks_that_could_not_be_told_are_told_before_they_count_as_complete() -> None:
+    """A report of quarters after one that did not leave: else control settled past what it never got."""
+    scene = Scene()
+    scene.after(0)
+    worker = scene.worker
+    worker.ticks.sent()
+    worker.serve(TREATMENT, 7)
+    scene.clock.at += 1
+    worker.report()  # its packet finds no room
+    scene.clock.at += 0.25
+    known = worker.report(of_quarters=True)
+    worker.ticks.sent()
+    scene.fold.take([known], scene.live)
+    progress = scene.fold.advance(round(scene.clock.at * 1000), HEAD_LIMIT, SETTLE_LIMIT)
+    assert sums(progress.settled) == (7, 7, 0)
+
+
+def test_old_ticks_that_wait_to_be_taken_in_are_not_given_up() -> None:
+    """After a restart there are hundreds, and those of one worker may come looks after another's."""
+    scene = Scene(2)
+    number = 4 * MOST_TAKEN
+    for _ in range(number):
+        for worker in scene.workers:
+            worker.serve(TREATMENT)
+        scene.clock.at += 1
+    scene.clock.at += SETTLE_LIMIT / 1000 - 10
+    reports = [worker.report() for worker in scene.workers]
+    settled: list[Tick] = []
+    while True:
+        scene.fold.take(reports, scene.live)
+        settled += scene.fold.advance(round(scene.clock.at * 1000), HEAD_LIMIT, SETTLE_LIMIT).settled
+        if not scene.fold.behind:
+            break
+    assert sums(settled) == (2 * number, 2 * number, 0)
+
+
 def test_a_tick_of_ten_minutes_loses_no_request() -> None:
     """Its first ones are not forgotten before its last ones can be over."""
     scene, tick = Scene(), 600_000

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.folding import GRACE, Fold
 from gateway.model.snapshot import Arm
 from gateway.proxy.ticks import OPEN_FOR, PATIENCE, TURN
-from tests.support.counting import Clock, CountingWorker, response
+from tests.support.counting import SNAPSHOT, Clock, CountingWorker, response
 
 HEAD_LIMIT = SETTLE_LIMIT = 60_000
 
@@ -144,3 +146,36 @@ def test_after_a_death_a_tick_waits_a_little_for_last_words() -> None:
     assert closed(fold, clock, worker) == 0
     clock.at += GRACE / 1000
     assert closed(fold, clock, worker) == 3
+
+
+def test_a_death_delays_what_closes_for_a_little_and_not_for_good() -> None:
+    """The last report of a dead worker is repeated for as long as it is remembered."""
+    clock = Clock()
+    fold, worker, dead = Fold(), CountingWorker(clock, 1), CountingWorker(clock, 2)
+    dead.serve(Arm.TREATMENT)
+    last_words = dead.report()
+    waited = []
+    for _ in range(40):
+        worker.serve(Arm.TREATMENT)
+        clock.at += 0.25
+        fold.take([worker.report(), last_words], [worker.pid])
+        now = round(clock.at * 1000)
+        fold.advance(now, HEAD_LIMIT, SETTLE_LIMIT)
+        waited.append(now - fold.closed_to)
+    assert max(waited) > 0
+    assert waited[-20:] == [0] * 20
+
+
+def test_short_ticks_are_told_as_they_end() -> None:
+    """Where the next one is over before most heads could come."""
+    clock = Clock()
+    worker = CountingWorker(clock, 1, replace(SNAPSHOT, tick=0.2))
+    told = []
+    for _ in range(6):
+        clock.at += 0.2
+        worker.serve(Arm.TREATMENT)
+        worker.ticks.news()
+        told.append(worker.ticks.ticks_due)
+        worker.report(of_quarters=not worker.ticks.ticks_due)
+        worker.ticks.sent()
+    assert all(told)
