@@ -98,7 +98,7 @@ async def test_status_shows_a_config_that_is_not_in_force(
 
 
 async def test_json_is_the_api_s_own_document(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
-    """`-o json` prints the admin API's answer, whole; an answer kept, for the next would have later moments."""
+    """`-o json` prints the admin API's answer, whole: one that was kept, for the next has later moments."""
     async with gateway.control() as control:
         answered = await control.status()
     application = web.Application()
