@@ -264,16 +264,22 @@ class Exchange(Carried):
             self._account.switch(now)
             self._upgrade(response, data)
             return
+        request = self.request
+        body = ResponseBody(response, request)
+        if self._assignment.decision.route.stream_errors and is_event_stream(response.lines):
+            body.watch = EventWatch()
+        try:
+            content = body.feed(data)
+        except WireError as error:
+            self.bad_response(error.detail)
+            return
         self._response = response
+        self._body = body
         self._phase = _ANSWERING
         self._account.answer(response, now)
-        request = self.request
         if not self._request_complete or self._context.draining:
             # Whether the rest of the request will ever come is not known: no next one on this line.
             self.client.keep_alive = False
-        self._body = body = ResponseBody(response, request)
-        if self._assignment.decision.route.stream_errors and is_event_stream(response.lines):
-            body.watch = EventWatch()
         if body.closes:
             self.client.keep_alive = False
         overhead = self._sent_at - self._started - self._others_took + monotonic() - now
@@ -285,15 +291,24 @@ class Exchange(Carried):
             not self.client.keep_alive,
             self._own_fields(overhead),
         )
-        self._relay(body, head, data)
+        self.client.write(head + content)
+        self._go_on(body)
 
     def response_data(self, data: bytes) -> None:
         """More of the answer's body, as it came."""
-        assert self._body is not None
-        self._relay(self._body, b"", data)
+        body = self._body
+        assert body is not None
+        try:
+            content = body.feed(data)
+        except WireError:
+            self._truncate()
+            return
+        if content:
+            self.client.write(content)
+        self._go_on(body)
 
     def bad_response(self, detail: str) -> None:
-        """The upstream's bytes are no HTTP: 502, and never a byte of it to the client."""
+        """The upstream's bytes are no HTTP, and none of them has been passed on: 502."""
         self._refuse(bad_answer(detail))
 
     def upstream_closed(self, error: Exception | None) -> None:
@@ -352,14 +367,8 @@ class Exchange(Carried):
     def _expect_progress(self) -> None:
         self.client.deadline = min(monotonic() + self._assignment.idle_timeout, self._latest)
 
-    def _relay(self, body: ResponseBody, head: bytes, data: bytes) -> None:
-        try:
-            out = body.feed(data)
-        except WireError:
-            self._truncate()
-            return
-        if head or out:
-            self.client.write(head + out)
+    def _go_on(self, body: ResponseBody) -> None:
+        """After each piece of the answer."""
         if body.complete:
             self._finish(reusable=not body.overrun)
         else:

@@ -6,7 +6,7 @@ import enum
 import gzip
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from time import time
 
@@ -15,7 +15,9 @@ import pytest
 from tests.http.cases import GOOD, check_problem, get, message
 from tests.http.conftest import Place
 from tests.support.dataplane import Rig
+from tests.support.polling import wait_until
 from tests.support.raw import PATIENCE, Client, Ending, Exchange, Response, Script, answering, echo
+from tests.windows.test_counting import ERROR, NOTHING, idle, reported
 
 pytestmark = pytest.mark.socket
 
@@ -45,9 +47,10 @@ class Fate(enum.Enum):
 
     BAD_GATEWAY = "a 502 of the gateway's own, and the upstream's connection closed"
     CUT_SHORT = "the client's connection ends in a way that shows that something is missing"
+    BROKEN = "a 502 while nothing of the answer has been passed on, then cut short"
 
 
-BAD, CUT = Fate.BAD_GATEWAY, Fate.CUT_SHORT
+BAD, CUT, BROKEN = Fate.BAD_GATEWAY, Fate.CUT_SHORT, Fate.BROKEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +205,22 @@ ANSWERS = [
         version=b"1.0",
         closes=True,
     ),
-    Answer(78, "broken chunk size", message(OK, TE, body=b"5\r\nhello\r\nx\r\n"), CUT),
+    Answer(78, "broken chunk size", message(OK, TE, body=b"5\r\nhello\r\nx\r\n"), BROKEN),
+    Answer(78, "broken first chunk size", message(OK, TE, body=b"0x5\r\nhello\r\n0\r\n\r\n"), BROKEN),
     Answer(
         78,
         "broken chunk size to HTTP 1.0",
         message(OK, TE, body=b"5\r\nhello\r\n+1\r\n"),
-        CUT,
+        BROKEN,
         version=b"1.0",
     ),
-    Answer(78, "chunk longer than its size", message(OK, TE, body=b"4\r\nhello\r\n0\r\n\r\n"), CUT),
+    Answer(78, "chunk longer than its size", message(OK, TE, body=b"4\r\nhello\r\n0\r\n\r\n"), BROKEN),
+    Answer(
+        78,
+        "broken chunk behind an interim answer",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" + message(OK, TE, body=b"x\r\n"),
+        BROKEN,
+    ),
     Answer(
         79,
         "until close",
@@ -344,6 +354,8 @@ def answers() -> Iterator[object]:
 @pytest.mark.parametrize(("answer", "place", "pace"), list(answers()))
 def test_response(rigs: dict[Place, Rig], answer: Answer, place: Place, pace: Pace) -> None:
     """Every case of a response comes out as the RFCs want it, and the next one is not shifted."""
+    if answer.expected is BROKEN:
+        answer = replace(answer, expected=BAD if pace is Pace.WHOLE else CUT)
     rig = rigs[place]
     sent = threading.Event()
     with rig.upstream.running(_script(rig, answer, pace, sent)), rig.connect() as client:
@@ -437,6 +449,19 @@ def test_a_reset_inside_a_body_until_close_is_seen(rig: Rig) -> None:
         assert [response.complete for response in transcript.responses] in ([], [False]), transcript
         if version == b"1.0":
             assert transcript.ending is Ending.RESET
+
+
+@pytest.mark.parametrize("percentage", [0, 100])
+def test_an_answer_that_is_broken_from_the_start_is_an_error_of_its_arm(percentage: int) -> None:
+    """Its head was good, but nobody got it: what counts is the 502."""
+    broken = answering(message(OK, TE, b"X-Gateway-Metric: success=1", body=b"x\r\n"))
+    with Rig(percentage=percentage, script=broken) as rig:
+        with rig.connect() as client:
+            client.send(get(b"X-User-Id: alice", b"Connection: close"))
+            assert client.response().status == 502
+        other = "control" if rig.arm == "treatment" else "treatment"
+        assert wait_until(lambda: idle(rig))
+        assert reported(rig) == {rig.arm: ERROR, other: NOTHING}
 
 
 def test_a_cookie_of_one_user_is_never_sent_for_another(rig: Rig) -> None:
