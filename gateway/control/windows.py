@@ -34,7 +34,7 @@ from gateway.model.metrics import Metric
 from gateway.model.observation import Observation
 from gateway.model.scores import Score
 from gateway.model.snapshot import Arm, Snapshot
-from gateway.model.ticks import Counts, Series, head_limit, settle_limit
+from gateway.model.ticks import Counts, LastingLimit, Series, head_limit, settle_limit
 
 _TREATMENT = Arm.TREATMENT.label
 _RESPONSE_TIME_SHARE = 0.1  # response_time is the 90th percentile
@@ -82,6 +82,7 @@ class Windows:
         self._strata = Strata()
         self._traffic = Traffic()
         self._late: dict[Series, Counts] = {}
+        self._head_limit, self._settle_limit = LastingLimit(), LastingLimit()
         self._views: dict[Span, View] = {}
         self._settled_to = 0
         self.stored_to = 0
@@ -207,11 +208,13 @@ class Windows:
         ticks that had closed before may come again.
         """
         snapshot = self._standing().snapshot
-        now = round(self._monotonic() * 1000)
-        tick = snapshot.tick
-        settled = round((settle_limit(snapshot) + tick) * 1000)
+        now = self._monotonic()
+        settle = settle_limit(snapshot)
+        self._settle_limit.set(settle + snapshot.tick, now)
+        self._head_limit.set(min(settle, head_limit(snapshot)) + snapshot.tick, now)
         self._fold.take(reports, live)
-        progress = self._fold.advance(now, min(settled, round((head_limit(snapshot) + tick) * 1000)), settled)
+        limits = self._head_limit.at(now), self._settle_limit.at(now)
+        progress = self._fold.advance(*(round(seconds * 1000) for seconds in (now, *limits)))
         for grown in progress.grown:
             self._see(grown)
         for done in progress.settled:

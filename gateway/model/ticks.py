@@ -95,6 +95,29 @@ def settle_limit(snapshot: Snapshot) -> float:
     return min(wanted, MOST_TICKS * snapshot.tick)
 
 
+class LastingLimit:
+    """Seconds that the config may make fewer, but not for what began before: that was given more."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._former: list[tuple[float, float]] = []
+
+    def __repr__(self) -> str:
+        return f"<LastingLimit {self._seconds} former={self._former}>"
+
+    def set(self, seconds: float, now: float) -> None:
+        """It is so long for what begins from `now` on (monotonic seconds)."""
+        if seconds != self._seconds:
+            self._former.append((now + self._seconds, self._seconds))
+            self._seconds = seconds
+
+    def at(self, now: float) -> float:
+        """Seconds: the longest that is in force, or was when something began whose time is not over."""
+        if self._former:
+            self._former = [(until, seconds) for until, seconds in self._former if until > now]
+        return max([self._seconds, *[seconds for _, seconds in self._former]])
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """What a request was assigned to, by name: the key of all counts.

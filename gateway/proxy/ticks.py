@@ -15,7 +15,16 @@ from gateway.core.folding import add
 from gateway.core.split import Decision
 from gateway.model.observation import SeriesReport, TickReport, TickReports
 from gateway.model.snapshot import Snapshot
-from gateway.model.ticks import Counts, Series, head_limit, pack, quarter_of, settle_limit, tick_of
+from gateway.model.ticks import (
+    Counts,
+    LastingLimit,
+    Series,
+    head_limit,
+    pack,
+    quarter_of,
+    settle_limit,
+    tick_of,
+)
 from gateway.proxy.tally import Tally
 
 SLACK = 40.0
@@ -151,7 +160,7 @@ class Ticks:
         self.ticks_due = False
         """Whether whole ticks are news too, as they are once in a tick; else a report of quarters does."""
         self._interval = 1.0
-        self._held_for = self._heads_held_for = 0.0
+        self._held_for, self._heads_held_for = LastingLimit(), LastingLimit()
         self._version = 0
         self._series: dict[Series, SeriesTicks] = {}
         self._numbers = 0
@@ -169,8 +178,9 @@ class Ticks:
         """Count by this snapshot's tick, and hold ticks until control has surely settled them."""
         self._interval = snapshot.tick
         # The last requests of a tick start when it ends: theirs is the limit that counts.
-        self._held_for = settle_limit(snapshot) + snapshot.tick + SLACK
-        self._heads_held_for = head_limit(snapshot) + snapshot.tick + SLACK
+        now = self._clock()
+        self._held_for.set(settle_limit(snapshot) + snapshot.tick + SLACK, now)
+        self._heads_held_for.set(head_limit(snapshot) + snapshot.tick + SLACK, now)
         self._version = snapshot.version
 
     def series(self, decision: Decision, version: int, first: bool = False) -> SeriesTicks | None:
@@ -237,8 +247,8 @@ class Ticks:
         unless everything has to be told.
         """
         now = self._clock()
-        oldest = int((now - self._held_for) * 1000)
-        oldest_heads = int((now - self._heads_held_for) * 1000)
+        oldest = int((now - self._held_for.at(now)) * 1000)
+        oldest_heads = int((now - self._heads_held_for.at(now)) * 1000)
         heads = self._heads.report(quarter_of(now, self._interval)[0], oldest_heads)
         ticks: tuple[TickReport, ...] = ()
         # What says that ticks are complete must have them: those of a report that did not leave, too.

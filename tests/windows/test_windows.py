@@ -260,6 +260,23 @@ async def test_a_publication_in_between_keeps_the_window(gateway: Gateway) -> No
     assert gateway.errors() == Proportion(7, 0)
 
 
+async def test_shorter_limits_hold_for_what_begins_under_them(gateway: Gateway) -> None:
+    """A request that may take two minutes counts when it fails, though five seconds are in force by then."""
+    patient, brief = (
+        tuple(replace(one, timeouts=replace(one.timeouts, first_byte=seconds)) for one in SNAPSHOT.upstreams)
+        for seconds in (120.0, 5.0)
+    )
+    gateway.publish(upstreams=patient, settle=120.0)
+    tally = gateway.worker.start(TREATMENT)
+    gateway.later(2)
+    gateway.publish(upstreams=brief, settle=5.0)
+    gateway.later(100)
+    tally.answer(response(504), False)
+    tally.end(response(504), Outcome.UPSTREAM_ERROR, False, 102.0, 102.0)
+    gateway.later(2)
+    assert gateway.errors() == Proportion(1, 1)
+
+
 async def test_windows_that_begin_afresh_in_the_same_stay_keep_the_phase_s_metrics(gateway: Gateway) -> None:
     """A changed share restarts the gates' windows; the phase's own numbers go on."""
     gateway.worker.serve(TREATMENT, 5)
