@@ -72,10 +72,10 @@ class Archive:
         self.totals: dict[int, dict[Stream, Profile]] = {}
         """Settled traffic by the period's number; whoever adds to it uses `add` and `rate`."""
         self.row_at = 0
-        """Unix second where the newest row begins."""
+        """Unix second where the newest row begins; see `turn`."""
         self._store = store
         self._rows: dict[tuple[int, Stream], Sums] = {}
-        self._rated: set[tuple[int, Stream]] = set()
+        self._changed: set[tuple[int, Stream]] = set()
 
     def __repr__(self) -> str:
         return f"<Archive row_at={self.row_at} periods={len(self.totals)}>"
@@ -120,32 +120,40 @@ class Archive:
         """A period begins."""
         self._store.add_ticks([_period_row(period, _day(int(now)), 0.0)])
 
+    def turn(self, row_at: int) -> None:
+        """Another row begins, at this Unix second; the last one was flushed."""
+        self._rows.clear()
+        self.row_at = row_at
+
     def add(self, number: int, stream: Stream, profile: Profile) -> None:
         """Add what a settled tick has of a stream of a period, to the row that is under way."""
+        self._changed.add((number, stream))
         self._rows.setdefault((number, stream), Sums()).add_sums(profile)
         self.totals.setdefault(number, {}).setdefault(stream, Profile()).add(profile)
 
     def rate(self, number: int, stream: Stream, scores: Mapping[str, Score]) -> None:
         """Add scores that came apart from their requests."""
-        self._rated.add((number, stream))
+        self._changed.add((number, stream))
         self.totals.setdefault(number, {}).setdefault(stream, Profile()).rate(scores)
 
     def flush(
         self, periods: Iterable[Period], now: float, rated_at: float, *, anchor: int, settled_to: int
     ) -> None:
-        """Store what is not yet stored. `anchor` and `settled_to` say where to go on; see StoredSums."""
+        """Store what is not yet stored; a row may go on after that.
+
+        `anchor` and `settled_to` say where to go on after a restart; see StoredSums.
+        """
         day, rows = _day(self.row_at or int(now)), []
         reached = {"anchor": anchor, "settled_to": settled_to}
-        for (number, stream), sums in self._rows.items():
-            rows.append(Row(self.row_at, ROW_SECONDS, _key(_SUMS, number, stream), sums.numbers() | reached))
-        touched = self._rows.keys() | self._rated
-        for number, stream in touched:
+        for number, stream in self._changed:
+            if (sums := self._rows.get((number, stream))) is not None:
+                key = _key(_SUMS, number, stream)
+                rows.append(Row(self.row_at, ROW_SECONDS, key, sums.numbers() | reached))
             total = self.totals[number][stream]
             rows.append(Row(day, DAY, _key(_TOTALS, number, stream), total.stored()))
-        numbers = {number for number, _ in touched}
+        numbers = {number for number, _ in self._changed}
         rows += [_period_row(period, day, rated_at) for period in periods if period.number in numbers]
-        self._rows.clear()
-        self._rated.clear()
+        self._changed.clear()
         if rows:
             self._store.add_ticks(rows)
 

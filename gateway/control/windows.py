@@ -220,8 +220,6 @@ class Windows:
         for done in progress.settled:
             self._settle(done)
         self._views.clear()
-        if self._wall(self._fold.settled_to) >= self._archive.row_at + ROW_SECONDS:
-            self.flush()
         return self._with_late(progress)
 
     def add_outcome(
@@ -267,7 +265,7 @@ class Windows:
         row_at = at - at % ROW_SECONDS
         if row_at != self._archive.row_at:
             self.flush()
-            self._archive.row_at = row_at
+            self._archive.turn(row_at)
         for series, counts in tick.counts.items():
             period = self._period_of(series, tick.at)
             if period is None:
@@ -281,7 +279,7 @@ class Windows:
         self._settled_to = tick.at + 1
 
     def flush(self) -> None:
-        """Store what is settled and not yet stored."""
+        """Store what is settled and not yet stored; to be called every few seconds."""
         self._archive.flush(
             self._periods, self._now(), self.rated_at, anchor=self._anchor, settled_to=self._settled_to
         )

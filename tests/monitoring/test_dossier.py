@@ -82,13 +82,14 @@ async def test_what_is_seen_again_counts_once(stage: Stage) -> None:
 
 
 async def test_the_evidence_is_stored_every_ten_seconds(stage: Stage) -> None:
-    """Whatever the process dies of, no more than that has to be folded again."""
+    """Whatever the process dies of, no more than that has to be folded again; and the sums are with it."""
     async with stage.control() as watch:
         stored = []
         for _ in range(35):
             await watch.second(WELL, CONTROL)
             stored.append(watch.room.store.document(DOCUMENT))
         assert 3 <= len({None if document is None else document.body for document in stored}) <= 4
+        assert watch.windows.stored == 3
 
 
 async def test_the_evidence_is_stored_with_the_sums_of_what_it_is_made_of(stage: Stage) -> None:

@@ -44,9 +44,15 @@ class Open:
 
     watch: Watch
     stored_to: int = 0
+    stored: int = 0
+    """How often the sums were stored."""
 
     def standing(self, since: int = 0) -> tuple[Tick, ...]:
         return ()
+
+    def flush(self) -> None:
+        """Store the sums."""
+        self.stored += 1
 
     @property
     def reported_to(self) -> int:

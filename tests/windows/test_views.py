@@ -227,6 +227,21 @@ async def test_a_late_rating_counts_for_gates_views_and_evidence_once(gateway: G
     assert gateway.windows.evidence(SCORES).requests == 21
 
 
+async def test_a_rating_is_stored_though_a_stream_keeps_its_tick_open(gateway: Gateway) -> None:
+    """The evidence that it is in is stored every few seconds, too: a restart must not add it once more."""
+    gateway.worker.serve(TREATMENT)
+    gateway.later(2)
+    gateway.worker.start(TREATMENT)
+    gateway.later(12)
+    gateway.windows.add_outcome("treatment", "default", "user_satisfaction", 0.9)
+    gateway.windows.rated_at = 77.0
+    gateway.later(12)
+    await gateway.die()
+    await gateway.start()
+    assert gateway.windows.rated_at == 77.0
+    assert gateway.windows.evidence(SCORES).samples["user_satisfaction"] == Proportion(1, 1)
+
+
 def take(gateway: Gateway) -> Progress:
     """One report and one look."""
     gateway.clock.at += 1.0

@@ -105,7 +105,10 @@ class Gateway:
             self.look()
 
     def look(self) -> None:
+        """What the monitor does, without its judgement."""
         self.windows.take(self.reports.values(), [worker.pid for worker in self.workers])
+        if round(self.clock.at) % 7 == 0:
+            self.windows.flush()
 
     def evidence(self) -> Evidence:
         return self.windows.evidence(GATE)

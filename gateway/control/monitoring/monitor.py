@@ -44,8 +44,8 @@ from gateway.model.snapshot import Snapshot
 from gateway.model.units import format_duration
 
 SAVE_INTERVAL = 10.0
-"""Seconds between two writes of the evidence at most: what a restart has to fold again. It is written with
-the windows' sums besides, for what is in these is not told a second time."""
+"""Seconds between two writes of the evidence at most: what a restart has to fold again. It and the windows'
+sums are written together: what is in the one and not in the other would be folded twice, or never."""
 MOST_WAITING = 600
 """Looks that may wait for their turn, should the monitor fail again and again; beyond, the oldest go."""
 
@@ -163,10 +163,10 @@ class Monitor:
         self._looked_at = now
         self._fold(ours)
         self.assessment = self._assess(now)
-        stored_to = scene.windows.stored_to
-        if stored_to != self._stored_to or now - self._saved_at >= SAVE_INTERVAL:
-            self._stored_to, self._saved_at = stored_to, now
+        if scene.windows.stored_to != self._stored_to or now - self._saved_at >= SAVE_INTERVAL:
+            scene.windows.flush()
             dossier.save()
+            self._stored_to, self._saved_at = scene.windows.stored_to, now
 
     @property
     def _control_seconds(self) -> float:
