@@ -13,11 +13,13 @@ from pathlib import Path
 from gateway import logs
 from gateway.app.process import handle_emergency, run
 from gateway.control.config.loading import ConfigError, Loaded, load, load_sources
+from gateway.control.emergency import reason_of
 from gateway.control.leftovers import end_leftovers, mark_children
 from gateway.core.compile import compile_snapshot, initial_position
+from gateway.core.rollout import GATEWAY
 from gateway.exits import Exit
 from gateway.garbage import uncollected
-from gateway.latch import DurableLatch, LatchPage
+from gateway.latch import DurableLatch, LatchKind, LatchPage
 from gateway.link.channel import ControlChannel
 from gateway.link.supervision import Listener, SupervisorLink
 from gateway.model.codec import encode
@@ -30,8 +32,10 @@ from gateway.model.process import (
     WorkerStatus,
     unpack_sources,
 )
+from gateway.processes.directory import StateDirectory
 from gateway.processes.priority import stand_back
 from gateway.processes.processors import usable_processors
+from gateway.processes.unattended import engage_without_supervisor
 
 
 def main(link: int) -> int:
@@ -46,7 +50,9 @@ def main(link: int) -> int:
         fallback = compile_snapshot(loaded.config, position, digest=loaded.digest, version=1)
         admin = supervisor.plan(_plan(loaded, supervisor.options), encode(fallback))
     except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
+        _say(str(error))
+        if error.emergency:
+            _engage_without_us(supervisor.options, error)
         return Exit.INVALID
     except EOFError:
         return Exit.DONE  # the supervisor has said why it does not start
@@ -112,6 +118,24 @@ def _load(supervisor: SupervisorLink) -> Loaded:
     return loaded
 
 
+def _engage_without_us(options: BootOptions, error: ConfigError) -> None:
+    """An emergency in a config that nobody can start with: for orphans of a gateway before, and the next."""
+    place = options.state_directory or error.state
+    if place is None or not os.path.isdir(place):
+        return
+    directory = StateDirectory(Path(os.path.abspath(place)))
+    found = DurableLatch(directory.path).load()
+    stands = found is not None and found.engaged and found.kind is LatchKind.EMERGENCY
+    if directory.holder() is None and not stands:
+        engage_without_supervisor(
+            directory, reason_of(error), GATEWAY, lambda line: _say(f"emergency: {line}")
+        )
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+
+
 def _plan(loaded: Loaded, options: BootOptions) -> BootPlan:
     config = loaded.config
     directory = options.state_directory or config.state.directory
@@ -122,7 +146,7 @@ def _plan(loaded: Loaded, options: BootOptions) -> BootPlan:
         workers=options.workers or config.listen.workers or usable_processors(),
         state_directory=os.path.abspath(directory),
         on_missing=OnMissing(config.state.on_missing.value),
-        emergency="emergency: true in the config" if config.emergency else "",
+        emergency=reason_of(loaded) if config.emergency else "",
         drain_delay=config.drain_delay,
         drain_timeout=config.drain_timeout,
     )

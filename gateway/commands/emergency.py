@@ -12,7 +12,6 @@ import contextlib
 import http.client
 import json
 import os
-import signal
 import socket
 import ssl
 import sys
@@ -25,8 +24,9 @@ from urllib.parse import urlsplit
 
 from gateway.commands.options import DEFAULT_ADMIN, audit_options, client_options
 from gateway.exits import Exit
-from gateway.latch import DurableLatch, LatchKind, LatchPage
-from gateway.processes.directory import Role, StateDirectory
+from gateway.latch import DurableLatch, LatchKind
+from gateway.processes.directory import StateDirectory
+from gateway.processes.unattended import engage_without_supervisor, named, signal_processes, worker_pids
 
 _API_SECONDS = 1.0
 _SIGNAL_SECONDS = 1.0
@@ -143,7 +143,7 @@ def _by_directory(call: _Call) -> bool:
         return False
     holder = call.directory.holder()
     if holder is None:
-        return _without_supervisor(call, call.directory)
+        return engage_without_supervisor(call.directory, call.reason, call.operator, call.tell)
     if holder == 0:
         call.tell(f"{call.directory.path} is held by a process that cannot be signalled from here")
         return False
@@ -152,20 +152,16 @@ def _by_directory(call: _Call) -> bool:
         return True
     call.tell(f"the main process, pid {holder}, was signalled; the disk does not show it")
     # A worker flips the page that all share; it needs neither its supervisor nor the disk for that.
-    reached = _signal(call, _workers(call.directory))
+    reached = signal_processes(worker_pids(call.directory), call.tell)
     if reached:
-        call.tell(f"engaged by SIGUSR1 to the workers: {_list(reached)}")
+        call.tell(f"engaged by SIGUSR1 to the workers: {named(reached)}")
     return bool(reached)
-
-
-def _workers(directory: StateDirectory) -> list[int]:
-    return [process.pid for process in directory.read_roster().processes if process.role is Role.WORKER]
 
 
 def _signal_and_see(call: _Call, directory: StateDirectory, pids: list[int]) -> bool:
     """Signal them; True once the latch file shows it, False if it does not within a second."""
     before = _number(directory)
-    reached = _signal(call, pids)
+    reached = signal_processes(pids, call.tell)
     give_up = time.monotonic() + _SIGNAL_SECONDS
     while reached and time.monotonic() < give_up:
         if _number(directory) != before:
@@ -174,42 +170,7 @@ def _signal_and_see(call: _Call, directory: StateDirectory, pids: list[int]) -> 
     return False
 
 
-def _without_supervisor(call: _Call, directory: StateDirectory) -> bool:
-    """Nobody holds the directory: switch what still serves, and write down what the next start shall do."""
-    orphans = _signal(call, _workers(directory))
-    if orphans:
-        call.tell(f"engaged by SIGUSR1 to workers without a main process: {_list(orphans)}")
-    page = LatchPage.create()
-    durable = DurableLatch(directory.path)
-    if (found := durable.load()) is not None:
-        page.restore(found)
-    page.engage(LatchKind.EMERGENCY, call.reason, call.operator)
-    try:
-        durable.save(page)
-    except OSError as error:
-        call.tell(f"{durable.path} cannot be written: {error.strerror or error}")
-        return bool(orphans)
-    call.tell(f"no gateway runs on {directory.path}: the latch is set for its next start")
-    return True
-
-
-def _signal(call: _Call, pids: list[int]) -> list[int]:
-    """Send SIGUSR1; returns the processes that got it."""
-    reached = []
-    for pid in pids:
-        try:
-            os.kill(pid, signal.SIGUSR1)
-            reached.append(pid)
-        except OSError as error:
-            call.tell(f"pid {pid}: {error.strerror}")
-    return reached
-
-
 def _number(directory: StateDirectory) -> int:
     found = DurableLatch(directory.path).load()
     # A corrupt file has a new number each time it is read.
     return 0 if found is None or found.kind is LatchKind.CORRUPT else found.number
-
-
-def _list(pids: list[int]) -> str:
-    return "pid " + ", ".join(map(str, pids))

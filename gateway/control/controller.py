@@ -20,6 +20,7 @@ from gateway import logs
 from gateway.control.assembly import Site, assemble
 from gateway.control.config.loading import Loaded, load
 from gateway.control.config.reload import Applied, Reloader, ReloadRefused
+from gateway.control.emergency import EmergencyKey
 from gateway.control.experiments.desk import ExperimentDesk
 from gateway.control.front import Front
 from gateway.control.handover import KEPT_APPLIED, KEPT_MESSAGES, decode_since, encode_since, restored
@@ -83,8 +84,9 @@ class Controller:
         self._state_directory = Path(boot.state_directory or loaded.config.state.directory)
         self._tasks = TaskKeeper()
         self._latch = LatchDesk(latch, durable)
+        key = EmergencyKey(loaded, keeper, latch, self._engage)
         self._reloader = Reloader(
-            self._resumed(loaded), lambda: load(loaded.path, environ), self._apply, now=now
+            self._resumed(loaded), lambda: load(loaded.path, environ), self._apply, key.heed, now=now
         )
         self._newest = self._reloader.applied
         self._in_force: Applied | None = None
@@ -213,6 +215,9 @@ class Controller:
         if fault.kind is FaultKind.CORRUPT and not self._latch.page.engaged:
             self._latch.engage(LatchKind.STATE, f"the state file is corrupt: {fault.detail}", GATEWAY)
 
+    async def _engage(self, event: Emergency) -> None:
+        await self._parts.desk.apply(event)
+
     async def _apply(self, applied: Applied) -> None:
         """Replace the config in force, whole; raise ReloadRefused and change nothing where it may not be."""
         desk, loaded = self._parts.desk, applied.loaded
@@ -220,10 +225,6 @@ class Controller:
         old = self._reloader.applied.loaded.config
         _check_replaceable(old, loaded, desk.state.phase, experiments)
         compile_snapshot(loaded.config, initial_position(loaded.config), digest=loaded.digest, version=0)
-        # Once, when it is switched on: a release must outlast every later edit of the file.
-        switched_on = loaded.config.emergency and not self._reloader.applied.loaded.config.emergency
-        if switched_on and not self._latch.page.engaged:
-            await desk.apply(Emergency(operator=GATEWAY, reason="emergency: true in the config"))
         await experiments.prepare(loaded)
         self._newest = applied
         try:

@@ -23,6 +23,7 @@ KEPT_WINDOWS = "windows"
 KEPT_APPLIED = "applied"
 KEPT_MESSAGES = "messages"
 KEPT_LINES = "lines"
+KEPT_EMERGENCY = "emergency"
 
 
 def restored(keeper: Keeper, name: str, restore: Callable[[bytes], T], default: Callable[[], T]) -> T:

@@ -82,10 +82,14 @@ class OnMissing(enum.StrEnum):
     CONTROL = "control"
 
 
+DEFAULT_STATE_DIRECTORY = "./state"
+"""Beside the config."""
+
+
 class State(Section):
     """What survives a restart."""
 
-    directory: Annotated[Path, Folder()] = default("./state")
+    directory: Annotated[Path, Folder()] = default(DEFAULT_STATE_DIRECTORY)
     """Latch, pid file, embedded store."""
     on_missing: OnMissing = default("start")
     """start, or control (in a cluster without volumes)."""

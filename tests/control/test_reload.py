@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from gateway.control.config import reload
-from gateway.control.config.loading import Loaded, load
+from gateway.control.config.loading import ConfigError, Loaded, load
 from gateway.control.config.reload import Applied, Reloader, ReloadRefused, ReloadResult
 from gateway.control.config.sources import Fingerprints, look
+from gateway.latch import LatchKind
 from tests.support.control import CONFIG, make_gateway, replace_file
 from tests.support.polling import soon
 
@@ -37,6 +38,10 @@ def at(percentage: float, text: str = CONFIG) -> str:
 def in_force(config: Path) -> Applied:
     """What the file holds, in force since long ago."""
     return Applied(load(config, {}), 1.0)
+
+
+async def ignore(_: Loaded | ConfigError) -> None:
+    """For a reloader whose readings concern nobody else."""
 
 
 class Applier:
@@ -63,7 +68,7 @@ class Applier:
 async def watching(config: Path, applier: Applier) -> AsyncIterator[Reloader]:
     """A reloader at work on a file."""
     reloader = Reloader(
-        in_force(config), lambda: load(config, {}), applier, poll_interval=POLL, settle=SETTLE
+        in_force(config), lambda: load(config, {}), applier, ignore, poll_interval=POLL, settle=SETTLE
     )
     running = asyncio.create_task(reloader.run())
     try:
@@ -174,7 +179,7 @@ async def test_files_that_change_while_they_are_loaded_are_loaded_again(
             config.write_text(at(4))
         return loaded
 
-    reloader = Reloader(in_force(config), load_and_change, applier, settle=0.0)
+    reloader = Reloader(in_force(config), load_and_change, applier, ignore, settle=0.0)
     config.write_text(at(3))
     await reloader.check(requested=False)
     assert applier.percentages == [4]
@@ -196,7 +201,7 @@ async def test_a_file_that_is_still_being_written_is_left_alone(config: Path, ap
 
 async def test_the_same_content_again_is_no_reload(config: Path, applier: Applier) -> None:
     """A rename, a touch or a swap that brings the same bytes changes nothing."""
-    reloader = Reloader(in_force(config), lambda: load(config, {}), applier, settle=0.0)
+    reloader = Reloader(in_force(config), lambda: load(config, {}), applier, ignore, settle=0.0)
     replace_file(config, CONFIG)
     os.utime(config)
     await reloader.check(requested=False)
@@ -206,7 +211,7 @@ async def test_the_same_content_again_is_no_reload(config: Path, applier: Applie
 
 async def test_a_bad_file_leaves_everything_and_is_reported_once(config: Path, applier: Applier) -> None:
     """The error names place and key; the same bad bytes are not counted again at every look."""
-    reloader = Reloader(in_force(config), lambda: load(config, {}), applier, settle=0.0)
+    reloader = Reloader(in_force(config), lambda: load(config, {}), applier, ignore, settle=0.0)
     before = reloader.applied
     config.write_text(CONFIG.replace("user_percentage", "user_percent"))
     for _ in range(3):
@@ -259,6 +264,7 @@ async def test_what_is_no_config_file_is_an_error_and_does_not_hang(
         Applied(_loaded_as(replacement, config), 1.0),
         lambda: load(config, {}),
         applier,
+        ignore,
         poll_interval=POLL,
         settle=0.0,
     )
@@ -346,7 +352,7 @@ async def test_a_fault_while_applying_is_shown_and_does_not_repeat_for_ever(conf
         calls += 1
         raise RuntimeError("injected")
 
-    reloader = Reloader(in_force(config), lambda: load(config, {}), fail, settle=0.0)
+    reloader = Reloader(in_force(config), lambda: load(config, {}), fail, ignore, settle=0.0)
     config.write_text(at(5))
     with pytest.raises(RuntimeError):
         await reloader.check(requested=False)
@@ -438,3 +444,63 @@ async def test_emergency_in_a_reloaded_config_engages_and_false_releases_nothing
         await soon(lambda: gateway.link.current.version == 4)
         assert gateway.page.engaged
         assert (await client.status())["latch"]["kind"] == "emergency"
+
+
+REFUSED = CONFIG + "emergency: true\nhealht: {address: 127.0.0.1:9}\n"
+"""An emergency, in a file in which somebody else has not finished an edit."""
+
+
+@pytest.mark.socket
+async def test_emergency_in_a_config_that_is_refused_engages_all_the_same(tmp_path: Path) -> None:
+    """The latch does not wait until somebody has finished another edit, and says what is wrong with it."""
+    gateway = make_gateway(tmp_path)
+    async with gateway.control() as client:
+        gateway.config.write_text(REFUSED)
+        await soon(lambda: gateway.page.engaged)
+        status = await client.status()
+    assert status["latch"]["kind"] == "emergency"
+    assert "though the config is refused" in status["latch"]["reason"]
+    assert "healht: unknown key" in status["latch"]["reason"]
+
+
+@pytest.mark.socket
+async def test_emergency_in_a_config_that_needs_a_restart_engages_all_the_same(tmp_path: Path) -> None:
+    """A file without a fault may be refused too: what it changes beside needs a restart."""
+    gateway = make_gateway(tmp_path)
+    async with gateway.control() as client:
+        gateway.config.write_text(CONFIG + "emergency: true\nstate: {retention: 1d}\n")
+        await soon(lambda: gateway.page.engaged)
+        await soon(lambda: "error=None" not in repr(client.controller))
+        assert "restart" in (await client.status())["config"]["error"]
+
+
+@pytest.mark.socket
+async def test_a_release_outlasts_the_mending_of_the_config_and_a_restart(tmp_path: Path) -> None:
+    """The key engages when it is switched on, not each time that the file is read with it."""
+    gateway = make_gateway(tmp_path)
+    async with gateway.control() as client:
+        gateway.config.write_text(REFUSED)
+        await soon(lambda: gateway.page.engaged)
+        await soon(lambda: "error=None" not in repr(client.controller))
+        status, _ = await client.ask("POST", "/api/v1/release", reason="over")
+        assert status == 200
+    async with gateway.control() as client:
+        await soon(lambda: "error=None" not in repr(client.controller))
+        gateway.config.write_text(CONFIG + "emergency: true\n")
+        await soon(lambda: "error=None" in repr(client.controller))
+        assert not gateway.page.engaged
+        before = gateway.link.current.version
+        gateway.config.write_text(CONFIG)
+        await soon(lambda: gateway.link.current.version > before)
+        gateway.config.write_text(REFUSED)
+        await soon(lambda: gateway.page.engaged)
+
+
+@pytest.mark.socket
+async def test_emergency_in_the_config_takes_over_a_rollback(tmp_path: Path) -> None:
+    """A latch that a rollback engaged becomes an emergency, which opens the breakers too."""
+    gateway = make_gateway(tmp_path)
+    async with gateway.control() as client:
+        assert (await client.ask("POST", "/api/v1/rollout/rollback", reason="hm"))[0] == 200
+        gateway.config.write_text(CONFIG + "emergency: true\n")
+        await soon(lambda: gateway.page.kind is LatchKind.EMERGENCY)

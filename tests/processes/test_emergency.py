@@ -88,6 +88,25 @@ def test_with_nothing_running_it_latches_the_next_start(running: Gateway):
     assert found.reason == "before the start"
 
 
+def test_a_config_that_is_refused_at_the_start_latches_orphans_and_the_next_start(running: Gateway):
+    """The key is obeyed by what still serves, though no gateway starts with the file."""
+    assert running.process is not None
+    running.process.kill()
+    running.process.wait()
+    good = running.configuration()
+    config = running.directory / "refused.json"
+    config.write_text(json.dumps({**good, "emergency": True, "healht": {}}) + "\n")
+    done = running.run("run", str(config))
+    assert done.returncode == 2
+    assert "healht: unknown key" in done.stderr
+    assert "emergency: no gateway runs on" in done.stderr
+    eventually("the orphans switched", lambda: running.arm() == "control")
+    assert engaged(running)
+    again = running.run("run", str(config))
+    assert again.returncode == 2
+    assert "emergency:" not in again.stderr  # tried again and again, it is done once
+
+
 def test_where_there_is_no_gateway_it_says_so_with_4(gateways: Callable[..., Gateway], tmp_path: Path):
     """No API, no directory: nothing could be done, and exit code 4 says it."""
     gateway = gateways()

@@ -17,13 +17,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gateway.control.config import diagnosis, document
+from gateway.control.config import diagnosis, document, emergency
 from gateway.control.config.cautions import cautions
 from gateway.control.config.crosscheck import faults
 from gateway.control.config.document import DocumentError, Node
 from gateway.control.config.problems import ConfigError, Finding, KeyPath, Part, Problem, Spot, place
 from gateway.control.config.reading import read_file
-from gateway.model.config import Config
+from gateway.model.config import DEFAULT_STATE_DIRECTORY, Config
 from gateway.model.fields import Surroundings
 
 __all__ = ["ConfigError", "Loaded", "Problem", "load", "load_sources"]
@@ -99,7 +99,29 @@ class _Loading:
         return Loaded(config, self._path, self._digest(), self._sources, noted)
 
     def _error(self) -> ConfigError:
-        return ConfigError(tuple(sorted(self._problems, key=_by_place)), frozenset(self._asked))
+        return ConfigError(
+            tuple(sorted(self._problems, key=_by_place)),
+            frozenset(self._asked),
+            self._emergency(),
+            self._state_directory(),
+        )
+
+    def _emergency(self) -> bool | None:
+        """Whether the config asks for the emergency, refused as it is; None where nobody can read it."""
+        data = self._sources.get(self._folder / self._path.name)
+        if self._environment_asks():
+            return True
+        if data is None:
+            return None
+        part = self._parts.get("")
+        return emergency.asks(data, None if part is None else part.root)
+
+    def _state_directory(self) -> Path | None:
+        """Where the state lies, as the config says; None where it cannot be made out."""
+        part = self._parts.get("")
+        state = {} if part is None else part.root.plain().get("state", {})
+        name = state.get("directory", DEFAULT_STATE_DIRECTORY) if isinstance(state, dict) else None
+        return self._folder / name if part is not None and isinstance(name, str) else None
 
     def _values(self) -> dict[str, Any] | None:
         """What the files say, put together; None where the config cannot be read at all."""
@@ -115,9 +137,12 @@ class _Loading:
         values: dict[str, Any] = root.plain()
         if values.get("deployment_file") is not None:
             self._join_deployment(values)
-        if self._environ.get(EMERGENCY_VARIABLE, "").lower() not in ("", "0", "false"):
+        if self._environment_asks():
             values["emergency"] = True
         return values
+
+    def _environment_asks(self) -> bool:
+        return emergency.is_yes(self._environ.get(EMERGENCY_VARIABLE, ""))
 
     def _join_deployment(self, values: dict[str, Any]) -> None:
         """Put what the deployment_file holds under `deployment`."""

@@ -38,13 +38,23 @@ class Problem:
 class ConfigError(Exception):
     """The config cannot be used; `problems` holds every reason.
 
-    `files` are those that were asked for, by absolute path: a change of one may cure it.
+    `files` are those that were asked for, by absolute path: a change of one may cure it. `emergency` says
+    whether the config asks for the emergency nevertheless, None where it cannot be read; `state` is the
+    state directory that it names, None where nobody can tell.
     """
 
-    def __init__(self, problems: tuple[Problem, ...], files: frozenset[Path] = frozenset()) -> None:
+    def __init__(
+        self,
+        problems: tuple[Problem, ...],
+        files: frozenset[Path] = frozenset(),
+        emergency: bool | None = None,
+        state: Path | None = None,
+    ) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
         self.files = files
+        self.emergency = emergency
+        self.state = state
 
 
 class Spot(enum.Enum):

@@ -59,18 +59,23 @@ class Reloader:
         applied: Applied,
         load: Callable[[], Loaded],
         apply: Callable[[Applied], Awaitable[None]],
+        heed: Callable[[Loaded | ConfigError], Awaitable[None]],
         *,
         now: Callable[[], float] = time.time,
         poll_interval: float = POLL_INTERVAL,
         settle: float = SETTLE,
     ) -> None:
-        """`load` reads the files (in a thread) or raises ConfigError; `apply` may raise ReloadRefused."""
+        """`load` reads the files (in a thread) or raises ConfigError; `apply` may raise ReloadRefused.
+
+        `heed` hears of everything that was read, before and whatever becomes of it.
+        """
         self.applied = applied
         self.error: str | None = None
         """Why the newest content of the files is not in force; None where it is."""
         self.results: Counter[ReloadResult] = Counter(dict.fromkeys(ReloadResult, 0))
         self._load = load
         self._apply = apply
+        self._heed = heed
         self._now = now
         self._poll_interval = poll_interval
         self._settle = settle
@@ -147,6 +152,8 @@ class Reloader:
                 return set(self._seen)
 
     async def _conclude(self, outcome: Loaded | ConfigError | TimeoutError, requested: bool) -> None:
+        if not isinstance(outcome, TimeoutError):
+            await self._heed(outcome)
         if not isinstance(outcome, Loaded):
             self._fail(str(outcome))
         elif outcome.digest != self.applied.loaded.digest:
