@@ -313,6 +313,8 @@ async def test_a_control_process_that_dies_at_any_time_loses_and_doubles_nothing
     gateway.later(5)
     assert gateway.errors() == Proportion(120, 40)
     assert gateway.metrics() == {"canary.1": (120, 40)}
+    course = gateway.windows.series(0, 600)
+    assert sum(point.arms["treatment"].requests for point in course) == 120
     contrast = gateway.evidence().samples["performance_degradation"]
     assert isinstance(contrast, Contrast)
 
