@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,7 +80,7 @@ class Demo:
 
     def finish(self) -> tuple[str, str]:
         """What it printed until its end."""
-        return self.process.communicate(timeout=30)
+        return self.process.communicate(timeout=60)
 
     def left_behind(self) -> list[object]:
         """Processes and files that should not be there any more."""
@@ -108,22 +109,48 @@ def start(tmp_path: Path) -> Iterator[Start]:
                 os.kill(pid, signal.SIGKILL)
 
 
+def summary_of(output: str) -> dict[str, tuple[int, int]]:
+    """The requests of each arm and how many of them failed, as the summary says."""
+    told = re.findall(r"^  (control|treatment) +([\d,]+) requests .* ([\d,]+) failed", output, re.MULTILINE)
+    return {
+        arm: (int(requests.replace(",", "")), int(failed.replace(",", ""))) for arm, requests, failed in told
+    }
+
+
 @pytest.mark.process
 def test_a_bounded_demo_ends_with_a_summary_and_leaves_nothing(start: Start) -> None:
     """Exit 0, both arms with requests and without failures, no escape codes, no process, no file."""
-    demo = start("--duration", "6s", "--rps", "20", "--fault", "treatment.errors=1@3s")
+    demo = start("--duration", "4s", "--rps", "20")
     output, errors = demo.finish()
     assert errors == ""
     assert demo.process.returncode == Exit.DONE
     assert "\x1b" not in output
-    assert "fault played: treatment errors 100%" in output
-    summary = {line.split()[0]: line.split() for line in output.splitlines() if line.startswith("  ")}
-    assert int(summary["control"][1]) > 20
-    assert int(summary["treatment"][1]) > 5
-    assert summary["control"][summary["control"].index("failed") - 1] == "0"
-    assert int(summary["treatment"][summary["treatment"].index("failed") - 1]) > 0
+    summary = summary_of(output)
+    assert {arm: (requests > 0, failed) for arm, (requests, failed) in summary.items()} == {
+        "control": (True, 0),
+        "treatment": (True, 0),
+    }
     assert "every user stayed in one arm" in output
     assert demo.left_behind() == []
+
+
+@pytest.mark.process
+def test_a_fault_is_played_and_the_gateway_stops_treatment_by_itself(start: Start) -> None:
+    """Both are told as they happen; treatment's requests fail, and none of control's does."""
+    demo = start("--duration", "60s", "--rps", "40", "--fault", "treatment.errors=1@1s")
+    assert demo.process.stdout is not None
+    told = []
+    for line in demo.process.stdout:
+        told.append(line)
+        if "latch engaged" in line:
+            break
+    demo.process.send_signal(signal.SIGINT)
+    output, errors = demo.finish()
+    assert (demo.process.returncode, errors) == (Exit.DONE, "")
+    played = next(n for n, line in enumerate(told) if "fault played: treatment errors 100%" in line)
+    assert "latch engaged (rollback)" in told[-1], told[played:]
+    assert summary_of(output)["control"][1] == 0
+    assert summary_of(output)["treatment"][1] > 0
 
 
 @pytest.mark.process
