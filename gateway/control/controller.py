@@ -196,6 +196,7 @@ class Controller:
     def _publish(self, loaded: Loaded, position: Position) -> None:
         """Workers, supervisor and parts follow together: no crash in between leaves them with two configs."""
         snapshot = self._parts.publisher.publish(loaded, position)
+        self._parts.monitor.expose(snapshot)
         logs.set_level(snapshot.log_level)
         latched = self._parts.desk.state.latch
         self._parts.experiments.note(snapshot, loaded, None if latched is None else latched.since)

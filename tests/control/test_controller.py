@@ -19,10 +19,12 @@ from gateway.control.config.reload import Reloader
 from gateway.control.experiments.file import ExperimentsFile
 from gateway.control.health import HealthChecks
 from gateway.control.latching import LatchDesk
+from gateway.control.monitoring.dossier import DOCUMENT, Stored
 from gateway.control.rollout.pace import Pace
 from gateway.control.tasks import RESTART_DELAY, TaskKeeper
 from gateway.control.windows import Windows
 from gateway.latch import LatchKind, LatchPage
+from gateway.model.codec import decode
 from gateway.model.observation import EndpointReport
 from tests.support.control import CONFIG, Client, make_gateway, make_observation
 from tests.support.polling import soon
@@ -222,3 +224,17 @@ async def test_a_config_that_changed_while_nothing_ran_is_in_the_history(tmp_pat
     assert first[0] is None
     assert again == first  # nothing changed, and no line
     assert changed[0] == first[1] != changed[1]
+
+
+async def test_the_evidence_knows_every_snapshot_however_short_it_was_in_force(tmp_path: Path) -> None:
+    """Requests that one decided are compared by its share; the next look may be a second away."""
+    gateway = make_gateway(tmp_path)
+    published: list[int] = []
+    gateway.link.listen(lambda snapshot: published.append(snapshot.version), lambda _health: None)
+    async with gateway.control() as client:
+        for _ in range(3):
+            assert (await client.ask("POST", "/api/v1/emergency", operator="ann"))[0] == 200
+            assert (await client.ask("POST", "/api/v1/release", operator="ann"))[0] == 200
+    exposed = decode(Stored, gateway.keeper.kept[DOCUMENT]).state.exposures
+    assert {one.snapshot for one in exposed} >= {version for version in published if version}
+    assert len(set(published)) > 6

@@ -116,13 +116,17 @@ class Dossier:
 
     def follow(self, snapshot: Snapshot, *, on_trial: bool) -> None:
         """Requests may be decided by this snapshot from now on, and with the share capped or not."""
-        known = self.state.exposures
-        if not known or known[-1].snapshot != snapshot.version:
-            self.state = expose(self.state, snapshot.version, treatment_shares(snapshot))
+        self.expose(snapshot)
         if on_trial and self.state.trial is None:
             self.state = begin_trial(self.state, round(self._monotonic() * 1000))
         elif not on_trial and self.state.trial is not None:
             self.state = end_trial(self.state)
+
+    def expose(self, snapshot: Snapshot) -> None:
+        """Requests may be decided by this snapshot from now on."""
+        known = self.state.exposures
+        if not known or known[-1].snapshot != snapshot.version:
+            self.state = expose(self.state, snapshot.version, treatment_shares(snapshot))
 
     def add(self, seen: Look, limits: Limits, unit: Unit) -> None:
         """Fold what a look brought."""

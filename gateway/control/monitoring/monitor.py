@@ -91,6 +91,10 @@ class Monitor:
         if not more:
             self._came.set()
 
+    def expose(self, snapshot: Snapshot) -> None:
+        """A snapshot was published. Another may follow before the next look: its requests count all the same."""
+        self._dossier.expose(snapshot)
+
     def restart_evidence(self) -> None:
         """Another stay of treatment begins, with the newest snapshot: nothing is known of it."""
         self._dossier.restart(self._scene.desk.state.epoch, self._scene.snapshot())
