@@ -20,7 +20,7 @@ from gateway.control.alerting import notices
 from gateway.control.alerting import notifier as notifier_module
 from gateway.control.alerting.notices import Notice, NoticeKind, happened, record
 from gateway.control.alerting.notifier import Notifier, instance_of
-from gateway.control.alerting.outbox import CAPACITY, Message, Outbox, Patience
+from gateway.control.alerting.outbox import CAPACITY, MOST_REFUSALS, Message, Outbox, Patience
 from gateway.control.alerting.waiting import unpack
 from gateway.core.advice import on_alert
 from gateway.model.alerts import Alert, Change, ChangeKind, Severity
@@ -336,6 +336,40 @@ async def test_what_a_receiver_chokes_on_holds_up_nothing_else(tmp_path: Path) -
             await soon(lambda: notifier.channels()[0].failed == 1)
             notifier.tell(happened(CRITICAL, "emergency", "by ann", NOW))
             await soon(lambda: receiver.titles == ["emergency"])
+
+
+async def test_what_a_receiver_chokes_on_is_given_up_for_later_news_of_its_subject(
+    tmp_path: Path, said: list[str]
+) -> None:
+    """After some refusals the next message is tried as well; its arrival shows whose fault it was."""
+    async with receiving() as receiver:
+        receiver.choking = "approved"
+        loaded = config(tmp_path, {"hook": channel(receiver)})
+        async with notifying(loaded) as notifier:
+            notifier.tell(happened(HIGH, "gate approved", "by ann", NOW))
+            await soon(lambda: notifier.channels()[0].failed > MOST_REFUSALS)
+            assert notifier.channels()[0].waiting == 1  # nothing shows yet that it is not the receiver
+            notifier.tell(happened(HIGH, "phase advanced", "by ann", NOW))
+            notifier.tell(happened(HIGH, "rolled back", "by bob", NOW))
+            assert await notifier.drained(5.0)
+    assert receiver.titles == ["phase advanced", "rolled back"]
+    (view,) = notifier.channels()
+    assert (view.sent, view.dropped) == (2, 1)
+    (line,) = (line for line in said if line.startswith("notification dropped"))
+    assert "gate approved" in line
+    assert "a later one was not" in line
+
+
+async def test_nothing_is_given_up_where_the_receiver_refuses_everything(tmp_path: Path) -> None:
+    """It is the receiver's fault then; once it is back, everything arrives in its order."""
+    titles = ["phase advanced", "rolled back", "latch released"]
+    tries = 5 + 1, 1 + 1, 1 + 1, 1 + 1, 1 + 1 + 1  # of the first, and of those behind it
+    async with one_channel(tmp_path, *[500] * sum(tries)) as (notifier, receiver):
+        for title in titles:
+            notifier.tell(happened(HIGH, title, "by ann", NOW))
+        assert await notifier.drained(5.0)
+    assert receiver.titles == titles
+    assert notifier.channels()[0].dropped == 0
 
 
 async def test_the_gravest_goes_first(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ Nobody waits for it: whoever has something to say puts it in and goes on. A mess
 delivered is tried again after pauses that double, of random length, so that many gateways do not come
 back at the same moment; what a channel refuses for good is not tried again. Messages about one subject
 arrive in their order, for the newest is what holds. Those about another go their own way, the gravest
-first: what a receiver chokes on must not hold up an emergency. The channel's address is a secret (it
-often is its own password): it is in no log line, no error and no `repr`.
+first: what a receiver chokes on must not hold up an emergency. Nor may it hold up its own subject: one that
+is refused again and again is given up as soon as a later one arrives. The channel's address is a secret
+(it often is its own password): it is in no log line, no error and no `repr`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -25,6 +26,9 @@ from gateway.model.alerts import GRAVITY, Severity
 
 CAPACITY = 100
 """Messages that may wait. Beyond that the least grave goes, the oldest of them first."""
+MOST_REFUSALS = 5
+"""Times that a receiver may refuse a message before the next of its subject is tried as well: some seconds,
+and more than a balancer with one broken server behind it refuses by chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,14 @@ class Deliveries:
 
 
 class _Failure(Exception):
-    """A try failed. `for_good`: another one would fail too; `pause`: seconds that the channel asks for."""
+    """A try failed. `refused`: by an answer, not for want of one; `for_good`: another one would fail too;
+    `pause`: seconds that the channel asks for."""
 
-    def __init__(self, reason: str, *, for_good: bool = False, pause: float | None = None) -> None:
+    def __init__(
+        self, reason: str, *, refused: bool = False, for_good: bool = False, pause: float | None = None
+    ) -> None:
         super().__init__(reason)
+        self.refused = refused
         self.for_good = for_good
         self.pause = pause
 
@@ -89,6 +97,7 @@ class _Delivery:
     since: float
     due: float
     failures: int = 0
+    refusals: int = 0
 
 
 class Outbox:
@@ -179,20 +188,48 @@ class Outbox:
         self._idle.set()
         self.on_change()
 
-    async def _deliver(self, session: aiohttp.ClientSession, delivery: _Delivery) -> None:
-        """Try once; what may succeed later waits on."""
+    async def _deliver(self, session: aiohttp.ClientSession, oldest: _Delivery) -> None:
+        """Try the oldest of a subject; where that is refused again and again, those behind it too.
+
+        Whatever is refused while a later one arrives is the fault of the message, not of the moment.
+        """
+        refused: list[_Delivery] = []
+        subject = oldest.message.subject
+        for delivery in [each for each in self._waiting if each.message.subject == subject]:
+            if delivery not in self._waiting:
+                continue  # it has made room for another meanwhile
+            if await self._try(session, delivery):
+                self._give_up(refused)
+                return
+            if delivery.refusals < MOST_REFUSALS or asyncio.get_running_loop().time() < self._closed_until:
+                return
+            refused.append(delivery)
+
+    def _give_up(self, refused: Sequence[_Delivery]) -> None:
+        """Drop what was refused before a later message arrived."""
+        for delivery in refused:
+            if delivery in self._waiting:
+                self._remove(delivery)
+                self._drop(delivery.message, f"refused {delivery.refusals} times, and a later one was not")
+
+    async def _try(self, session: aiohttp.ClientSession, delivery: _Delivery) -> bool:
+        """Try once; True if it arrived. What may succeed later waits on."""
         self._under_way = delivery
         try:
             await self._post(session, delivery.message)
         except _Failure as failure:
-            if not self._is_over(delivery, failure):
-                return
-            self._drop(delivery.message, str(failure))
-        else:
-            self.deliveries.sent += 1
-            self.deliveries.error = ""
+            if self._is_over(delivery, failure):
+                self._remove(delivery)
+                self._drop(delivery.message, str(failure))
+            return False
         finally:
             self._under_way = None
+        self.deliveries.sent += 1
+        self.deliveries.error = ""
+        self._remove(delivery)
+        return True
+
+    def _remove(self, delivery: _Delivery) -> None:
         self._waiting = [other for other in self._waiting if other is not delivery]
         if not self._waiting:
             self._idle.set()
@@ -202,6 +239,7 @@ class Outbox:
         """What a failed try leads to: True if it was the last, else it has its next time."""
         now = asyncio.get_running_loop().time()
         delivery.failures += 1
+        delivery.refusals += failure.refused
         self.deliveries.failed += 1
         self.deliveries.error = str(failure)
         logs.warn("notification failed", channel=self.name, tries=delivery.failures, reason=str(failure))
@@ -228,7 +266,7 @@ class Outbox:
             raise _Failure(_reason(error)) from None
         if not 200 <= status < 300:
             pause = float(asked) if asked.isascii() and asked.isdigit() and len(asked) < 8 else None
-            raise _Failure(f"answered {status}", for_good=_is_for_good(status), pause=pause)
+            raise _Failure(f"answered {status}", refused=True, for_good=_is_for_good(status), pause=pause)
 
     def _drop(self, message: Message, reason: str) -> None:
         self.deliveries.dropped += 1
