@@ -1,6 +1,8 @@
 """How `status` shows the arms: recently, in this phase, in total, and in the phases before.
 
-Built from the status document, for a tired reader. Nothing is judged here.
+Built from the status document, for a tired reader. Nothing is judged here. Every latency shown is of
+successes and finely resolved, as alerts and gates see it; those of the totals, which are estimated from the
+coarse buckets of `/metrics` and count failures too, are left to the JSON: nobody should compare the two.
 """
 
 from __future__ import annotations
@@ -53,37 +55,34 @@ def _side_by_side(document: Document, present: Document | None) -> Table:
     spans = {_window(document): _flat(document["window"]["arms"])}
     if present is not None and present["phase"] == document["phase"]:
         spans["phase"] = _flat(present["arms"])
-    spans["in all"] = {name: _total(arm) for name, arm in document["arms"].items()}
+    spans["in all"] = _flat(document["arms"])
     table = Table(box=None, pad_edge=False, padding=_PADDING, header_style="bold")
     table.add_column()
     for title in spans:
         table.add_column(f"{title}\n{_ARMS[0]}", justify="right")
         table.add_column(f"\n{_ARMS[1]}", justify="right")
     columns = [arms[name] for arms in spans.values() for name in _ARMS]
-    for label, show in _ROWS.items():
-        table.add_row(Text(label, style="dim"), *(show(arm) for arm in columns))
+    for label, (key, show) in _ROWS.items():
+        cells = (show(arm[key]) if key in arm else "" for arm in columns)
+        table.add_row(Text(label, style="dim"), *cells)
     return table
 
 
-_ROWS: Mapping[str, Callable[[Document], str]] = {
-    "requests": lambda arm: f"{arm['requests']:,}",
-    "errors": lambda arm: percent(arm["error_rate"]),
-    "in flight": lambda arm: f"{arm['inflight']:,}" if "inflight" in arm else "",
-    "latency, mean": lambda arm: latency(arm["mean"]),
-    "p50": lambda arm: latency(arm["p50"]),
-    "p90": lambda arm: latency(arm["p90"]),
-    "p99": lambda arm: latency(arm["p99"]),
-    "first byte": lambda arm: latency(arm["first_byte"]["p50"]),
+_ROWS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "requests": ("requests", lambda count: f"{count:,}"),
+    "errors": ("error_rate", percent),
+    "in flight": ("inflight", lambda count: f"{count:,}"),
+    "latency, mean": ("mean", latency),
+    "p50": ("p50", latency),
+    "p90": ("p90", latency),
+    "p99": ("p99", latency),
+    "first byte": ("first_byte", lambda times: latency(times["p50"])),
 }
+"""What stands under which key, and how it is shown; not every span of time has everything."""
 
 
 def _flat(arms: Document) -> dict[str, Document]:
     return {name: arms[name] for name in _ARMS}
-
-
-def _total(arm: Document) -> Document:
-    """What an arm served since the gateway began, with the names that spans of time have."""
-    return {**arm, **arm["latency"], "first_byte": arm["time_to_first_byte"]}
 
 
 def _before(stays: list[Document], now: float) -> Table:

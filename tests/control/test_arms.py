@@ -58,6 +58,13 @@ def test_three_spans_stand_side_by_side_on_an_ordinary_terminal() -> None:
     assert inflight.split() == ["in", "flight", "7", "7"]
 
 
+def test_latencies_are_shown_only_where_they_can_be_compared() -> None:
+    """Those of the totals are estimates, of failures too: beside the others they would mislead."""
+    rows = {line[:13].strip(): line[13:].split() for line in shown(status(stay("canary", 3000, 30)))}
+    for label in ("latency, mean", "p50", "p90", "p99", "first byte"):
+        assert rows[label] == ["200", "ms", "-", "200", "ms", "1.50", "s"]
+
+
 @pytest.mark.parametrize("phases", [(), (stay("staging", 10, 10),)])
 def test_a_phase_that_nothing_is_known_of_has_no_columns(phases: tuple[dict[str, Any], ...]) -> None:
     """The newest stay may be of another phase for a moment: it is not shown as this one."""

@@ -41,12 +41,17 @@ def _word(summary: str, order: str) -> dict[str, Any]:
 
 
 _LATENCY = object_of(mean=NUMBER, p50=NUMBER, p90=NUMBER, p99=NUMBER)
+_ESTIMATED = {
+    **_LATENCY,
+    "description": "Of all answers since the gateway began, failures too; quantiles are estimated from the "
+    "buckets of /metrics. What alerts and gates go by is in `window` and `phases`",
+}
 _ARM = object_of(
     requests={"type": "integer"},
     failures={"type": "integer"},
     error_rate=NUMBER,
-    latency=_LATENCY,
-    time_to_first_byte=_LATENCY,
+    latency=_ESTIMATED,
+    time_to_first_byte=_ESTIMATED,
     inflight={"type": "integer"},
     outcomes={"type": "object", "additionalProperties": {"type": "integer"}},
 )
