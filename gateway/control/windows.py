@@ -87,6 +87,8 @@ class Windows:
         self._settled_to = 0
         self.stored_to = 0
         """Monotonic milliseconds: ticks that began before are in the store, and do not come again."""
+        self.restored: tuple[StoredSums, ...] = ()
+        """What the store had of the last hour at the start, oldest first: its ticks do not come again."""
         self.look_back = 300.0
         """Seconds that `recent` covers: `monitoring.window`."""
         self.rated_at = 0.0
@@ -126,6 +128,8 @@ class Windows:
 
     async def _load(self, retention: float, kept: bytes | None) -> None:
         self._periods, self.rated_at, stored = await self._archive.load(self._now(), retention)
+        recent = [sums for sums in stored if sums.at > self._now() - MOST_RECENT]
+        self.restored = tuple(sorted(recent, key=lambda sums: sums.at))
         for sums in stored:
             if sums.number == self._periods[-1].number:
                 self._strata.of(sums.at, sums.stream[0], sums.stream[1]).load(sums.numbers)

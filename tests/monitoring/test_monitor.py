@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from gateway.control.archive import StoredSums
 from gateway.core.gates import evaluate, pending_rollback
+from gateway.core.sums import Sums
 from gateway.model.gates import Verdict
 from gateway.model.rollout import Advance, Approve, Authority, Cause, Emergency, Pause, Reject
 from gateway.model.ticks import bucket_of
@@ -437,3 +441,18 @@ async def test_a_plain_threshold_knows_the_slowdown(stage: Stage) -> None:
         assert await watch.seconds(20, Served(good=20, latency=bucket_of(0.11)), CONTROL) == 20
         assert await watch.seconds(60, Served(good=20, latency=bucket_of(0.2)), CONTROL) < 60
         assert "performance_degradation" in lines(watch, "rollback")[0]
+
+
+async def test_a_plain_threshold_goes_on_after_a_restart(stage: Stage) -> None:
+    """Three seconds of failures were settled and stored; two more make the least number of samples."""
+    stage.scene.text = canary("decision: threshold, minimum_samples: 100")
+    async with stage.control() as watch:
+        assert await watch.seconds(3, BROKEN, CONTROL) == 3
+        watch.monitor.close()
+    settled = Sums()
+    settled.count(replace(BROKEN, bad=60).counts())
+    stored = StoredSums(1, ("default", "treatment", "", ""), int(stage.scene.now) - 2, settled.numbers())
+    before = replace(stored, at=int(stage.scene.now) - 1000)
+    stage.restored = (before, stored)
+    async with stage.control() as watch:
+        assert await watch.seconds(60, BROKEN, CONTROL) == 2

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 
+from gateway.control.archive import StoredSums
 from gateway.control.monitoring.dossier import Dossier
 from gateway.control.monitoring.monitor import Monitor
 from gateway.control.monitoring.monitor import Scene as Sight
@@ -44,6 +45,7 @@ class Open:
 
     watch: Watch
     stored_to: int = 0
+    restored: tuple[StoredSums, ...] = ()
     stored: int = 0
     """How often the sums were stored."""
 
@@ -157,6 +159,8 @@ class Stage:
     monotonic: float = MONOTONIC
     snapshots: list[Snapshot] = field(default_factory=list)
     kept: list[bytes] = field(default_factory=list)
+    restored: tuple[StoredSums, ...] = ()
+    """What the next control process finds in the store of the last hour."""
     endpoints: Endpoints = field(default_factory=Endpoints)
 
     def turn(self, seconds: float) -> None:
@@ -178,7 +182,7 @@ class Stage:
                 now=lambda: self.scene.now,
                 monotonic=lambda: self.monotonic,
             )
-            watch.windows = Open(watch)
+            watch.windows = Open(watch, restored=self.restored)
             sight = Sight(room.desk, watch.windows, lambda: watch.snapshot, self.endpoints)  # type: ignore[arg-type]
             watch.monitor = Monitor(sight, dossier, monotonic=lambda: self.monotonic)
             self.scene.measured.monitors = [watch.monitor.restart_evidence]

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from gateway.control.monitoring.thresholds import Reading, Window
 from gateway.control.store.api import Tick as Row
 from gateway.control.store.sqlite import STORE_FILE, SqliteStore
 from gateway.control.traffic import ArmMetrics
 from gateway.control.windows import Standing, Windows
+from gateway.core.folding import Progress
 from gateway.core.judging import judge
 from gateway.model.codec import decode, encode
 from gateway.model.gates import (
@@ -27,6 +29,7 @@ from gateway.model.gates import (
     Threshold,
     Verdict,
 )
+from gateway.model.metrics import Metric
 from gateway.model.observation import Observation, Outcome
 from gateway.model.snapshot import Arm
 from gateway.model.units import Comparison, Operator
@@ -104,11 +107,12 @@ class Gateway:
                 self.reports[report.incarnation] = decode(Observation, encode(report))
             self.look()
 
-    def look(self) -> None:
+    def look(self) -> Progress:
         """What the monitor does, without its judgement."""
-        self.windows.take(self.reports.values(), [worker.pid for worker in self.workers])
+        progress = self.windows.take(self.reports.values(), [worker.pid for worker in self.workers])
         if round(self.clock.at) % 7 == 0:
             self.windows.flush()
+        return progress
 
     def evidence(self) -> Evidence:
         return self.windows.evidence(GATE)
@@ -317,6 +321,29 @@ async def test_a_control_process_that_dies_at_any_time_loses_and_doubles_nothing
     assert sum(point.arms["treatment"].requests for point in course) == 120
     contrast = gateway.evidence().samples["performance_degradation"]
     assert isinstance(contrast, Contrast)
+
+
+@pytest.mark.parametrize("second", range(0, 40, 3))
+async def test_the_plain_rule_s_window_goes_on_over_a_restart(gateway: Gateway, second: int) -> None:
+    """What is settled comes from the store, and the rest from the workers again: each request once."""
+    window = Window(300.0)
+    for now in range(42):
+        if now < 40:
+            gateway.worker.serve(TREATMENT, 2)
+            gateway.worker.serve(TREATMENT, 1, status=500)
+            gateway.worker.serve(CONTROL, 3)
+        gateway.clock.at += 1
+        report = gateway.worker.report()
+        gateway.reports[report.incarnation] = report
+        window.add(gateway.look())
+        if now == second:
+            await gateway.die()
+            await gateway.start()
+            window = Window(300.0)
+            window.restore(gateway.windows.restored, 0, round(gateway.clock.offset * 1000))
+    readings = {reading.metric: reading for reading in window.readings()}
+    assert readings[Metric.ERROR_RATE] == Reading(Metric.ERROR_RATE, 40 / 120, 120)
+    assert readings[Metric.PERFORMANCE_DEGRADATION].samples == 80
 
 
 async def test_a_worker_that_died_before_the_control_process_still_counts(gateway: Gateway) -> None:

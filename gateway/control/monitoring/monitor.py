@@ -73,7 +73,10 @@ class Monitor:
         self._scene = scene
         self._dossier = dossier
         self._monotonic = monotonic
-        self._window = Window(self._deployment.monitoring.window)
+        seconds = self._deployment.monitoring.window
+        self._window = Window(seconds)
+        since = max(dossier.state.began, round((monotonic() - seconds) * 1000))
+        self._window.restore(scene.windows.restored, since, dossier.anchor)
         self._control = ControlAnswers()
         self._waiting: deque[Progress] = deque(maxlen=MOST_WAITING)
         self._came = asyncio.Event()
@@ -92,7 +95,7 @@ class Monitor:
             self._came.set()
 
     def expose(self, snapshot: Snapshot) -> None:
-        """A snapshot was published. Another may follow before the next look: its requests count all the same."""
+        """A snapshot was published; its requests count, though another may follow before the next look."""
         self._dossier.expose(snapshot)
 
     def restart_evidence(self) -> None:

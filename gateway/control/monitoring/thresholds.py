@@ -4,16 +4,18 @@ For teams that want the rule that they know. It is late if treatment gets little
 wrong if it is watched for long; `docs/decisions.md` compares it with evidence. Only the slowdown is
 measured against control: both arms over the limit are a rollback too.
 
-It keeps what belongs to the current stay of treatment in the window, and forgets it when the stay ends.
+It keeps what belongs to the current stay of treatment in the window, also over a restart, and forgets it
+when the stay ends.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from gateway.control.archive import StoredSums
 from gateway.control.traffic import STRATUM_SECONDS, contrast
 from gateway.core.alert_wording import amount
 from gateway.core.folding import Progress, Tick
@@ -52,6 +54,10 @@ class _Heads:
     errors: int
     ratings: Score
 
+    @classmethod
+    def of(cls, at: int, sums: Sums) -> _Heads:
+        return cls(at, sums.answered, sums.errors, sums.scores.get(_RATING, _NO_RATING))
+
 
 class Window:
     """The last `seconds` of both arms."""
@@ -68,6 +74,21 @@ class Window:
         """Forget everything: another stay begins."""
         self._heads.clear()
         self._bodies.clear()
+
+    def restore(self, stored: Iterable[StoredSums], since: int, anchor: int) -> None:
+        """Go on after a restart with what is stored of settled ticks; late ratings are not in it.
+
+        `since` is in monotonic milliseconds; `anchor` makes Unix time of them.
+        """
+        for row in stored:
+            at, (route, arm, *_) = row.at * 1000 - anchor, row.stream
+            if at < since:
+                continue
+            sums = Sums()
+            sums.load(row.numbers)
+            self._bodies.setdefault(at, {}).setdefault((route, arm), Sums()).add_sums(sums)
+            if arm == _TREATMENT:
+                self._heads.append(_Heads.of(at, sums))
 
     def add(self, progress: Progress) -> None:
         """Take ticks in: heads once all of a tick are known, the rest as it comes.
@@ -129,13 +150,11 @@ class Window:
 
 
 def _heads(tick: Tick) -> _Heads:
-    treatment = [counts for series, counts in tick.counts.items() if series.arm == _TREATMENT]
-    return _Heads(
-        tick.at,
-        sum(counts.answered for counts in treatment),
-        sum(counts.errors for counts in treatment),
-        sum((counts.scores.get(_RATING, _NO_RATING) for counts in treatment), _NO_RATING),
-    )
+    treatment = Sums()
+    for series, counts in tick.counts.items():
+        if series.arm == _TREATMENT:
+            treatment.count(counts)
+    return _Heads.of(tick.at, treatment)
 
 
 def breach(window: Window, limits: Mapping[Metric, RollbackLimit], minimum_samples: int) -> str:
