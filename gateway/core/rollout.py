@@ -10,7 +10,7 @@ Nothing is done here: the control process carries out the effects, in their orde
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from gateway.core import gates, transitions
@@ -201,17 +201,6 @@ def _illegal(state: Rollout) -> Refusal:
             return Refusal(RefusalCode.NOT_APPLICABLE, "the rollout is neither paused nor draining")
 
 
-def phase_table(rules: Rules) -> Mapping[tuple[str, Mode, type[Event]], str]:
-    """The table for given phases: the phase that each legal event leads to at most."""
-    table = {}
-    for phase in rules.phases:
-        for mode, row in TRANSITIONS.items():
-            for event, rule in row.items():
-                target = rules.neighbour(phase.name, rule.move.value) or phase
-                table[phase.name, mode, event] = target.name
-    return table
-
-
 def automatic_advance(state: Rollout, rules: Rules, at: float) -> Advance | None:
     """The automatic advance that is due now, or None."""
     phase = rules.find(state.phase)
@@ -252,19 +241,3 @@ def _engagement(latch: LatchView) -> Event:
             return Rollback(operator=operator, reason=reason, cause=Cause.OPERATOR, engagement=number)
         case LatchKind.CONFIG | LatchKind.STATE | LatchKind.CORRUPT:
             return LatchInPlace(operator=operator, reason=reason, kind=latch.kind, engagement=number)
-
-
-def replay(state: Rollout, rules: Rules, records: Iterable[Record]) -> Rollout:
-    """Fold a history over the state and the rules that it began with.
-
-    Raises ValueError where the records do not follow from one another.
-    """
-    for record in records:
-        if record.version != state.version + 1:
-            raise ValueError(f"version {record.version} follows {state.version}")
-        taken = step(replace(state, clocks=record.clocks), record.event, record.at, rules)
-        if taken.refusal is not None or taken.state.version != record.version:
-            raise ValueError(f"version {record.version} does not follow: {taken.refusal}")
-        state = taken.state
-        rules = record.event.rules if isinstance(record.event, Reload) else rules
-    return state

@@ -43,10 +43,12 @@ class AccessLog:
         outcome: Outcome,
         duration: float,
         first_byte: float,
+        relayed: tuple[int, int] | None = None,
     ) -> None:
         """Log one finished exchange, if it falls in the sample. Durations in seconds.
 
-        `request` is None where what came was refused before it was one.
+        `request` is None where what came was refused before it was one. `relayed` is what a tunnel passed
+        on, from the client and to it.
         """
         if random.random() >= self.sample:
             return
@@ -68,5 +70,7 @@ class AccessLog:
                 "experiment": decision.experiment,
                 "reason": decision.reason.value,
             }
+        if relayed is not None:
+            line["bytes_up"], line["bytes_down"] = relayed
         if not self._writer.write(json.dumps(line, separators=(",", ":")).encode() + b"\n"):
             self.dropped += 1

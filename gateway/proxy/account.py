@@ -36,6 +36,8 @@ class Account:
     """Hash of the user's id where an experiment wants the request recorded."""
     failover: str | None = None
     """Why control answers for treatment, if it does."""
+    relayed: tuple[int, int] | None = None
+    """Bytes from the client and to it, of a tunnel that has ended."""
 
     def __init__(self, context: Context, assignment: Assignment, started: float) -> None:
         """From now on the request is in flight where it is assigned to."""
@@ -102,7 +104,8 @@ class Account:
             self._record(tally.end(self._response, outcome, self.failover is not None, duration, first_byte))
         log = context.access_log
         if log is not None:
-            log.write(request, request_id, assignment.decision, status, outcome, duration, first_byte)
+            decision = assignment.decision
+            log.write(request, request_id, decision, status, outcome, duration, first_byte, self.relayed)
 
     def _count_report(self, tally: Tally, report: bytes) -> None:
         """The upstream said what its answer was worth."""

@@ -455,10 +455,12 @@ class Exchange(Carried):
         tunnel = Tunnel(self.client.transport, connection.transport, self._tunnel_ended, treatment=treatment)
         connection.tunnel = tunnel
         connection.exchange = None
+        tunnel.bytes_down = len(data)
         self.client.write(switching_head(response, self._own_fields(0.0)) + data)
         self.client.start_tunnel(tunnel)
 
     def _tunnel_ended(self, tunnel: Tunnel) -> None:
+        self._account.relayed = (tunnel.bytes_up, tunnel.bytes_down)
         self._end(_OK, reusable=False, status=101)
         self.client.close()
 

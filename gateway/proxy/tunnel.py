@@ -13,7 +13,10 @@ from gateway.proxy.sockets import keep_alive
 
 
 class Tunnel:
-    """Joins the client's and the upstream's transport. `on_end` is called once, with both counts."""
+    """Joins the client's and the upstream's transport. `on_end` is called once.
+
+    `bytes_up` and `bytes_down` count what came from the client and from the upstream.
+    """
 
     __slots__ = (
         "_client",

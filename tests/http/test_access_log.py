@@ -11,9 +11,9 @@ import pytest
 
 from gateway.logs import LineWriter
 from gateway.proxy.accesslog import AccessLog
-from tests.http.cases import GOOD, get
+from tests.http.cases import GOOD, SWITCH, WEBSOCKET, get
 from tests.support.dataplane import Rig
-from tests.support.raw import PATIENCE
+from tests.support.raw import PATIENCE, Exchange
 
 pytestmark = pytest.mark.socket
 
@@ -84,6 +84,36 @@ def test_what_was_refused_is_a_line_too(rig: Rig, sent: bytes, status: int) -> N
     (line,) = log.lines()
     assert (line["status"], line["outcome"], line["path"]) == (status, "rejected", None)
     assert line["request_id"] == (response.value(b"x-request-id") or b"").decode()
+
+
+def test_a_tunnel_is_a_line_with_the_bytes_of_both_directions() -> None:
+    """Once it has ended; what came early, before the switch or with it, counts as well."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.body()
+        tunnel = exchange.tunnel()
+        exchange.send(SWITCH + b"hello")
+        while data := tunnel.recv(65_536):
+            exchange.send(data)
+        exchange.send(b"goodbye")
+        exchange.close()
+
+    with Rig() as rig, rig.upstream.running(script):
+        log = Log(rig)
+        with rig.connect() as client:
+            client.send(get(*WEBSOCKET) + b"early")
+            assert client.head().status == 101
+            assert client.read_exactly(10) == b"helloearly"
+            client.send(b"x" * 1000)
+            assert client.read_exactly(1000) == b"x" * 1000
+            assert log.lines() == []
+            client.half_close()
+            assert client.read_exactly(7) == b"goodbye"
+            assert client.read_raw() == b""
+        rig.plane.settle()
+        (line,) = log.lines()
+    assert (line["status"], line["outcome"]) == (101, "ok")
+    assert (line["bytes_up"], line["bytes_down"]) == (5 + 1000, 5 + 5 + 1000 + 7)
 
 
 def test_a_sample_of_none_is_no_log(rig: Rig) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.control.store.encoding import from_json, to_json
 from gateway.core import gates
 from gateway.core.percentage import effective_percentage
-from gateway.core.rollout import TRANSITIONS, automatic_advance, begin, phase_table, reconcile, replay, step
+from gateway.core.rollout import TRANSITIONS, automatic_advance, begin, reconcile, step
 from gateway.model.gates import Finding, Judgement, ManualApproval, Verdict
 from gateway.model.gates import TestResult as Result
 from gateway.model.latch import LatchKind, LatchView
@@ -63,6 +63,8 @@ from tests.support.rollouts import (
     TEST,
     Drive,
     make_rules,
+    phase_table,
+    replay,
 )
 
 CANARY_APPROVAL = ManualApproval("canary.limited_production.manual_approval", 2, 600.0)

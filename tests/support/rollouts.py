@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
-from gateway.core.rollout import begin, step
+from gateway.core.rollout import TRANSITIONS, begin, step
 from gateway.model.gates import (
     AutomatedTest,
     Gate,
@@ -24,12 +25,14 @@ from gateway.model.rollout import (
     Emergency,
     EngageLatch,
     Event,
+    Mode,
     Persist,
     PhaseRules,
     Publish,
     Record,
     Refusal,
     Release,
+    Reload,
     Rollback,
     Rollout,
     Rules,
@@ -159,3 +162,30 @@ class Drive:
     def effects(self, kind: type[Effect]) -> list[Effect]:
         """The last step's effects of a kind."""
         return [effect for effect in self.last.effects if isinstance(effect, kind)]
+
+
+def phase_table(rules: Rules) -> Mapping[tuple[str, Mode, type[Event]], str]:
+    """The table for given phases: the phase that each legal event leads to at most."""
+    table = {}
+    for phase in rules.phases:
+        for mode, row in TRANSITIONS.items():
+            for event, rule in row.items():
+                target = rules.neighbour(phase.name, rule.move.value) or phase
+                table[phase.name, mode, event] = target.name
+    return table
+
+
+def replay(state: Rollout, rules: Rules, records: Iterable[Record]) -> Rollout:
+    """Fold a history over the state and the rules that it began with.
+
+    Raises ValueError where the records do not follow from one another.
+    """
+    for record in records:
+        if record.version != state.version + 1:
+            raise ValueError(f"version {record.version} follows {state.version}")
+        taken = step(replace(state, clocks=record.clocks), record.event, record.at, rules)
+        if taken.refusal is not None or taken.state.version != record.version:
+            raise ValueError(f"version {record.version} does not follow: {taken.refusal}")
+        state = taken.state
+        rules = record.event.rules if isinstance(record.event, Reload) else rules
+    return state
