@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.control.ledger import DEAD_HELD, Ledger
+from gateway.model.observation import Observation, TickReport, TickReports
 from tests.support.control import make_counts, make_observation
 
 
@@ -15,6 +18,13 @@ def requests(ledger: Ledger) -> int:
 
 def ok(count: int) -> tuple[tuple[int, str, int], ...]:
     return ((200, "ok", count),)
+
+
+def ticking(incarnation: str, *texts: str) -> Observation:
+    """A report with a tick and a quarter of each text."""
+    ticks = tuple(TickReport(1000 * number, text) for number, text in enumerate(texts))
+    report = make_observation(incarnation, 11)
+    return replace(report, ticks=TickReports(5000, (), ticks, heads=ticks[:1]))
 
 
 def test_workers_add_up() -> None:
@@ -112,6 +122,23 @@ def test_folded_workers_stay_folded_over_a_restart_of_control() -> None:
     second = Ledger.restore(first.encoded())
     second.take(reports)
     assert requests(second) == 20
+
+
+def test_what_is_handed_over_is_whole() -> None:
+    """Every report, with the texts of its ticks and of their quarters, in their places."""
+    first = Ledger()
+    first.take([ticking("a", "1,2;; 2,3;;"), make_observation("b", 12), ticking("c", "", "4,5;;")])
+    second = Ledger.restore(first.encoded())
+    assert list(second.reports) == list(first.reports)
+
+
+def test_a_lost_line_is_noticed() -> None:
+    """Else the ticks behind it would get each other's counts."""
+    ledger = Ledger()
+    ledger.take([ticking("a", "1,2;;", "3,4;;")])
+    cut, _, _ = ledger.encoded().rpartition(b"\n")
+    with pytest.raises(ValueError, match="missing"):
+        Ledger.restore(cut)
 
 
 @pytest.mark.parametrize("junk", [b"", b"{", b"[]", b"[1,2,3]", b'"x"'])
