@@ -25,7 +25,7 @@ from gateway.latch import LatchKind
 from gateway.model.rollout import Event
 from gateway.model.units import TcpAddress, UnixAddress
 from tests.support.control import CONFIG, Gateway, make_gateway, make_observation
-from tests.support.polling import soon, turns
+from tests.support.polling import OF_TASKS, soon, turns
 
 pytestmark = pytest.mark.socket
 
@@ -359,7 +359,7 @@ async def is_cut_off(url: str, sent: str) -> bool:
     writer.write(sent.encode())
     answer = b""
     with contextlib.suppress(ConnectionResetError):
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(OF_TASKS):
             answer = await reader.read()
     writer.close()
     with contextlib.suppress(ConnectionResetError):

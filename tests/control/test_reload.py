@@ -17,7 +17,7 @@ from gateway.control.config.reload import Applied, Reloader, ReloadRefused, Relo
 from gateway.control.config.sources import Fingerprints, look
 from gateway.latch import LatchKind
 from tests.support.control import CONFIG, make_gateway, replace_file
-from tests.support.polling import soon
+from tests.support.polling import OF_TASKS, soon
 
 POLL = 0.01
 SETTLE = 0.03
@@ -268,7 +268,7 @@ async def test_what_is_no_config_file_is_an_error_and_does_not_hang(
         poll_interval=POLL,
         settle=0.0,
     )
-    async with asyncio.timeout(1.0):
+    async with asyncio.timeout(OF_TASKS):
         await reloader.check(requested=False)
     assert reloader.error is not None
     assert reloader.results[ReloadResult.FAILURE] == 1
@@ -372,8 +372,7 @@ async def test_a_reload_publishes_a_snapshot_and_is_in_the_history(tmp_path: Pat
         before = await client.status()
         assert gateway.link.current.version == 1
         gateway.config.write_text(at(25))
-        async with asyncio.timeout(2.0):
-            await soon(lambda: gateway.link.current.user_percentage == 25)
+        await soon(lambda: gateway.link.current.user_percentage == 25)
         history = await soon(client.history)
         after = await client.status()
     assert gateway.link.current.version == 2

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from gateway.model.snapshot import Timeouts
 from tests.faults.counting import counted
 from tests.support.dataplane import DataPlane, Rig
-from tests.support.raw import Client, Exchange, Response, Upstream, echo, reset
+from tests.support.polling import LATE
+from tests.support.raw import PATIENCE, Client, Exchange, Response, Upstream, echo, reset
 from tests.support.serving import serving
 
 pytestmark = pytest.mark.socket
@@ -22,8 +25,6 @@ GET = b"GET /x HTTP/1.1\r\nHost: pipeline.example\r\n\r\n"
 POST = b"POST /x HTTP/1.1\r\nHost: pipeline.example\r\nContent-Length: 3\r\n\r\nabc"
 TREATMENT = 100
 QUICK = Timeouts(connect=0.3, first_byte=0.5, idle=0.5, total=None)
-SWEEP = 0.2
-"""Deadlines are looked at ten times a second."""
 
 Handle = Callable[[socket.socket], None]
 
@@ -55,13 +56,13 @@ class Manual:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(PATIENCE)
         for connection in self._open:
             connection.close()
 
 
 def read_request(connection: socket.socket) -> None:
-    connection.settimeout(2)
+    connection.settimeout(PATIENCE)
     received = b""
     while b"\r\n\r\n" not in received:
         received += connection.recv(65536)
@@ -123,7 +124,7 @@ def test_control_answers_where_treatment_cannot_be_reached(
     with endpoint() as url, beside(url, timeouts=QUICK) as (plane, control):
         response, seconds = ask(plane, request_)
         assert (response.status, response.value(b"x-gateway-failover")) == (200, b"connect_error")
-        assert seconds < limit + SWEEP
+        assert seconds < limit + LATE
         assert len(control.heads) == 1
         assert counted(plane, 1) == {("treatment", 200, "connect_error"): 1}
 
@@ -138,7 +139,7 @@ def test_without_failover_the_fault_is_told_in_time(
     with endpoint() as url, beside(url, timeouts=QUICK, failover=()) as (plane, control):
         response, seconds = ask(plane)
         assert response.status == status
-        assert seconds < (QUICK.connect or 0) + SWEEP
+        assert seconds < (QUICK.connect or 0) + LATE
         assert not control.heads
 
 
@@ -150,7 +151,7 @@ def test_an_upstream_that_accepts_and_ends_at_once_never_hangs_a_request(end: Ha
         for count, request in enumerate([GET, POST] * 10, 1):
             response, seconds = ask(plane, request)
             assert response.status in (200, 502)
-            assert seconds < 1.0
+            assert seconds < LATE
             assert treatment.accepted == count
         # Whoever was answered by control has not been sent to treatment: its connection was dead before.
         outcomes = counted(plane, 20)
@@ -197,7 +198,7 @@ def test_a_body_cut_short_never_looks_whole(framing: str, how: str, version: byt
     def handle(connection: socket.socket) -> None:
         read_request(connection)
         connection.sendall(HEADS[framing])
-        sent.wait(2)
+        sent.wait(PATIENCE)
         reset(connection) if how == "RST" else connection.close()
 
     treatment = Manual(handle)
@@ -209,6 +210,14 @@ def test_a_body_cut_short_never_looks_whole(framing: str, how: str, version: byt
         assert not response.complete
         assert counted(plane, 1) == {("treatment", 200, "truncated"): 1}
     treatment.close()
+
+
+def overdue(began: float, deadline: float | None) -> float:
+    """Seconds since a deadline of something that began then; not one moment before it."""
+    assert deadline is not None
+    seconds = time.monotonic() - began - deadline
+    assert seconds > -0.01, "the loop's clock ticks in milliseconds"
+    return seconds
 
 
 def drip(head: bytes, body: bytes) -> Callable[[Exchange], None]:
@@ -229,15 +238,17 @@ def drip(head: bytes, body: bytes) -> Callable[[Exchange], None]:
 
 def test_a_head_that_crawls_is_a_time_out():
     """A byte every 50 ms for ever: 504 at the first-byte deadline, and others are served meanwhile."""
-    with Rig(script=drip(b"", b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100), timeouts=QUICK) as rig:
+    endless = drip(b"", b"HTTP/1.1 200 OK\r\n" + b"X-A: b\r\n" * 100)
+    patience = 2.0  # five requests are answered within it on a busy machine too
+    with Rig(script=endless, timeouts=replace(QUICK, first_byte=patience)) as rig:
         with rig.connect() as slow:
             began = time.monotonic()
             slow.send(GET)
             for _ in range(5):
-                response, seconds = ask(rig.plane, GET.replace(b"/x", b"/quick"))
-                assert (response.status, seconds < 0.1) == (200, True)
+                assert ask(rig.plane, GET.replace(b"/x", b"/quick"))[0].status == 200
+            assert select.select([slow.socket], [], [], 0) == ([], [], []), "they waited for the slow one"
             assert slow.response().status == 504
-            assert abs(time.monotonic() - began - (QUICK.first_byte or 0)) < SWEEP
+            assert overdue(began, patience) < LATE
         assert counted(rig.plane, 6)["control", 504, "timeout"] == 1
 
 
@@ -253,7 +264,7 @@ def test_a_body_that_stalls_is_cut_and_one_that_crawls_is_not():
         response = client.head()
         client.finish(response)
         assert not response.complete
-        assert abs(time.monotonic() - began - (QUICK.idle or 0)) < SWEEP
+        assert overdue(began, QUICK.idle) < LATE
 
 
 def test_with_both_arms_down_the_answer_is_quick_and_recovery_is_too():
@@ -264,7 +275,7 @@ def test_with_both_arms_down_the_answer_is_quick_and_recovery_is_too():
             for _ in range(20):
                 response, seconds = ask(plane)
                 assert response.status in (502, 503)
-                assert seconds < 0.05
+                assert seconds < LATE
             outcomes = counted(plane, 20)
             assert outcomes == {("treatment", 502, "connect_error"): 20}
         except BaseException:
@@ -277,7 +288,7 @@ def test_with_both_arms_down_the_answer_is_quick_and_recovery_is_too():
     try:
         began = time.monotonic()
         while ask(plane)[0].status != 200:
-            assert time.monotonic() - began < 1.0
+            assert time.monotonic() - began < LATE
         response, _ = ask(plane)
         assert response.value(b"x-gateway-failover") is None
         assert not back[0].heads or back[1].heads
@@ -341,7 +352,7 @@ def test_an_end_and_a_request_in_one_turn_of_the_loop():
     """The loop was busy while a kept connection ended and then a POST came: FIN or RST, it is not lost."""
     for end in (reset, socket.socket.close):
         listener = socket.create_server(("127.0.0.1", 0))
-        listener.settimeout(2)
+        listener.settimeout(PATIENCE)
         plane = DataPlane(
             serving([f"http://127.0.0.1:{listener.getsockname()[1]}"], ["http://127.0.0.1:9"], 0)
         )

@@ -18,15 +18,13 @@ from gateway.latch import LatchKind
 from gateway.model.snapshot import ConnectionLimits
 from tests.http.cases import GOOD, SWITCH, WEBSOCKET, check_problem, get, post
 from tests.support.dataplane import Rig
-from tests.support.polling import wait_until
+from tests.support.polling import LATE, wait_until
 from tests.support.raw import PATIENCE, Ending, Exchange, Transcript, resident_bytes
 from tests.support.serving import PATIENT
 
 pytestmark = pytest.mark.socket
 
 SHORT = 0.3
-SLACK = 4.0
-"""Seconds by which a deadline may be late: a sweep, and a busy machine."""
 
 
 @contextlib.contextmanager
@@ -34,7 +32,7 @@ def lasting(at_least: float) -> Iterator[None]:
     """What happens inside takes this long, and not much longer."""
     started = time.monotonic()
     yield
-    assert at_least * 0.9 <= time.monotonic() - started <= at_least + SLACK
+    assert at_least * 0.9 <= time.monotonic() - started <= at_least + LATE
 
 
 def the_only(transcript: Transcript, status: int) -> None:
@@ -227,7 +225,7 @@ def test_a_reader_that_takes_nothing_is_cut() -> None:
     with Rig(timeouts=replace(PATIENT, idle=SHORT)) as rig:
         with rig.upstream.running(script), rig.connect(receive_buffer=4096) as client:
             client.send(get())
-            assert gone.wait(SHORT + SLACK + 1), "still connected"
+            assert gone.wait(SHORT + LATE + 1), "still connected"
         rig.check_alive()
 
 

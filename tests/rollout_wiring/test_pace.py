@@ -25,7 +25,7 @@ from gateway.model.rollout import (
     Retest,
     Rollback,
 )
-from tests.support.polling import soon
+from tests.support.polling import OF_TASKS, soon
 from tests.support.wiring import ANN, BEN, Room, Scene
 
 HOUR = 3600.0
@@ -278,7 +278,7 @@ async def test_a_test_is_ended_when_nobody_wants_it_any_more(scene: Scene) -> No
         await soon(begun, patience=10)
         assert room.pace.running_tests == {"staging.canary.automated_test"}
         await room.desk.apply(Emergency(operator=ANN))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(OF_TASKS):
             await room.pace.tick(0.0)
         assert room.pace.running_tests == frozenset()
 
@@ -287,7 +287,7 @@ async def test_while_a_test_runs_everything_else_goes_on(scene: Scene) -> None:
     """A tick takes no time though the test does."""
     scene.text = with_test("import time; time.sleep(60)", "5m")
     async with scene.control() as room:
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(OF_TASKS):
             for _ in range(50):
                 await room.pace.tick(1.0)
         assert room.desk.state.clocks.service == 50.0

@@ -16,8 +16,10 @@ T = TypeVar("T")
 
 OF_PROCESSES = 30.0
 """Seconds that a process has to come to something, on a busy machine."""
-OF_TASKS = 5.0
-"""Seconds that a task of this process has."""
+OF_TASKS = 20.0
+"""Seconds that a task of this process has, on a busy machine too."""
+LATE = 4.0
+"""Seconds by which what is due at a moment may be late there: a bound that tells late from never."""
 
 
 def eventually(

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from gateway.latch import DurableLatch, LatchState
 from gateway.processes.directory import Role, StateDirectory
@@ -55,13 +55,16 @@ def catches_term(pid: int) -> bool:
 
 
 class _Pipeline(BaseHTTPRequestHandler):
-    """A sample pipeline: answers with its name, slowly where the path is /slow."""
+    """A sample pipeline: answers with its name, slowly where the path is /slow, and more so at /slower."""
 
     protocol_version = "HTTP/1.1"
+    pauses: ClassVar[dict[str, float]] = {"/slow": 1.0, "/slower": 10.0}
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
-        if self.path.startswith("/slow"):
-            time.sleep(1.0)
+        if self.path in self.pauses:
+            self.asked.append(self.path)
+            time.sleep(self.pauses[self.path])
         body = self.server.name.encode()  # type: ignore[attr-defined]
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -82,6 +85,11 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # the gateway was killed under it: that is what the tests do
+
+
+def slow_requests() -> int:
+    """Requests for /slow and /slower that the sample pipelines of this process ever got."""
+    return len(_Pipeline.asked)
 
 
 @contextlib.contextmanager
@@ -233,7 +241,9 @@ class Gateway:
 
     def events(self, event: str) -> list[dict[str, Any]]:
         """The log's lines about an event."""
-        lines = [json.loads(line) for line in self.log().splitlines() if line.startswith("{")]
+        # Who reads while a line is written may see its beginning: without its end it is none yet.
+        whole, _, _ = self.log().rpartition("\n")
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == event]
 
     def get(self, path: str = "/", user: str = "u1", timeout: float = 5.0) -> Answer:

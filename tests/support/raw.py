@@ -34,7 +34,7 @@ from tests.support.egress import (
 )
 from tests.support.polling import wait_until
 
-PATIENCE = 5.0
+PATIENCE = 15.0
 """Seconds after which a socket operation counts as hung."""
 
 _READ = 1 << 18

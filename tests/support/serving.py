@@ -9,7 +9,7 @@ from typing import Any
 from gateway.model.snapshot import Anonymous, ConnectionLimits, FailoverCause, Snapshot, Timeouts
 from tests.support.snapshots import make_snapshot, make_upstream
 
-PATIENT = Timeouts(connect=2.0, first_byte=20.0, idle=20.0, total=None)
+PATIENT = Timeouts(connect=20.0, first_byte=20.0, idle=20.0, total=None)
 """Deadlines that no test reaches unless it means to."""
 
 
