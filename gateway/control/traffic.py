@@ -132,9 +132,14 @@ class Traffic:
         self._fine.remember(at, outline)
         self._coarse.remember(at, outline)
 
-    def restore(self, at: int, arm: str, numbers: Mapping[str, float]) -> None:
+    def restore(self, at: int, route: str, arm: str, numbers: Mapping[str, float], now: float) -> None:
         """Take in sums that the store has."""
-        self._coarse.restore(at, arm, numbers)
+        profile = Profile()
+        profile.add_sums(_loaded(numbers))
+        if at > now - MOST_RECENT:
+            _add_row(self._rows.setdefault(at, {}), {(route, arm): profile})
+            self._fine.remember(at, {arm: profile})
+        self._coarse.remember(at, {arm: profile})
 
     def recent(self, since: float) -> Mapping[tuple[str, str], Profile]:
         """Sums from `since` on, to ten seconds: those that go on being added to, for this moment's use."""
@@ -181,11 +186,6 @@ class _Course:
         arms = self._bin(at)
         for arm, profile in outline.items():
             arms.setdefault(arm, Profile()).add(profile)
-
-    def restore(self, at: int, arm: str, numbers: Mapping[str, float]) -> None:
-        sums = Sums()
-        sums.load(numbers)
-        self._bin(at).setdefault(arm, Profile()).load(sums.numbers())
 
     def bins(self, since: float) -> Bins:
         """The bins from `since` on."""
@@ -252,6 +252,12 @@ def _points(bins: Bins, step: int) -> list[Point]:
 
 def _started(*bins: Mapping[str, Profile]) -> int:
     return sum(profile.started for arms in bins for profile in arms.values())
+
+
+def _loaded(numbers: Mapping[str, float]) -> Sums:
+    sums = Sums()
+    sums.load(numbers)
+    return sums
 
 
 def _add_row(sums: Row, row: Row) -> None:

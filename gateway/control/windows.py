@@ -134,7 +134,7 @@ class Windows:
             if sums.number == self._periods[-1].number:
                 self._strata.of(sums.at, sums.stream[0], sums.stream[1]).load(sums.numbers)
             if sums.at > self._now() - LONGEST:
-                self._traffic.restore(sums.at, sums.stream[1], sums.numbers)
+                self._traffic.restore(sums.at, *sums.stream[:2], sums.numbers, self._now())
         if kept is not None:
             self._continue(kept, stored)
         for period in self._periods:

@@ -142,6 +142,11 @@ class Profile(Sums):
         _add_to(self.first_bytes, {int(name.removeprefix(_FIRST_BYTE)): times[name] for name in first})
 
     @property
+    def timed(self) -> int:
+        """Successes whose times are known: of those from before a restart only sums may be."""
+        return sum(self.latencies.values())
+
+    @property
     def mean(self) -> float | None:
         """Mean latency of the successes in seconds; None without any."""
         return mean_of(self.latencies)

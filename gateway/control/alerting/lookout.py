@@ -110,7 +110,7 @@ def _of_arm(arm: str, profile: Profile) -> Iterable[Reading]:
         yield Reading(Metric.ERROR_RATE, arm, rate, profile.answered, noise)
     p90 = profile.quantile(_P90)
     if p90 is not None:
-        yield Reading(Metric.RESPONSE_TIME, arm, p90, profile.successes, _quantile_noise(profile))
+        yield Reading(Metric.RESPONSE_TIME, arm, p90, profile.timed, _quantile_noise(profile))
     for metric in _SCORES:
         score = profile.scores.get(metric.value)
         if score is not None and score.mean is not None:
@@ -119,7 +119,7 @@ def _of_arm(arm: str, profile: Profile) -> Iterable[Reading]:
 
 def _quantile_noise(profile: Profile) -> float:
     """Half the way between the quantiles one standard error of the rank below and above."""
-    error = math.sqrt(_P90 * (1.0 - _P90) / profile.successes)
+    error = math.sqrt(_P90 * (1.0 - _P90) / profile.timed)
     high, low = profile.quantile(min(1.0, _P90 + error)), profile.quantile(_P90 - error)
     return 0.0 if high is None or low is None else (high - low) / 2
 
