@@ -165,7 +165,7 @@ def fall_back(state: Rollout, event: Rollback | Emergency, at: float, rules: Rul
     if event.engagement <= state.engagement:
         return Unrecorded(state)
     if state.latch is not None:
-        return Change(_engaged_again(state, kind, event.engagement))
+        return _engaged_again(state, event, kind)
     previous = rules.neighbour(state.phase, -1) or rules.find(state.phase)
     failed = (*_without(state.automatic_off, state.phase), state.phase)
     fallen = _latched(state, event, kind, at, rules)
@@ -210,11 +210,17 @@ def _latched(
     )
 
 
-def _engaged_again(state: Rollout, kind: LatchKind, engagement: int) -> Rollout:
-    """Only recorded. An emergency replaces the description of a milder engagement."""
+def _engaged_again(state: Rollout, event: Rollback | Emergency | LatchInPlace, kind: LatchKind) -> Change:
+    """Only recorded, unless it is the first emergency: that takes over from what is milder, and is told."""
     assert state.latch is not None
-    latch = replace(state.latch, kind=kind) if kind is LatchKind.EMERGENCY else state.latch
-    return replace(state, latch=latch, engagement=max(state.engagement, engagement))
+    assert event.engagement is not None
+    again = replace(state, engagement=max(state.engagement, event.engagement))
+    if kind is not LatchKind.EMERGENCY or state.latch.kind is LatchKind.EMERGENCY:
+        return Change(again)
+    latch = replace(state.latch, kind=kind, reason=event.reason, operator=event.operator)
+    title = f"{kind} in {state.phase}, latched already ({state.latch.kind}): everything stays on control"
+    notice = Notify(Severity.HIGH, title, _by(event), advice.AFTER_FALL)
+    return Change(replace(again, latch=latch), (notice,))
 
 
 def latch_in_place(state: Rollout, event: LatchInPlace, at: float, rules: Rules) -> Outcome:
@@ -224,7 +230,7 @@ def latch_in_place(state: Rollout, event: LatchInPlace, at: float, rules: Rules)
     if state.latch is not None:
         if event.engagement <= state.engagement:
             return Unrecorded(state)
-        return Change(_engaged_again(state, event.kind, event.engagement))
+        return _engaged_again(state, event, event.kind)
     latched = _latched(state, event, event.kind, at, rules)
     title = f"latched ({event.kind}): everything to control"
     notice = Notify(Severity.CRITICAL, title, event.reason, advice.AFTER_LATCH)
@@ -314,15 +320,21 @@ def drain_step(state: Rollout, event: DrainStep, at: float, rules: Rules) -> Out
     return Change(replace(state, drain=replace(drain, step=drain.step + 1)))
 
 
+_HOLD_SEVERITY = {
+    HoldKind.EVIDENCE: Severity.MEDIUM,  # nobody is woken for what is decided without them, in seconds
+    HoldKind.SAMPLE_RATIO: Severity.HIGH,
+    HoldKind.SHARED_OUTAGE: Severity.CRITICAL,
+}
+
+
 def begin_hold(state: Rollout, event: BeginHold, at: float, rules: Rules) -> Outcome:
     """No advance from now on; approvals given without knowing of this become void."""
     if event.kind is HoldKind.PENDING_ROLLBACK:
         return Refusal(RefusalCode.NOT_APPLICABLE, "only an automatic rollback can wait for approval")
     if any(hold.kind is event.kind for hold in state.holds):
         return Unrecorded(state)
-    severity = Severity.CRITICAL if event.kind is HoldKind.SHARED_OUTAGE else Severity.HIGH
     title = f"{state.phase} is held: {event.kind}"
-    notice = Notify(severity, title, event.reason, advice.on_hold(event.kind))
+    notice = Notify(_HOLD_SEVERITY[event.kind], title, event.reason, advice.on_hold(event.kind))
     return Change(_held(state, Hold(event.kind, event.reason, at)), (notice,))
 
 
@@ -372,7 +384,7 @@ def end_trial(state: Rollout, event: EndTrial, at: float, rules: Rules) -> Outco
     return _restarted_if_moved(state, replace(state, trial=None), rules)
 
 
-def _by(event: Advance | Rollback | Emergency | Release | BeginDrain) -> str:
+def _by(event: Advance | Rollback | Emergency | LatchInPlace | Release | BeginDrain) -> str:
     """Who did it and why, for people."""
     return f"{event.operator}: {event.reason or 'no reason given'}"
 

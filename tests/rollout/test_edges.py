@@ -140,13 +140,39 @@ def test_a_second_one_while_latched_is_recorded_and_steps_no_further(fall: Event
     assert drive.state.engagement == 2
 
 
-def test_an_emergency_while_latched_takes_over_the_description() -> None:
-    """As on the latch's page; who latched first stays on record."""
+def test_an_emergency_while_latched_takes_over_the_description_and_is_told_once() -> None:
+    """As on the latch's page, which people are shown; since when, and who was first, stays on record."""
     drive = Drive().go_to("canary")
     drive.roll_back()
+    before = drive.state.latch
     drive.emergency()
-    assert drive.state.latch is not None
-    assert (drive.state.latch.kind, drive.state.latch.reason) == (LatchKind.EMERGENCY, "bad answers")
+    latch = drive.state.latch
+    assert before is not None
+    assert latch == replace(before, kind=LatchKind.EMERGENCY, reason="now")
+    (notice,) = drive.effects(Notify)
+    assert isinstance(notice, Notify)
+    assert notice.severity is Severity.HIGH
+    assert notice.title == "emergency in staging, latched already (rollback): everything stays on control"
+    drive.emergency()
+    assert drive.state.latch == latch
+    assert drive.effects(Notify) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity"),
+    [
+        (HoldKind.EVIDENCE, Severity.MEDIUM),
+        (HoldKind.SAMPLE_RATIO, Severity.HIGH),
+        (HoldKind.SHARED_OUTAGE, Severity.CRITICAL),
+    ],
+)
+def test_a_hold_wakes_people_only_if_they_can_do_something(kind: HoldKind, severity: Severity) -> None:
+    """Evidence that gathers is decided without them within seconds, one way or the other."""
+    drive = Drive().go_to("canary")
+    drive.apply(BeginHold(operator=ANN, reason="so", kind=kind))
+    (notice,) = drive.effects(Notify)
+    assert isinstance(notice, Notify)
+    assert notice.severity is severity
 
 
 @fall
