@@ -106,6 +106,18 @@ async def test_the_evidence_is_stored_with_the_sums_of_what_it_is_made_of(stage:
         assert numbers(watch) == gathered
 
 
+async def test_what_came_last_is_kept_when_the_process_ends(stage: Stage) -> None:
+    """Nobody looked at it yet, but its sums are stored as well: it is not told a second time."""
+    async with stage.control() as watch:
+        before = numbers(watch)
+        progress = watch.progress(FAILING, CONTROL)
+        stage.turn(1.0)
+        watch.monitor.take(progress)
+        watch.monitor.close()
+    async with stage.control() as watch:
+        assert numbers(watch)[1:] == (before[1] + 20, before[2] + 4)
+
+
 async def test_a_killed_process_decides_after_its_restart(stage: Stage) -> None:
     """It had stored half of what convicts; the rest comes from the workers again."""
     async with stage.control() as watch:

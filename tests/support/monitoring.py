@@ -128,13 +128,17 @@ class Watch:
 
     async def second(self, treatment: Served = NOBODY, control: Served = NOBODY) -> Progress:
         """A second of traffic goes by, is known at once, looked at and acted on; what became known."""
-        tick = Tick(self.milliseconds, dict(self._counted(treatment, control)))
+        progress = self.progress(treatment, control)
         self.stage.turn(1.0)
-        progress = Progress((tick,), (tick,), (tick,))
         self.monitor.take(progress)
         self.monitor.look()
         await self.monitor.act()
         return progress
+
+    def progress(self, treatment: Served = NOBODY, control: Served = NOBODY) -> Progress:
+        """A tick that begins now, with this traffic, is over."""
+        tick = Tick(self.milliseconds, dict(self._counted(treatment, control)))
+        return Progress((tick,), (tick,), (tick,))
 
     async def seconds(self, number: int, treatment: Served = NOBODY, control: Served = NOBODY) -> int:
         """The same again and again, until the latch engages; after how many seconds it did, or all."""

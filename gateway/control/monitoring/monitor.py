@@ -232,7 +232,8 @@ class Monitor:
         )
 
     def close(self) -> None:
-        """The process ends: keep what was folded."""
+        """The process ends: fold what is still waiting, for the sums have it, and keep everything."""
+        self.look()
         self._dossier.save()
 
     # --- what follows ---------------------------------------------------------------------------
