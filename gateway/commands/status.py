@@ -23,11 +23,13 @@ from gateway.commands import arms, client, judging, options
 from gateway.commands.figures import ago
 from gateway.commands.spans import span
 from gateway.exits import Exit
+from gateway.model.alerts import Severity
 from gateway.model.rollout import ROLLBACK_GATE
 
 WATCH_INTERVAL = 1.0
 """Seconds between two looks of `--watch`."""
 _DIGEST_SHOWN = 12
+_PAGED = (Severity.CRITICAL.value, Severity.HIGH.value)
 _INDENT = (0, 2)
 
 _VERDICT_STYLES = {"pass": "green", "fail": "bold red", "inconclusive": "yellow"}
@@ -222,9 +224,16 @@ def advice(document: Document) -> Iterator[tuple[str, str]]:
         elif gate["type"] == "automated_test" and gate["verdict"] == "fail":
             yield "To read what the test said", "gateway history"
             yield "To run the test again", "gateway advance"
-    if document["next_phase"] is not None and not (open_gates or document["paused"] or document["holds"]):
+    obstacles = open_gates or document["paused"] or document["holds"] or _ailing(document)
+    if document["next_phase"] is not None and not obstacles:
         yield f"To go on to {document['next_phase']}", "gateway advance"
     yield "If treatment harms", "gateway emergency"
+
+
+def _ailing(document: Document) -> bool:
+    """True while treatment is away, or somebody was paged for it: nobody is advised to send it more users."""
+    paged = any(alert["severity"] in _PAGED for alert in document["alerts"])
+    return paged or document["treatment_absence"] is not None
 
 
 def _ahead(at: str | None, now: float) -> str:
@@ -233,6 +242,13 @@ def _ahead(at: str | None, now: float) -> str:
         return ""
     left = datetime.fromisoformat(at).astimezone(UTC).timestamp() - now
     return f"at the earliest in {span(round(left))}" if left >= 1 else ""
+
+
+def _unusable(endpoint: Document) -> str:
+    """Why nobody is sent to an endpoint."""
+    if endpoint["check"] is not False:
+        return "its requests failed"
+    return f"health check: {endpoint['check_error'] or 'passes again'}"
 
 
 def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
@@ -250,6 +266,10 @@ def _machinery(document: Document, now: float) -> Iterator[RenderableType]:
             table.add_row(Text("upstream", style="dim"), name, Text(state, style="yellow"))
         elif not upstream["available"]:
             table.add_row(Text("upstream", style="dim"), name, Text("no usable endpoint", style="red"))
+        for endpoint in upstream["endpoints"]:
+            if not endpoint["usable"]:
+                why = Text(_unusable(endpoint), style="yellow")
+                table.add_row(Text("endpoint", style="dim"), endpoint["endpoint"], why)
     for channel in document.get("channels", ()):
         if channel["error"]:
             lost = f", {channel['dropped']} lost" if channel["dropped"] else ""

@@ -8,6 +8,7 @@ fails. The workers decide what follows.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import aiohttp
 from gateway import logs
 from gateway.link.api import EndpointHealth
 from gateway.model.snapshot import HealthCheck, Upstream
+from gateway.model.units import format_duration
 
 JITTER = 0.1
 """Share of the interval by which two checks may lie closer or further apart: spreads a fleet's checks."""
@@ -24,22 +26,26 @@ _UNIX = "unix:"
 
 
 class Tally:
-    """Consecutive answers of one endpoint, and what they amount to; `passed` is the newest, None before."""
+    """Consecutive checks of one endpoint, and what they amount to.
 
-    __slots__ = ("_against", "_check", "healthy", "passed")
+    `failure` is why the newest one failed, "" where it passed, None before the first.
+    """
+
+    __slots__ = ("_against", "_check", "failure", "healthy")
 
     def __init__(self, check: HealthCheck, healthy: bool = True) -> None:
         self.healthy = healthy
-        self.passed: bool | None = None
+        self.failure: str | None = None
         self._check = check
         self._against = 0
 
     def __repr__(self) -> str:
         return f"<Tally healthy={self.healthy} against={self._against}>"
 
-    def count(self, passed: bool) -> bool:
-        """Take one answer in; True if it changed `healthy`."""
-        self.passed = passed
+    def count(self, failure: str) -> bool:
+        """Take in one check, "" for one that passed; True if it changed `healthy`."""
+        self.failure = failure
+        passed = not failure
         if passed == self.healthy:
             self._against = 0
             return False
@@ -85,7 +91,16 @@ class HealthChecks:
 
     def passes(self, upstreams: Collection[str]) -> bool:
         """True if an endpoint of one of these upstreams passed its newest check."""
-        return any(target.upstream in upstreams and tally.passed for target, tally in self._targets.items())
+        return any(
+            target.upstream in upstreams and tally.failure == "" for target, tally in self._targets.items()
+        )
+
+    def failure(self, upstream: str, endpoint: str) -> str | None:
+        """Why the newest check of an endpoint failed; None where it passed or there is none."""
+        for target, tally in self._targets.items():
+            if (target.upstream, target.endpoint) == (upstream, endpoint):
+                return tally.failure or None
+        return None
 
     def follow(self, upstreams: Iterable[Upstream]) -> None:
         """Check these from now on. An endpoint whose check stays as it was keeps what is known of it."""
@@ -121,13 +136,13 @@ class HealthChecks:
         async with _session(target) as session:
             await asyncio.sleep(self._spread() * min(check.interval, 1.0))
             while True:
-                passed = await _passes(session, target)
-                if tally.count(passed):
-                    logs.warn(
-                        "endpoint healthy" if passed else "endpoint unhealthy",
-                        upstream=target.upstream,
-                        endpoint=target.endpoint,
-                    )
+                failure = await _failure(session, target)
+                if tally.count(failure):
+                    place = {"upstream": target.upstream, "endpoint": target.endpoint}
+                    if failure:
+                        logs.warn("endpoint unhealthy", **place, reason=failure)
+                    else:
+                        logs.warn("endpoint healthy", **place)
                     self._publish(self.health)
                 await asyncio.sleep(check.interval * (1 - JITTER + 2 * JITTER * self._spread()))
 
@@ -148,10 +163,14 @@ def _session(target: _Target) -> aiohttp.ClientSession:
     )
 
 
-async def _passes(session: aiohttp.ClientSession, target: _Target) -> bool:
+async def _failure(session: aiohttp.ClientSession, target: _Target) -> str:
+    """Why a check of the endpoint failed, in words; "" if it passed."""
     base = "http://localhost" if target.endpoint.startswith(_UNIX) else target.endpoint
     try:
         async with session.get(base + target.check.path, allow_redirects=False) as response:
-            return 200 <= response.status < 400
-    except (aiohttp.ClientError, OSError, TimeoutError, ValueError):
-        return False
+            return "" if 200 <= response.status < 400 else f"answered {response.status}"
+    except TimeoutError:
+        return f"no answer within {format_duration(target.check.timeout)}"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        return os.strerror(number) if number else type(error).__name__

@@ -113,6 +113,7 @@ class Upstreams:
             "endpoint": endpoint,
             "usable": self._usable(upstream, endpoint),
             "check": self._checks.health.get((upstream, endpoint)),
+            "check_error": self._checks.failure(upstream, endpoint),
             "inflight": sum(inflight for _, inflight in self._reported(upstream, endpoint)),
         }
 

@@ -73,13 +73,33 @@ async def test_status_is_loud_while_latched(gateway: Gateway, capsys: pytest.Cap
 async def test_status_says_that_treatment_has_no_usable_endpoint(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Right below the phase, with what becomes of it."""
+    """Right below the phase, with what becomes of it; nobody is advised to send it more users."""
     gateway.report(make_observation("a", 11, endpoints=[("dspy", 9002, False)]))
     async with gateway.control() as control:
         await command("status", "--admin", control.url)
-    phase, missing, *_ = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr().out
+    phase, missing, *_ = shown.splitlines()
     assert phase.startswith("Phase canary")
     assert missing.startswith("Treatment has no usable endpoint: control answers; ")
+    assert re.search(r"endpoint +http://127.0.0.1:9002 +its requests failed", shown)
+    assert "gateway advance" not in shown
+    assert "gateway emergency" in shown
+
+
+async def test_status_says_why_an_endpoint_fails_its_health_check(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Refused, silent or an error: the first thing that somebody asks who is to repair it."""
+    check = "health_check: {interval: 100ms, timeout: 100ms, unhealthy_after: 1}"
+    text = CONFIG.replace('"http://127.0.0.1:9002"]', f'"http://127.0.0.1:9"], {check}')
+    gateway = make_gateway(tmp_path, text)
+    async with gateway.control() as control:
+        await soon(lambda: gateway.link.health.get(("dspy", "http://127.0.0.1:9")) is False)
+        await command("status", "--admin", control.url)
+        (endpoint,) = (await control.status())["upstreams"]["dspy"]["endpoints"]
+    shown = capsys.readouterr().out
+    assert re.search(r"endpoint +http://127.0.0.1:9 +health check: Connection refused", shown)
+    assert (endpoint["check"], endpoint["check_error"]) == (False, "Connection refused")
 
 
 async def test_status_shows_a_config_that_is_not_in_force(

@@ -25,7 +25,7 @@ def run(tally: Tally, answers: str) -> list[bool]:
     """The tally's verdict after each answer; `+` passed, `-` failed."""
     verdicts = []
     for answer in answers:
-        tally.count(answer == "+")
+        tally.count("" if answer == "+" else "answered 500")
         verdicts.append(tally.healthy)
     return verdicts
 
@@ -120,12 +120,23 @@ async def test_a_unix_socket_is_checked_too(tmp_path: Path) -> None:
 
 
 async def test_refused_connections_and_silence_are_failures() -> None:
-    """Who does not answer within the timeout is as bad as who is not there."""
+    """Who does not answer within the timeout is as bad as who is not there; people are told which it is."""
     endpoint, published = Endpoint(), list[EndpointHealth]()
     endpoint.silent = True
     nobody = "http://127.0.0.1:9"
-    async with endpoint.listening() as address, checking(published, checked("dspy", address, nobody)):
+    async with (
+        endpoint.listening() as address,
+        checking(published, checked("dspy", address, nobody)) as checks,
+    ):
         await soon(lambda: published[-1] == {("dspy", address): False, ("dspy", nobody): False})
+        assert checks.failure("dspy", address) == "no answer within 200ms"
+        assert checks.failure("dspy", nobody) == "Connection refused"
+        endpoint.silent, endpoint.status = False, 503
+        await soon(lambda: checks.failure("dspy", address) == "answered 503")
+        endpoint.status = 200
+        await soon(lambda: published[-1] == {("dspy", address): True, ("dspy", nobody): False})
+        assert checks.failure("dspy", address) is None
+        assert checks.failure("dspy", "http://unknown") is None
 
 
 async def test_upstreams_without_a_check_are_not_asked() -> None:
