@@ -226,7 +226,8 @@ def advice(document: Document) -> Iterator[tuple[str, str]]:
             yield "To run the test again", "gateway advance"
     obstacles = open_gates or document["paused"] or document["holds"] or _ailing(document)
     if document["next_phase"] is not None and not obstacles:
-        yield f"To go on to {document['next_phase']}", "gateway advance"
+        share = f"{document['next_percentage']:g} % of users"
+        yield f"To go on to {document['next_phase']}, with {share}", "gateway advance"
     yield "If treatment harms", "gateway emergency"
 
 

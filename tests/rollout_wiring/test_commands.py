@@ -88,7 +88,7 @@ async def test_status_says_what_holds_the_phase_and_what_to_type(
         assert await shell("advance", "--force") == Exit.DONE
         assert "Phase limited_production: 10 % of users enrolled" in shell.out
         await shell("status")
-        assert "To go on to full_production: gateway advance" in shell.out
+        assert "To go on to full_production, with 100 % of users: gateway advance" in shell.out
 
 
 async def test_an_approval_says_what_the_gate_still_waits_for(

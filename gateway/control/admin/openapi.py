@@ -139,6 +139,7 @@ _DECIDED = object_of(
 _STATUS = object_of(
     **_STANDS,
     next_phase=TEXT,
+    next_percentage=NUMBER,
     previous_phase=TEXT,
     percentage_after_release=NUMBER,
     service_seconds={"type": "number"},

@@ -49,6 +49,7 @@ def rollout(state: Rollout, rules: Rules, at: float, running_tests: Collection[s
     ahead, behind = rules.neighbour(state.phase, 1), rules.neighbour(state.phase, -1)
     return standing(state, rules) | {
         "next_phase": None if ahead is None else ahead.name,
+        "next_percentage": None if ahead is None else number(ahead.share),
         "previous_phase": None if behind is None else behind.name,
         "percentage_after_release": (
             None if state.latch is None else number(percentage_after_release(state, rules))
