@@ -14,7 +14,7 @@ from gateway.control.store.api import NotDurableError
 from gateway.control.store.encoding import from_json
 from gateway.control.store.file import move_aside
 from gateway.control.store.sqlite import STORE_FILE
-from gateway.core.rollout import begin, replay
+from gateway.core.rollout import begin
 from gateway.latch import DurableLatch, LatchKind, LatchState
 from gateway.model.rollout import (
     ROLLBACK_GATE,
@@ -36,6 +36,7 @@ from gateway.model.rollout import (
     Rollout,
 )
 from tests.support.polling import turns
+from tests.support.rollouts import replay
 from tests.support.wiring import ANN, BEN, LADDER, Scene, falls, refusing_disk
 
 fall = pytest.mark.parametrize("fall", falls(), ids=["rollback", "emergency"])
