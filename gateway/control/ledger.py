@@ -38,6 +38,15 @@ class Totals:
     records_dropped: int
     reports_refused: int = 0
 
+    def served(self, arm: str) -> int:
+        """Requests that an arm has ended; what no route took was refused, and is none of them."""
+        return sum(
+            count
+            for counts in self.routes
+            if counts.arm == arm and counts.route
+            for _, _, count in counts.requests
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:

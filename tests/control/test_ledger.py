@@ -46,6 +46,16 @@ def test_workers_add_up() -> None:
     assert sum(totals.overhead.buckets) == 2
 
 
+def test_an_arm_served_what_a_route_sent_it() -> None:
+    """What no route took was refused by the gateway itself."""
+    ledger = Ledger()
+    unrouted = replace(make_counts(requests=((404, "rejected", 3),)), route="")
+    ledger.take([make_observation("a", 11, make_counts(requests=ok(5)), unrouted)])
+    ledger.take([make_observation("b", 12, make_counts("treatment", ok(2)))])
+    totals = ledger.totals()
+    assert (totals.served("control"), totals.served("treatment")) == (5, 2)
+
+
 def test_records_lost_on_this_side_of_the_link_count_for_ever() -> None:
     """They come on top of what workers lost, and a restart of the control process keeps them."""
     ledger = Ledger()

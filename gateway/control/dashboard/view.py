@@ -7,8 +7,9 @@ It decides nothing and changes nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,17 +23,17 @@ from gateway.control.dashboard.document import (
     Rung,
     document,
 )
-from gateway.control.dashboard.figures import unix
 from gateway.control.dashboard.panels import render
 from gateway.control.dashboard.served import Sample, Served
 from gateway.control.dashboard.trail import FIRST_DISTANCE, Trail
 from gateway.control.operations import Operations
 from gateway.control.parts import Parts
+from gateway.control.rollout.aftermath import Outcome
 from gateway.control.rollout.views import number, standing
 from gateway.control.traffic import ArmMetrics
 from gateway.control.traffic import Point as TrafficPoint
 from gateway.control.windows import Span
-from gateway.model.rollout import Rules
+from gateway.model.rollout import Cause, Rules
 from gateway.model.snapshot import Arm
 
 FRESH = 1.0
@@ -80,7 +81,7 @@ class DashboardView:
     async def run(self) -> None:
         """For ever: remember how the evidence and the traffic go."""
         while True:
-            self._remember(await self._operations.status())
+            self._remember()
             await asyncio.sleep(FIRST_DISTANCE)
 
     def mark(self) -> Mark:
@@ -114,7 +115,7 @@ class DashboardView:
 
     async def _facts(self, reach: Reach) -> Facts:
         parts, status, now = self._parts, await self._operations.status(), self._now()
-        self._remember(status)
+        self._remember()
         recent = parts.windows.view(Span.WINDOW)
         config = parts.reloader.applied.loaded.config
         monitoring = config.deployment.monitoring
@@ -135,23 +136,22 @@ class DashboardView:
             named_operators=bool(config.admin.tokens),
         )
 
-    def _remember(self, status: Mapping[str, Any]) -> None:
-        arms = status["arms"]
-        self._served.add(Sample(self._now(), arms["control"]["requests"], arms["treatment"]["requests"]))
-        evidence = status.get("evidence") or {}
-        if evidence.get("limit") is not None:
-            self._trail.add(EvidencePoint(self._now(), evidence["value"]))
-        if (convicted := _convicted(status.get("rollback"))) is not None:
+    def _remember(self) -> None:
+        now, totals, found = self._now(), self._parts.ledger.totals(), self._parts.monitor.assessment
+        served = (totals.served(arm.label) for arm in (Arm.CONTROL, Arm.TREATMENT))
+        self._served.add(Sample(now, *served))
+        if found is not None:
+            self._trail.add(EvidencePoint(now, found.value if math.isfinite(found.value) else None))
+        if (convicted := _convicted(self._parts.aftermath.last)) is not None:
             self._trail.mark(convicted)
 
 
-def _convicted(rollback: Mapping[str, Any] | None) -> EvidencePoint | None:
+def _convicted(rollback: Outcome | None) -> EvidencePoint | None:
     """The evidence that the last rollback was for: it is over the line for one look only."""
-    evidence = (rollback or {}).get("evidence") or {}
-    at, value = unix((rollback or {}).get("at")), evidence.get("value")
-    if at is None or value is None or evidence.get("cause") != "evidence":
+    if rollback is None or rollback.line.evidence.get("cause") != Cause.EVIDENCE:
         return None
-    return EvidencePoint(at, value)
+    value = rollback.line.evidence.get("value")
+    return None if value is None else EvidencePoint(rollback.line.at, value)
 
 
 def _ladder(rules: Rules) -> list[Rung]:
