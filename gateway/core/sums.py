@@ -6,8 +6,10 @@ It does not know which ticks were added, nor what the sums are used for.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 
 from gateway.model.scores import Score
 from gateway.model.ticks import Counts, log_latency
@@ -173,15 +175,13 @@ def quantile_of(buckets: Mapping[int, int], share: float) -> float | None:
 
 
 def quantiles_of(buckets: Mapping[int, int], shares: Sequence[float]) -> list[float | None]:
-    """The seconds that each of the rising `shares` of times by bucket kept; None without any."""
-    found: list[float | None] = []
-    ranks = [share * sum(buckets.values()) for share in shares]
-    below = 0
-    for bucket, count in sorted(buckets.items()):
-        below += count
-        while len(found) < len(ranks) and below >= ranks[len(found)]:
-            found.append(math.exp(log_latency(bucket)))
-    return found + [None] * (len(ranks) - len(found))
+    """The seconds that each of the `shares` of times by bucket kept; None without any."""
+    if not buckets:
+        return [None] * len(shares)
+    rising = sorted(buckets)
+    up_to = list(accumulate(map(buckets.__getitem__, rising)))
+    places = (bisect_left(up_to, share * up_to[-1]) for share in shares)
+    return [math.exp(log_latency(rising[place])) for place in places]
 
 
 def _add_to(buckets: dict[int, int], more: Mapping[int, int]) -> None:
