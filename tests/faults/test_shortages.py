@@ -89,7 +89,7 @@ def test_without_descriptors_streams_live_and_the_emergency_works(
                 0,
                 1,
             )
-        eventually("it serves again", lambda: serves(gateway), patience=2.0)
+        eventually("it serves again", lambda: serves(gateway))
         assert gateway.arm() == "control"
         for client in streams:
             assert client.piece()
@@ -130,7 +130,7 @@ def test_connections_above_the_limit_are_told_so_and_cost_the_others_nothing(
         for client in inside:
             client.send(GET % b"")
             assert client.response().status == 200
-    eventually("there is room again", lambda: serves(gateway), patience=2.0)
+    eventually("there is room again", lambda: serves(gateway))
 
 
 @pytest.mark.process

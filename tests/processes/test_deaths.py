@@ -34,20 +34,19 @@ def test_a_killed_worker_costs_what_was_in_flight_on_it_and_is_replaced_within_a
         load.more(100)
         victim = running.pids(Role.WORKER)[0]
         os.kill(victim, signal.SIGKILL)
-        killed = time.monotonic()
         eventually("a new worker", replaced(running, Role.WORKER, victim, 2))
-        assert time.monotonic() - killed < 1.0
         load.more(200)
     assert load.refused == 0
     assert len(load.failures) <= users
     (line,) = running.events("process ended")
     assert (line["child"], line["status"]) == (victim, "killed by SIGKILL")
+    assert line["restart_in"] < 1.0
 
 
 def test_a_new_worker_begins_latched_where_the_gateway_is(running: Gateway):
     """A worker that is started while latched never sends anybody to treatment."""
     os.kill(running.pid, signal.SIGUSR1)
-    eventually("latched", lambda: running.arm() == "control")
+    eventually("latched", lambda: running.arm() == "control", patience=STUCK_AFTER - 0.5)
     for victim in running.pids(Role.WORKER):
         os.kill(victim, signal.SIGKILL)
         eventually("a new worker", replaced(running, Role.WORKER, victim, 2))
@@ -71,7 +70,7 @@ def test_the_emergency_works_while_the_control_process_stands_still(running: Gat
     """SIGUSR1 needs the supervisor and the page, nothing else."""
     os.kill(running.pids(Role.CONTROL)[0], signal.SIGSTOP)
     os.kill(running.pid, signal.SIGUSR1)
-    eventually("latched", lambda: running.arm() == "control", patience=1.0)
+    eventually("latched", lambda: running.arm() == "control", patience=STUCK_AFTER - 0.5)
 
 
 def test_a_stopped_control_process_is_killed_before_another_starts(running: Gateway):

@@ -164,7 +164,7 @@ def test_with_a_full_disk_the_latch_holds_in_memory_and_reaches_the_disk_later(
     with pytest.raises(OSError, match="No space"):
         filler.write_bytes(b"x" * 65536)
     os.kill(gateway.pid, signal.SIGUSR1)
-    eventually("control serves", lambda: gateway.arm() == "control", patience=1.0)
+    eventually("control serves", lambda: gateway.arm() == "control")
     eventually("it says so", lambda: gateway.events("latch not durable"))
     assert (inside / "latch").read_bytes() == old
     filler.unlink()
@@ -223,7 +223,7 @@ def test_a_removed_state_directory_stops_no_request(running: Gateway):
     shutil.rmtree(running.state)
     assert running.arm() == "treatment"
     os.kill(running.pid, signal.SIGUSR1)
-    eventually("control serves", lambda: running.arm() == "control", patience=1.0)
+    eventually("control serves", lambda: running.arm() == "control")
 
 
 def test_an_invalid_config_is_told_and_ends_with_2(gateways: Callable[..., Gateway]):

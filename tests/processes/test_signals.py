@@ -15,7 +15,7 @@ import pytest
 from gateway.processes.directory import Role
 from tests.faults.places import processor_seconds
 from tests.support.polling import eventually
-from tests.support.processes import PATIENCE, Gateway, Load
+from tests.support.processes import PATIENCE, Gateway, Load, slow_requests
 
 pytestmark = pytest.mark.process
 
@@ -62,7 +62,7 @@ def test_a_thousand_usr1_to_everybody_kill_nobody(running: Gateway):
 def test_usr1_to_a_worker_engages_all_of_them(running: Gateway):
     """The page is shared: one worker's signal is everybody's."""
     os.kill(running.pids(Role.WORKER)[0], signal.SIGUSR1)
-    eventually("control serves", lambda: running.arm() == "control", patience=0.1)
+    eventually("control serves", lambda: running.arm() == "control")
     with Load(running) as load:
         load.more(50)
     assert set(load.answers) == {"control"}
@@ -120,8 +120,9 @@ def test_ending_finishes_what_is_in_flight(running: Gateway, number: signal.Sign
     """SIGTERM or SIGINT with a request in flight: it is answered, then exit 0 and an empty house."""
     answers: list[str] = []
     asking = threading.Thread(target=lambda: answers.append(running.get("/slow").body))
+    before = slow_requests()
     asking.start()
-    time.sleep(0.3)  # let it arrive
+    eventually("it arrived", lambda: slow_requests() > before)
     os.kill(running.pid, number)
     assert running.process is not None
     assert running.process.wait(10) == 0
@@ -134,7 +135,7 @@ def test_ending_finishes_what_is_in_flight(running: Gateway, number: signal.Sign
 
 def test_drain_delay_keeps_accepting_while_not_ready(gateways: Callable[..., Gateway]):
     """After SIGTERM the gateway serves on for the drain delay, so that others can stop sending."""
-    gateway = gateways(extra={"drain_delay": "1s"})
+    gateway = gateways(extra={"drain_delay": "2s"})
     gateway.start()
     os.kill(gateway.pid, signal.SIGTERM)
     began = time.monotonic()
@@ -142,19 +143,20 @@ def test_drain_delay_keeps_accepting_while_not_ready(gateways: Callable[..., Gat
         assert gateway.get().status == 200
     assert gateway.process is not None
     assert gateway.process.wait(10) == 0
-    assert time.monotonic() - began >= 1.0
+    assert time.monotonic() - began >= 2.0
 
 
 def test_a_second_term_ends_everything_at_once(running: Gateway):
     """SIGTERM twice: exit code 143, requests in flight are cut."""
     thread = threading.Thread(target=expect_cut, args=(running,))
+    before = slow_requests()
     thread.start()
-    time.sleep(0.3)  # let it arrive
+    eventually("it arrived", lambda: slow_requests() > before)
     os.kill(running.pid, signal.SIGTERM)
     eventually("it is ending", lambda: running.events("ending"))
     os.kill(running.pid, signal.SIGTERM)
     assert running.process is not None
-    assert running.process.wait(3) == 128 + signal.SIGTERM
+    assert running.process.wait(PATIENCE) == 128 + signal.SIGTERM
     thread.join()
 
 
@@ -191,7 +193,7 @@ def test_as_process_one_it_drains_and_leaves_nobody(gateways: Callable[..., Gate
 
 def expect_cut(gateway: Gateway) -> None:
     with pytest.raises(OSError):
-        gateway.get("/slow")
+        gateway.get("/slower", timeout=PATIENCE)
 
 
 def answers(port: int) -> bool:

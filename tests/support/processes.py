@@ -31,16 +31,25 @@ PATIENCE = 30.0
 ROOT = Path(__file__).parent.parent.parent
 
 
+_PARTS = 8  # of the ports: one for each of the processes that run tests at the same time
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    """A port that nobody uses, and that the kernel gives to nobody by itself.
+    """A port that nobody uses, that was never given before, and that the kernel gives to nobody by itself.
 
     Linux draws ports from 32768 on: whatever runs at the same time cannot take it before it is used.
+    Nor can tests of another process of this run: each draws from a part of its own.
     """
     chance = random.SystemRandom()
+    part = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _PARTS
     while True:
-        port = chance.randrange(10_000, 32_768)
+        port = chance.randrange(10_000 + part, 32_768, _PARTS)
+        if port in _given:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            _given.add(port)
             return port
 
 
