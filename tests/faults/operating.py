@@ -20,13 +20,15 @@ def deployment(percentage: float) -> dict[str, Any]:
 
 def status(gateway: Gateway) -> dict[str, Any]:
     """The status document."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin_port}/api/v1/status", timeout=PATIENCE) as answer:
+    url = f"http://127.0.0.1:{gateway.admin_port}/api/v1/status"
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return dict(json.load(answer))
 
 
 def metric(gateway: Gateway, name: str) -> float:
     """The sum over a metric's labels."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{gateway.admin_port}/metrics", timeout=PATIENCE) as answer:
+    url = f"http://127.0.0.1:{gateway.admin_port}/metrics"
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         text = answer.read().decode()
     return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
