@@ -24,11 +24,18 @@ parts.watch()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of real processes get a second try: on a busy machine another one may take their time.
 
-    The summary counts it ("1 rerun"), so that a test that needs it often is seen. Twice is a failure.
+    The summary counts it ("1 rerun"), and shows what went wrong at first. Twice is a failure.
     """
     for item in items:
         if item.get_closest_marker("process") is not None:
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Why a test needed its second try: each is a defect, of the test or of what it tests."""
+    for report in terminalreporter.getreports("rerun"):
+        terminalreporter.write_sep("_", f"first try of {report.nodeid}")
+        terminalreporter.write_line(report.longreprtext)
 
 
 def pytest_collection_finish() -> None:

@@ -137,6 +137,6 @@ async def test_hanging_requests_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) 
     tally = Tally(asyncio.get_running_loop().time())
     async with serving(hang) as url:
         with pytest.raises(NoAnswers):
-            await Traffic(url, RATE, tally, random.Random(3), patience=0.3).run()
+            await Traffic(url, RATE, tally, random.Random(3), patience=1.0).run()
         await soon(lambda: open_now == 0)
     assert most == 3
