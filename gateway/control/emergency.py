@@ -60,4 +60,4 @@ def reason_of(read: Loaded | ConfigError) -> str:
         return "emergency: true in the config"
     first, *others = read.problems
     more = f" (and {len(others)} more)" if others else ""
-    return f"emergency in the config, though the config is refused: {first}{more}"
+    return f"emergency asked for, though the config is refused: {first}{more}"

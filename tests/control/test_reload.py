@@ -445,6 +445,20 @@ async def test_emergency_in_a_reloaded_config_engages_and_false_releases_nothing
         assert (await client.status())["latch"]["kind"] == "emergency"
 
 
+async def test_a_fault_in_what_hears_of_a_config_does_not_keep_it_from_taking_force(
+    config: Path, applier: Applier
+) -> None:
+    """The file would not be read again before it changes."""
+
+    async def fail(_: Loaded | ConfigError) -> None:
+        raise RuntimeError("injected")
+
+    reloader = Reloader(in_force(config), lambda: load(config, {}), applier, fail, settle=0.0)
+    config.write_text(at(5))
+    await reloader.check(requested=False)
+    assert applier.percentages == [5]
+
+
 REFUSED = CONFIG + "emergency: true\nhealht: {address: 127.0.0.1:9}\n"
 """An emergency, in a file in which somebody else has not finished an edit."""
 

@@ -67,7 +67,7 @@ class Reloader:
     ) -> None:
         """`load` reads the files (in a thread) or raises ConfigError; `apply` may raise ReloadRefused.
 
-        `heed` hears of everything that was read, before and whatever becomes of it.
+        `heed` hears of everything that was read, before anything becomes of it.
         """
         self.applied = applied
         self.error: str | None = None
@@ -153,7 +153,7 @@ class Reloader:
 
     async def _conclude(self, outcome: Loaded | ConfigError | TimeoutError, requested: bool) -> None:
         if not isinstance(outcome, TimeoutError):
-            await self._heed(outcome)
+            await self._say(outcome)
         if not isinstance(outcome, Loaded):
             self._fail(str(outcome))
         elif outcome.digest != self.applied.loaded.digest:
@@ -162,6 +162,13 @@ class Reloader:
             self.error = None
             self.results[ReloadResult.UNCHANGED] += 1
             logs.info("config unchanged", digest=outcome.digest)
+
+    async def _say(self, read: Loaded | ConfigError) -> None:
+        """Have what was read heeded; a fault there keeps no config from taking force."""
+        try:
+            await self._heed(read)
+        except Exception as error:
+            logs.error("config not heeded", error=repr(error))
 
     async def _replace(self, loaded: Loaded) -> None:
         applied = Applied(loaded, self._now())
