@@ -315,7 +315,7 @@ class ClientConnection(Client, asyncio.BufferedProtocol):
             data = data[_EMPTY_LINES.match(data).end() :]  # type: ignore[union-attr]  # it matches anything
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
-            self._keep_partial_head(data, b"")
+            self._keep_partial_head(data)
         elif end > self._limits.header_bytes:
             self._refuse_head(self._head_too_large(data))
         else:
@@ -334,14 +334,15 @@ class ClientConnection(Client, asyncio.BufferedProtocol):
         else:
             self._check_partial_head(data, previous)
 
-    def _keep_partial_head(self, data: bytes, previous: bytes) -> None:
+    def _keep_partial_head(self, data: bytes) -> None:
+        """The first bytes of a head, from which on its time runs; none where only empty lines came."""
         if self._sent_all:
             self.close()
             return
-        if data and not self._inbox:
+        if data:
             self.deadline = min(self.deadline, monotonic() + self._limits.header_timeout)
         self._inbox += data
-        self._check_partial_head(data, previous)
+        self._check_partial_head(data, b"")
 
     def _check_partial_head(self, data: bytes, previous: bytes) -> None:
         try:

@@ -205,12 +205,11 @@ class Exchange(Carried):
             self._unsent = b""
             self.client.resume_reading()
         connection.send(self, data)
+        self._sent_at = now = monotonic()
         if self._request_complete:
-            self._sent_at = now = monotonic()
             deadline = now + assignment.first_byte_timeout
             self.client.deadline = deadline if deadline < self._latest else self._latest
         else:
-            self._sent_at = monotonic()
             self._wait_for_answer()
         return True
 

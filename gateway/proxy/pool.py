@@ -200,7 +200,7 @@ class Pool(Generic[C]):
                     self.release(connection)
                 return
             connection.close()
-        if self._has_room():
+        if self._make_room():
             self._dial(endpoint, waiter)
         elif len(self._waiting) < self.upstream.limits.pending:
             self._waiting[waiter] = None
@@ -274,18 +274,18 @@ class Pool(Generic[C]):
         self.breaker.set_emergency(emergency, now)
         self.breaker.tick(now)
         self._follow_breaker()
-        if self.breaker.wants_knock(now) and not self._knock.under_way and self._has_room():
+        if self.breaker.wants_knock(now) and not self._knock.under_way and self._make_room():
             self._knock.under_way = True
             self._dial(self._choose(None), self._knock)
 
     def sweep(self, now: float) -> None:
         """Readmit ejected endpoints and close connections that idled too long. `now` is monotonic seconds."""
+        outlived = now - IDLE_SECONDS
         for endpoint in self.endpoints:
             if endpoint.ejected_until and endpoint.ejected_until <= now:
                 endpoint.ejected_until = 0.0
                 endpoint.readmitted_at = now
                 self._judge(now)
-            outlived = now - IDLE_SECONDS
             for connection in [one for one in endpoint.idle if one.idle_since < outlived or one.outdated]:
                 connection.close()
 
@@ -342,8 +342,8 @@ class Pool(Generic[C]):
             self.available = breaker.admits
             self.on_availability()
 
-    def _has_room(self) -> bool:
-        """Whether one more connection may be opened; an idle one makes way for it."""
+    def _make_room(self) -> bool:
+        """Make room for one more connection, at the cost of an idle one; False where none is idle."""
         return self._open < self.upstream.limits.connections or self._evict_idle()
 
     def _evict_idle(self) -> bool:
