@@ -341,7 +341,7 @@ async def test_an_unforeseen_fault_shows_nothing_internal() -> None:
 
 # --- who takes their time ---
 
-QUICK = Deadlines(head=0.05, request=0.1, sweep=0.01)
+QUICK = Deadlines(head=0.2, request=0.4, sweep=0.01)
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 both_loops = pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
 """The transports of the two loops differ; the gateway runs on uvloop."""

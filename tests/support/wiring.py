@@ -128,7 +128,7 @@ class Scene:
     async def control(self, *, with_kept: bool = True) -> AsyncIterator[Room]:
         """One life of a control process; `with_kept`: the supervisor lived on."""
         store = await SqliteStore.open(
-            self.directory / STORE_FILE, 1e9, now=lambda: self.now, timing=Timing(patience=1.0, retry=0.01)
+            self.directory / STORE_FILE, 1e9, now=lambda: self.now, timing=Timing(patience=10.0, retry=0.01)
         )
         history = History(store, read_back(await store.newest(500)))
         latch = LatchDesk(self.page, DurableLatch(self.directory))
