@@ -1,4 +1,4 @@
-"""How `status` shows the arms: recently, in this phase, in total, and in the phases before.
+"""How `status` shows the arms: recently, in this phase, in total; by route; and in the phases before.
 
 Built from the status document, for a tired reader. Nothing is judged here. Every latency shown is of
 successes and finely resolved, as alerts and gates see it; those of the totals, which are estimated from the
@@ -21,6 +21,8 @@ Document: TypeAlias = Mapping[str, Any]
 
 MOST_PAST_PHASES = 5
 """Stays in phases before this one that are shown, the newest; JSON has them all."""
+MOST_ROUTES = 8
+"""Routes that are shown where there are several: those on which treatment fails most. JSON has them all."""
 _ARMS = ("control", "treatment")
 _PADDING = (0, 2, 0, 0)
 _LEAST_SHIFT = 0.005
@@ -28,11 +30,15 @@ _LEAST_SHIFT = 0.005
 
 
 def lines(document: Document, now: float) -> Iterator[RenderableType]:
-    """Both arms side by side, then how they compare, then the phases before; `now` is Unix seconds."""
+    """Both arms side by side, how they compare, the routes, the phases before; `now` is Unix seconds."""
     *past, present = document["phases"] or [None]
     yield _side_by_side(document, present)
     if (shift := document["window"]["performance_degradation"]) is not None:
         yield Text(_compared(shift, _window(document)), style="dim")
+    routes = document["window"]["routes"]
+    if len(routes) > 1:
+        yield Text()
+        yield _by_route(_worst(routes), _window(document))
     past = [stay for stay in past if any(arm["requests"] for arm in stay["arms"].values())]
     if past:
         yield Text()
@@ -85,20 +91,44 @@ def _flat(arms: Document) -> dict[str, Document]:
     return {name: arms[name] for name in _ARMS}
 
 
+def _worst(routes: Mapping[str, Document]) -> list[tuple[str, Document]]:
+    """Those on which treatment fails most, first; where it fails on none, the busiest."""
+    return sorted(
+        routes.items(),
+        key=lambda item: (-(item[1]["treatment"]["error_rate"] or 0.0), -item[1]["treatment"]["requests"]),
+    )[:MOST_ROUTES]
+
+
+def _by_route(routes: list[tuple[str, Document]], window: str) -> Table:
+    """A line for each route over the window: control, then treatment."""
+    table = _compact(f"routes, {window}")
+    for route, arms in routes:
+        table.add_row(route, *_pairs(arms))
+    return table
+
+
 def _before(stays: list[Document], now: float) -> Table:
     """A line for each stay in a phase, newest first: control, then treatment."""
+    table = _compact("phases before", "ago")
+    for stay in reversed(stays):
+        table.add_row(stay["phase"], ago(stay["since"], now), *_pairs(stay["arms"]))
+    return table
+
+
+def _compact(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=_PADDING, header_style="bold")
-    for heading in ("phases before", "ago"):
+    for heading in headings:
         table.add_column(heading)
     for heading in ("requests", "errors", "p90"):
         table.add_column(f"{heading}, c / t", justify="right")
-    for stay in reversed(stays):
-        control, treatment = (stay["arms"][name] for name in _ARMS)
-        table.add_row(
-            stay["phase"],
-            ago(stay["since"], now),
-            f"{control['requests']:,} / {treatment['requests']:,}",
-            f"{percent(control['error_rate'])} / {percent(treatment['error_rate'])}",
-            f"{latency(control['p90'])} / {latency(treatment['p90'])}",
-        )
     return table
+
+
+def _pairs(arms: Document) -> tuple[str, str, str]:
+    """Requests, errors and p90 of control and of treatment."""
+    control, treatment = (arms[name] for name in _ARMS)
+    return (
+        f"{control['requests']:,} / {treatment['requests']:,}",
+        f"{percent(control['error_rate'])} / {percent(treatment['error_rate'])}",
+        f"{latency(control['p90'])} / {latency(treatment['p90'])}",
+    )

@@ -115,6 +115,7 @@ class Operations:
         return seen | {
             "phases": phases(parts.windows.phases()),
             "window": window(parts.windows.view(Span.WINDOW)),
+            "since_phase_start": window(parts.windows.view(Span.PHASE)),
             "upstreams": parts.upstreams.document(),
             **parts.monitor.document(),
             "pause": views.pause(parts.desk.state, parts.history.recent(MEMORY_EVENTS)),

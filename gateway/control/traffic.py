@@ -69,7 +69,7 @@ class ArmMetrics:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Traffic between two moments: by (route, arm), and by arm over all routes.
+    """Traffic between two moments: by route and arm, and by arm over all routes.
 
     `degradation` is `performance_degradation`: 0.15 where treatment is 15 % slower than control beside it;
     None without control. `response_time` of an arm is its `p90`.
@@ -77,7 +77,7 @@ class View:
 
     since: float
     until: float
-    routes: Mapping[tuple[str, str], ArmMetrics]
+    routes: Mapping[str, Mapping[str, ArmMetrics]]
     arms: Mapping[str, ArmMetrics]
     degradation: float | None
 
@@ -283,15 +283,21 @@ def _outline(counts: Mapping[Series, Counts]) -> dict[str, Profile]:
 
 def view_of(since: float, until: float, row: Mapping[tuple[str, str], Profile], contrast: Contrast) -> View:
     """Sums by (route, arm) as people read them."""
-    arms = arm_sums(row)
     shift = slowdown(contrast)
+    by_route: dict[str, Row] = {}
+    for (route, arm), profile in row.items():
+        by_route.setdefault(route, {})[route, arm] = profile
     return View(
         since,
         until,
-        {key: arm_metrics(profile) for key, profile in row.items()},
-        {arm: arm_metrics(profile) for arm, profile in arms.items()},
+        {route: _arm_metrics(by_route[route]) for route in sorted(by_route)},
+        _arm_metrics(row),
         None if shift is None else math.expm1(shift[0]),
     )
+
+
+def _arm_metrics(row: Mapping[tuple[str, str], Profile]) -> dict[str, ArmMetrics]:
+    return {arm: arm_metrics(profile) for arm, profile in arm_sums(row).items()}
 
 
 def arm_sums(row: Mapping[tuple[str, str], Profile]) -> dict[str, Profile]:

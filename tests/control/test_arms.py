@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from rich.console import Console, Group
 
-from gateway.commands.arms import MOST_PAST_PHASES, lines
+from gateway.commands.arms import MOST_PAST_PHASES, MOST_ROUTES, lines
 
 NOW = 1_800_000_000.0
 BEGAN = "2027-01-15T06:00:00.000Z"
@@ -27,14 +29,22 @@ def stay(phase: str, control: int, treatment: int) -> dict[str, Any]:
     return {"phase": phase, "epoch": 1, "since": BEGAN, "arms": arms}
 
 
-def status(*phases: dict[str, Any], shift: float | None = None) -> dict[str, Any]:
+def status(
+    *phases: dict[str, Any], shift: float | None = None, routes: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """As much of the status document as is shown here; the rollout is in canary."""
     times = {"mean": 0.1, "p50": 0.1, "p90": 0.1, "p99": 0.1}
     total = {"requests": 12_345, "error_rate": 0.5, "inflight": 7, "latency": times}
     arms = {"control": arm(40, 1), "treatment": arm(0, p90=None)}
     return {
         "phase": "canary",
-        "window": {"since": BEGAN, "seconds": 300.0, "performance_degradation": shift, "arms": arms},
+        "window": {
+            "since": BEGAN,
+            "seconds": 300.0,
+            "performance_degradation": shift,
+            "arms": arms,
+            "routes": routes,
+        },
         "phases": list(phases),
         "arms": {name: {**total, "time_to_first_byte": times} for name in ("control", "treatment")},
     }
@@ -97,3 +107,21 @@ def test_the_phases_before_have_a_line_each_newest_first() -> None:
     before = found[begin + 1 :]
     assert [line.split()[0] for line in before] == [f"p{number}" for number in range(6, 1, -1)]
     assert " ".join(before[0].split()) == "p6 2 h 100 / 10 1.00 % / 0.00 % 200 ms / 1.50 s"
+
+
+def test_several_routes_have_a_line_each_and_the_worst_one_is_first() -> None:
+    """Where treatment fails is what somebody who was woken up wants to know."""
+    routes = {f"r{number}": {"control": arm(100), "treatment": arm(number)} for number in range(1, 20)}
+    routes["search"] = {"control": arm(100, 1), "treatment": arm(10, 5)}
+    found = shown(status(routes=routes))
+    begin = next(number for number, line in enumerate(found) if line.startswith("routes, 5 min"))
+    lines_of_routes = found[begin + 1 :]
+    assert len(lines_of_routes) == MOST_ROUTES
+    assert " ".join(lines_of_routes[0].split()) == "search 100 / 10 1.00 % / 50.00 % 200 ms / 200 ms"
+    assert lines_of_routes[1].startswith("r19 ")
+
+
+def test_a_single_route_is_not_said_twice() -> None:
+    """It is what the table above is of."""
+    routes = {"default": {"control": arm(1), "treatment": arm(1)}}
+    assert not any("routes" in line for line in shown(status(routes=routes)))

@@ -61,7 +61,7 @@ async def test_a_view_states_everything_of_both_arms(gateway: Gateway) -> None:
     for span in Span:
         view = gateway.windows.view(span)
         treatment = view.arms["treatment"]
-        assert view.routes["default", "treatment"] == treatment
+        assert view.routes == {"default": view.arms}
         assert (treatment.requests, treatment.errors, treatment.error_rate) == (10, 2, 0.2)
         assert treatment.left == 1
         assert treatment.p50 == pytest.approx(0.4, rel=0.003)

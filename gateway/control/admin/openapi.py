@@ -68,7 +68,11 @@ _ARM_OF_SPAN = object_of(
 _ARMS_OF_SPAN = object_of(control=_ARM_OF_SPAN, treatment=_ARM_OF_SPAN)
 _STAY = object_of(phase={"type": "string"}, epoch={"type": "integer"}, since=TIME, arms=_ARMS_OF_SPAN)
 _WINDOW = object_of(
-    since=TIME, seconds={"type": "number"}, performance_degradation=NUMBER, arms=_ARMS_OF_SPAN
+    since=TIME,
+    seconds={"type": "number"},
+    performance_degradation=NUMBER,
+    arms=_ARMS_OF_SPAN,
+    routes={"type": "object", "additionalProperties": _ARMS_OF_SPAN},
 )
 _LATCH = object_of(
     engaged={"type": "boolean"},
@@ -173,6 +177,7 @@ _STATUS = object_of(
     rollback=alerts_openapi.ROLLBACK,
     arms=object_of(control=_ARM, treatment=_ARM),
     window=_WINDOW,
+    since_phase_start=_WINDOW,
     phases=array_of(_STAY),
     alerts=array_of(
         object_of(type={"type": "string"}, severity={"type": "string"}, message={"type": "string"})

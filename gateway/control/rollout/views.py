@@ -5,14 +5,14 @@ Times are RFC 3339 in UTC, percentages numbers from 0 to 100; None means "nothin
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, TypeAlias
 
 from gateway.control.stays import PhaseMetrics
-from gateway.control.traffic import View
+from gateway.control.traffic import ArmMetrics, View
 from gateway.core.gates import asked, schedule
 from gateway.core.percentage import effective_percentage, percentage_after_release
 from gateway.model.gates import Finding, GateResult
@@ -116,14 +116,14 @@ def phases(stays: Iterable[PhaseMetrics]) -> list[Document]:
             "phase": stay.phase,
             "epoch": stay.epoch,
             "since": timestamp(stay.since),
-            "arms": {arm: asdict(metrics) for arm, metrics in stay.arms.items()},
+            "arms": _arms(stay.arms),
         }
         for stay in stays
     ]
 
 
 def window(view: View) -> Document:
-    """Both arms over the time that is looked back on, as `phases` has them; `seconds` long.
+    """Both arms over some time, `seconds` long, as `phases` has them: over all routes, and on each.
 
     `performance_degradation` is a share: 0.15 where treatment is 15 % slower than control beside it.
     """
@@ -131,8 +131,13 @@ def window(view: View) -> Document:
         "since": timestamp(view.since),
         "seconds": round(view.until - view.since, 3),
         "performance_degradation": view.degradation,
-        "arms": {arm: asdict(metrics) for arm, metrics in view.arms.items()},
+        "arms": _arms(view.arms),
+        "routes": {route: _arms(arms) for route, arms in view.routes.items()},
     }
+
+
+def _arms(arms: Mapping[str, ArmMetrics]) -> Document:
+    return {arm: asdict(metrics) for arm, metrics in arms.items()}
 
 
 def _finding(finding: Finding) -> Document:
