@@ -341,3 +341,16 @@ def test_the_page_names_nothing_outside_and_holds_no_script() -> None:
     assert structure.tags.count("dialog") == len(re.findall(r'<dialog[^>]* aria-labelledby="', page()))
     assert "unsafe" not in POLICY
     assert POLICY.startswith("default-src 'none'")
+
+
+def test_each_of_several_routes_is_shown_with_both_arms() -> None:
+    """One alone is what the figures above are of."""
+    both = {
+        name: {"requests": requests, "error_rate": 0.25, "p90": 1.5}
+        for name, requests in (("control", 900), ("treatment", 100))
+    }
+    for routes, shown in (({"chat": both}, False), ({"chat": both, "a<b": both}, True)):
+        made = document(facts(status=status(window={"routes": routes})))
+        text = render(made)
+        assert ('<th scope="row">a&lt;b</th>' in text) is shown
+        assert ("900 / 100" in text) is shown

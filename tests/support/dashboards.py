@@ -114,6 +114,7 @@ def status(**changes: Any) -> dict[str, Any]:
             "failing_tasks": [],
         },
         "phases": [],
+        "window": {"routes": {}},
         "upstreams": UPSTREAMS,
         "evidence": {
             "value": 0.2,

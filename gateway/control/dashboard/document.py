@@ -205,6 +205,7 @@ def _performance(facts: Facts) -> Document:
             "quality_improvement": gains["quality"],
             "success_improvement": gains["success"],
         },
+        "routes": facts.status["window"]["routes"],
         "limits": facts.status.get("limits") or {},
         "series": {
             "reach": facts.reach.value,

@@ -114,8 +114,26 @@ def comparison(document: Document) -> Markup:
         "comparison",
         "Side by side",
         table("Both arms over the window", heads, rows, "arms"),
+        _routes(performance["routes"]),
         note=f"last {duration(performance['window'])}; a difference here is no proof, see evidence and gates",
     )
+
+
+def _routes(routes: Document) -> Markup | None:
+    """Both arms on each route; None where there is only one, which is all."""
+    if len(routes) < 2:
+        return None
+    rows = [
+        (
+            route,
+            " / ".join(count(arms[arm]["requests"]) for arm, _ in _ARMS),
+            " / ".join(share(arms[arm]["error_rate"]) for arm, _ in _ARMS),
+            " / ".join(seconds(arms[arm]["p90"]) for arm, _ in _ARMS),
+        )
+        for route, arms in routes.items()
+    ]
+    heads = ("route", "requests", "error rate", "response p90")
+    return table("Each route over the window, control / treatment", heads, rows, "routes")
 
 
 def _row(
