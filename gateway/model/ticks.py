@@ -30,7 +30,8 @@ MOST_TICKS = 3600
 COARSE: Final = 16
 """Neighbouring buckets that count as one where four percent are good enough."""
 FIRST_SECONDS = 600
-"""A user's first request is marked in every stretch of wall-clock time that is so many seconds long."""
+"""A user's first request on a route is marked in every period of so many seconds, which begins for each user
+at a moment of the user's own."""
 QUARTERS = 4
 """Parts of a tick that heads are counted by."""
 LEAST_QUARTER = 200
@@ -125,10 +126,10 @@ class Series:
     `arm` is the assigned one (intention to treat); experiment and group are "" without one. The
     snapshot's version says which phase and share it was drawn under.
 
-    `first` is True for requests that are the first which their user starts in the arm in a wall-clock
-    stretch of FIRST_SECONDS: who counts users rather than requests looks at these alone. All requests are
-    those that are first and those that are not. Nothing is first for users without an id, nor under
-    `rollback.unit: request`.
+    `first` is True for requests that are the first which their user starts in the arm of the route in a
+    period of FIRST_SECONDS (see `gateway.marks`): who counts users rather than requests looks at these
+    alone. All requests are those that are first and those that are not. Nothing is first for users
+    without an id, nor under `rollback.unit: request`.
     """
 
     snapshot: int

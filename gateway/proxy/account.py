@@ -65,7 +65,7 @@ class Account:
         series, first = assignment.series, assignment.first_series
         if first is not series or assignment.recorded:
             user_hash = xxh3_64_intdigest(user)
-            if first is not series and self._context.marks.mark(user_hash ^ assignment.mark):
+            if first is not series and self._context.marks.mark(user_hash, assignment.mark):
                 series = first
             if assignment.recorded:
                 self._user = user_hash

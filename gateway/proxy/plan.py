@@ -10,7 +10,10 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 
+from xxhash import xxh3_64_intdigest
+
 from gateway.core.split import Decision, Reason, Table
+from gateway.marks import CELLS
 from gateway.model.snapshot import Arm, FailoverCause, Snapshot, Upstream, configuration_header
 from gateway.proxy.identity import compile_identity, noted_fields
 from gateway.proxy.recorder import Recorder
@@ -28,7 +31,7 @@ class Assignment:
     `request_fields` and `response_fields` are header lines for the upstream and for the client, each
     with its CRLF. `stand_in` is control in treatment's place, after a failed connect. `series` is where
     the comparison counts it, None where it stays out; `first_series` where it counts a user's first request
-    in a while, the same where these are not marked; `mark` is mixed into the hash that a user is marked by.
+    in a while, the same where these are not marked; `mark` is the kind of request that a user is marked for.
     `recorded` says that an experiment wants each request.
     """
 
@@ -59,7 +62,7 @@ class Assignment:
         self.cell = recorder.cell(decision.route.name, decision.assigned)
         self.series = recorder.ticks.series(decision, snapshot.version)
         self.first_series = self.series
-        self.mark = _TREATMENT_MARK if decision.assigned is Arm.TREATMENT else 0
+        self.mark = _kind(decision)
         if snapshot.marks_users:
             self.first_series = recorder.ticks.series(decision, snapshot.version, first=True)
         experiment = decision.route.experiment
@@ -173,6 +176,15 @@ class Plan:
             self.available[index] = pool.available or not fails_over
 
         return track
+
+
+def _kind(decision: Decision) -> int:
+    """What a user's first request is marked for: an arm of a route, under each snapshot the same.
+
+    One mark for all routes would be spent on what users ask first, and what they ask next never judged.
+    """
+    route = xxh3_64_intdigest(decision.route.name.encode()) % CELLS
+    return route ^ _TREATMENT_MARK if decision.assigned is Arm.TREATMENT else route
 
 
 def _treatment_upstreams(decisions: Iterable[Decision]) -> list[int]:

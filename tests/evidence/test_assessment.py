@@ -149,33 +149,53 @@ def test_fewer_than_the_minimum_of_failures_do_not_roll_back() -> None:
 
 
 def test_one_unlucky_user_does_not_roll_back() -> None:
-    """His failures count once in ten minutes, and three users are asked for where there are as many."""
+    """His failures count twice in ten minutes at most; three users are asked for where there are so many."""
     gathering = Gathering(unit=Unit.USER)
     for _ in range(30):
-        found = gathering.see(counts(3, 1), counts(27))
-        gathering.at += 600_000
+        gathering.see(counts(5, 1), counts(45))
+        found = gathering.see(counts(1, 1), counts(9))
+        gathering.at += 598_000
     assert found.value > found.limit
     assert (found.users, found.verdict) == (1, Verdict.HOLD)
     assert "1 of 3 users" in found.reason
 
 
-def test_a_phase_of_two_users_is_judged_by_two() -> None:
-    """min(3, treatment's users of this phase)."""
+def test_a_phase_of_one_user_is_judged_by_one() -> None:
+    """min(3, treatment's users of this phase), both by what is sure of them."""
     gathering = Gathering(unit=Unit.USER)
     for _ in range(5):
         found = gathering.see(counts(2, 2), counts(48))
         gathering.at += 600_000
-    assert (found.users, found.verdict) == (2, Verdict.ROLL_BACK)
+    assert (found.users, found.verdict) == (1, Verdict.ROLL_BACK)
 
 
-def test_users_of_different_stretches_may_be_the_same() -> None:
-    """The bound is the most of one stretch, by the wall clock, not their sum."""
+def test_five_failures_at_once_are_of_three_users() -> None:
+    """A user may be marked twice in any ten minutes: just before the moment that is his own, and after."""
+    gathering = Gathering(unit=Unit.USER)
+    found = [gathering.see(counts(1, 1), counts(9)) for _ in range(5)]
+    assert [each.users for each in found] == [1, 1, 2, 2, 3]
+
+
+def test_failures_on_several_routes_may_be_the_same_users() -> None:
+    """Each of a user's routes is marked: the bound is that of one route, not of their sum."""
+    gathering = Gathering(unit=Unit.USER)
+    for route in ("models", "generate", "chat"):
+        gathering.route = route
+        gathering.draw_with(0.1)
+        gathering.see(counts(2, 2), counts(18))
+    assert gathering.judge().users == 1
+    gathering.see(counts(1, 1), counts(9))
+    assert gathering.judge().users == 2
+
+
+def test_failures_of_different_ten_minutes_may_be_of_the_same_users() -> None:
+    """The bound is the most of one ten minutes, by the wall clock, not their sum."""
     gathering = Gathering(unit=Unit.USER)
     gathering.at = 599_000
-    gathering.see(counts(5, 2), counts(45))
-    gathering.see(counts(5, 2), counts(45))
+    gathering.see(counts(5, 3), counts(45))
+    gathering.see(counts(5, 3), counts(45))
     assert gathering.judge().users == 2
-    assert gathering.see(counts(5, 1), counts(45)).users == 3
+    assert gathering.see(counts(5, 2), counts(45)).users == 3
 
 
 def test_with_unit_request_nobody_is_marked_and_every_failure_counts() -> None:

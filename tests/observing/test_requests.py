@@ -103,6 +103,18 @@ def test_who_changes_arms_is_first_in_the_other_one_too() -> None:
         assert (counted(rig, True).started, counted(rig, False).started) == (1, 1)
 
 
+def test_a_user_s_first_request_on_each_route_counts() -> None:
+    """Who asks first for what works is not lost to the judgement of what is asked next."""
+    with (
+        Rig(percentage=100, routes=(make_route("models", "/models"), make_route())) as rig,
+        rig.connect() as client,
+    ):
+        for path in (b"/models", b"/", b"/models", b"/"):
+            client.send(get(path))
+            client.response()
+        assert (counted(rig, True).started, counted(rig, False).started) == (2, 2)
+
+
 def test_nobody_is_first_where_requests_count() -> None:
     """`rollback.unit: request` looks at every request alike."""
     with Rig(percentage=100, marks_users=False) as rig, rig.connect() as client:

@@ -12,6 +12,8 @@ What follows from the evidence is `assessment`'s.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from gateway.core.evidence import timing
@@ -82,10 +84,10 @@ def _take_heads(state: EvidenceState, look: Look, selection: Selection, limits: 
         if not cells:
             continue
         when = selection.moment(tick.at)
-        errors.take([_errors(cell) for cell in cells], when)
+        errors.take([errors_of(cell) for cell in cells], when)
         client_errors.take([_client_errors(cell) for cell in cells], when)
         dissatisfaction.take([_dissatisfaction(cell) for cell in cells], when)
-        users = seen(users, when.stretch, sum([cell.counts.answered for cell in cells if cell.treatment]))
+        users = seen(users, when.stretch, answered_by_route(cells))
         controls = sum([cell.counts.answered for cell in cells if not cell.treatment])
         control[when.minute] = control.get(when.minute, 0) + controls
         if state.trial is not None and tick.at >= state.trial.since:
@@ -103,27 +105,39 @@ def _take_heads(state: EvidenceState, look: Look, selection: Selection, limits: 
     )
 
 
-def _errors(cell: Cell) -> Outcomes:
+def answered_by_route(cells: Iterable[Cell]) -> Counter[str]:
+    """Treatment's requests with an outcome."""
+    answered: Counter[str] = Counter()
+    for cell in cells:
+        if cell.treatment:
+            answered[cell.route] += cell.counts.answered
+    return answered
+
+
+def errors_of(cell: Cell) -> Outcomes:
+    """The heads of one arm, and those that failed; not what control answered in its place."""
     counts = cell.counts
     reached = counts.answered - counts.failed_over
-    return Outcomes(cell.treatment, cell.share, reached, counts.errors - counts.failed_over)
+    return Outcomes(cell.route, cell.treatment, cell.share, reached, counts.errors - counts.failed_over)
 
 
 def _client_errors(cell: Cell) -> Outcomes:
     counts = cell.counts
-    return Outcomes(cell.treatment, cell.share, counts.answered - counts.failed_over, counts.client_errors)
+    return Outcomes(
+        cell.route, cell.treatment, cell.share, counts.answered - counts.failed_over, counts.client_errors
+    )
 
 
 def _dissatisfaction(cell: Cell) -> Outcomes:
     score = cell.counts.scores.get(Metric.USER_SATISFACTION)
     if score is None:
-        return Outcomes(cell.treatment, cell.share, 0, 0)
-    return Outcomes(cell.treatment, cell.share, score.count, score.count - score.total)
+        return Outcomes(cell.route, cell.treatment, cell.share, 0, 0)
+    return Outcomes(cell.route, cell.treatment, cell.share, score.count, score.count - score.total)
 
 
 def _truncations(cell: Cell) -> Outcomes:
     counts = cell.counts
-    return Outcomes(cell.treatment, cell.share, counts.answered - counts.errors, counts.truncated)
+    return Outcomes(cell.route, cell.treatment, cell.share, counts.answered - counts.errors, counts.truncated)
 
 
 def _take_settled(state: EvidenceState, look: Look, selection: Selection, limits: Limits) -> EvidenceState:

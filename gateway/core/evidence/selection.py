@@ -18,8 +18,10 @@ _STRETCH = FIRST_SECONDS * 1000
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Counts of requests of one arm that were drawn with one share (None where it is not known)."""
+    """Counts of requests on one route that were drawn for one arm, with one share (None where it is not
+    known)."""
 
+    route: str
     treatment: bool
     share: float | None
     counts: Counts
@@ -45,6 +47,7 @@ class Selection:
         version = self._state.version
         return [
             Cell(
+                series.route,
                 series.arm == _TREATMENT,
                 self._shares.get(series.snapshot, {}).get(series.route),
                 counts,

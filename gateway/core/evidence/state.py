@@ -48,14 +48,16 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """A lower bound for distinct users: the most that were marked within one stretch of ten minutes.
+    """A lower bound for distinct users: `most`, from the marks on one route within ten minutes.
 
-    A user is marked once in a stretch, so those of one stretch are different users, and those of two may
-    be the same. `stretch` is the current one, `marked` what it has so far.
+    A user's ten minutes begin at a moment of the user's own, so within ten minutes by the clock a user is
+    marked twice at most on each route: half of a route's marks were different users'. Those of another route,
+    or of other ten minutes, may be the same. `stretch` numbers the current ten minutes, `marked` is what each
+    route has in them so far.
     """
 
     stretch: int = -1
-    marked: int = 0
+    marked: tuple[tuple[str, int], ...] = ()
     most: int = 0
 
 

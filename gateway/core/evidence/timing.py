@@ -95,7 +95,7 @@ def outcomes(cells: Iterable[Cell], threshold: int, degradation: float, age: flo
         slow = slow_ones + _beyond(counts.left, limit)
         if age >= milliseconds(limit):
             slow += counts.started - counts.ended
-        found.append(Outcomes(cell.treatment, cell.share, slow + fast_ones, slow))
+        found.append(Outcomes(cell.route, cell.treatment, cell.share, slow + fast_ones, slow))
     return found
 
 

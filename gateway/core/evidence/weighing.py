@@ -8,8 +8,10 @@ the share changed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from gateway.core.evidence import odds
 from gateway.core.evidence.capital import Capital
@@ -20,14 +22,18 @@ LARGEST_NEED = 50
 NEED_IN_SMALLER_ARM = 10
 """Outcomes of the smaller arm, in expectation, that are enough for a stratum."""
 
+MARKS_OF_A_USER = 2
+"""In one stretch of time on one route, at most: one before the user's period ends in it, one after."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """So many outcomes of one arm, so many of them bad.
+    """So many outcomes of one arm of a route, so many of them bad.
 
     `share` is treatment's among the requests that they were drawn with; None where that is not known.
     """
 
+    route: str
     treatment: bool
     share: float | None
     count: int
@@ -36,8 +42,8 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When outcomes come: seconds and minute of the process, the stretch that their users were marked in
-    (None where they are not), and the shares that requests are drawn with by now."""
+    """When outcomes come: seconds and minute of the process, which ten minutes by the clock they are in (None
+    where users are not marked), and the shares that requests are drawn with by now."""
 
     second: float
     minute: int
@@ -50,12 +56,15 @@ def need(share: float) -> float:
     return min(LARGEST_NEED, NEED_IN_SMALLER_ARM / min(share, 1.0 - share))
 
 
-def seen(peak: Peak, stretch: int | None, users: int) -> Peak:
-    """The bound after so many users more; without marks each is taken for a user of its own."""
+def seen(peak: Peak, stretch: int | None, marks: Mapping[str, float]) -> Peak:
+    """The bound after so many marks more on these routes; without a stretch each is a user of its own."""
     if stretch is None:
-        return Peak(peak.stretch, peak.marked, peak.most + users)
-    marked = users + (peak.marked if stretch == peak.stretch else 0)
-    return Peak(stretch, marked, max(peak.most, marked))
+        return replace(peak, most=peak.most + sum(int(number) for number in marks.values()))
+    marked = dict(peak.marked) if stretch == peak.stretch else {}
+    for route, number in marks.items():
+        marked[route] = marked.get(route, 0) + int(number)
+    users = math.ceil(max(marked.values(), default=0) / MARKS_OF_A_USER)
+    return Peak(stretch, tuple(marked.items()), max(peak.most, users))
 
 
 class Weighing:
@@ -89,14 +98,15 @@ class Weighing:
     def take(self, outcomes: Iterable[Outcomes], when: Moment) -> None:
         """Take the outcomes of one tick in."""
         treated = controls = 0
-        treated_bad = controls_bad = 0.0
+        controls_bad = 0.0
+        bad_by_route: defaultdict[str, float] = defaultdict(float)
         touched = set()
         for part in outcomes:
             if not part.count:
                 continue
             if part.treatment:
                 treated += part.count
-                treated_bad += part.bad
+                bad_by_route[part.route] += part.bad
             else:
                 controls += part.count
                 controls_bad += part.bad
@@ -104,9 +114,10 @@ class Weighing:
                 self._strata[part.share] = _joined(self._strata.get(part.share), part.share, part)
                 touched.add(part.share)
         if treated:
+            treated_bad = sum(bad_by_route.values())
             self._count += treated
             self._bad += treated_bad
-            self._users = seen(self._users, when.stretch, int(treated_bad))
+            self._users = seen(self._users, when.stretch, bad_by_route)
             self._treatment = self._bet(self._treatment, treated, treated_bad, when)
         if controls:
             self._control = self._bet(self._control, controls, controls_bad, when)
