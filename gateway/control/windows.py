@@ -227,21 +227,29 @@ class Windows:
         return self._with_late(progress)
 
     def add_outcome(
-        self, arm: str, route: str, metric: str, value: float, *, drawn_by: int | None = None
+        self,
+        arm: str,
+        route: str,
+        metric: str,
+        value: float,
+        *,
+        drawn_by: int | None = None,
+        first: bool = True,
     ) -> None:
         """Count a score that did not come with its answer: a rating, mostly.
 
         It belongs to the present, whenever its request was: it counts for gates and views at once, and for
-        whoever gathers evidence with the next tick that closes, as a user's first. There it is compared with
-        those of users who were drawn alike: `drawn_by` is the version of the last snapshot that did so, None
-        for the newest. One that was not stored yet is lost with the process; `rated_at` says which.
+        whoever gathers evidence with the next tick that closes, as the user's `first` in a while or not.
+        There it is compared with those of users who were drawn alike: `drawn_by` is the version of the last
+        snapshot that did so, None for the newest. One that was not stored yet is lost with the process;
+        `rated_at` says which.
         """
         period, score = self._periods[-1], {metric: Score.of(value)}
         stream = (route, arm, "", "")
         self._archive.rate(period.number, stream, score)
         self._stays.rate(period, stream, score)
         version = self._standing().snapshot.version if drawn_by is None else drawn_by
-        late = {Series(version, route, arm, "", "", first=True): Counts(scores=score)}
+        late = {Series(version, route, arm, "", "", first): Counts(scores=score)}
         self._traffic.remember((self._wall(round(self._monotonic() * 1000)), late), self.look_back)
         self._late = _both(self._late, late)
         self._views.clear()
@@ -301,6 +309,10 @@ class Windows:
     def standing(self, since: int = 0) -> tuple[Tick, ...]:
         """The ticks from `since` on that are not settled, as they stand now, oldest first."""
         return tuple(self._fold.standing(since))
+
+    def open_heads(self) -> tuple[Tick, ...]:
+        """The quarters whose heads are not all known, as they stand now, oldest first."""
+        return tuple(self._fold.open_heads())
 
     @property
     def behind(self) -> bool:

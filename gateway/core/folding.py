@@ -267,6 +267,10 @@ class Fold:
         """Every tick that is not settled, from `since` on, as it stands now."""
         return map(self._tick, self._ticks.beginnings(max(since, self.settled_to)))
 
+    def open_heads(self) -> Iterable[Tick]:
+        """Every quarter that is not closed, as it stands now, oldest first."""
+        return map(self._heads.tick, self._heads.beginnings(self.closed_to))
+
     @property
     def behind(self) -> bool:
         """True while there is more to take in or to settle: take the same reports again soon, and advance."""

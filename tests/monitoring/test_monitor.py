@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.control.archive import StoredSums
+from gateway.core.folding import Tick
 from gateway.core.gates import evaluate, pending_rollback
 from gateway.core.sums import Sums
 from gateway.model.gates import Verdict
@@ -404,6 +405,35 @@ async def test_an_absence_goes_on_over_a_restart(stage: Stage) -> None:
     stage.turn(600)
     async with stage.control() as watch:
         assert 15 <= await watch.seconds(60, GONE, CONTROL) <= 25
+
+
+async def test_a_slow_head_does_not_keep_a_broken_treatment_in_place(stage: Stage) -> None:
+    """The ticks since the break are all open, for one request of each arm; what is known of them convicts."""
+    async with stage.control() as watch:
+        await watch.seconds(60, WELL, CONTROL)
+        tick = watch.progress(BROKEN, CONTROL).closed[0]
+        waiting = {series: replace(one, started=one.started + 1) for series, one in tick.counts.items()}
+        watch.windows.open = (Tick(tick.at, waiting), Tick(tick.at + 250, waiting))
+        watch.monitor.look()
+        await watch.monitor.act()
+        assert watch.latched
+        assert "40 of 1242 treatment requests" in lines(watch, "rollback")[0]
+
+
+async def test_an_outage_of_both_arms_is_not_foreseen(stage: Stage) -> None:
+    """What is open of control counts as failed there, and says nothing of control."""
+    stage.scene.text = canary("on_shared_outage: rollback")
+    async with stage.control() as watch:
+        await watch.seconds(60, WELL, CONTROL)
+        tick = watch.progress(BROKEN, Served()).closed[0]
+        silent = {
+            series: replace(one, started=180 if series.arm == "control" else one.started)
+            for series, one in tick.counts.items()
+        }
+        watch.windows.open = tuple(Tick(tick.at + 250 * number, silent) for number in range(8))
+        watch.monitor.look()
+        await watch.monitor.act()
+        assert not watch.latched
 
 
 # --- the plain threshold --------------------------------------------------------------------------

@@ -46,11 +46,16 @@ class Open:
     watch: Watch
     stored_to: int = 0
     restored: tuple[StoredSums, ...] = ()
+    open: tuple[Tick, ...] = ()
+    """Ticks whose heads are not all known."""
     stored: int = 0
     """How often the sums were stored."""
 
     def standing(self, since: int = 0) -> tuple[Tick, ...]:
         return ()
+
+    def open_heads(self) -> tuple[Tick, ...]:
+        return self.open
 
     def flush(self) -> None:
         """Store the sums."""

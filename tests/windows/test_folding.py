@@ -196,6 +196,24 @@ def test_a_tick_waits_for_the_head_of_every_request_that_started_in_it() -> None
     assert progress.settled == ()
 
 
+def test_quarters_that_are_open_can_be_looked_at() -> None:
+    """As they stand, oldest first: what is not in them is sure to be in one that closed."""
+    scene = Scene()
+    scene.worker.serve(TREATMENT, 3)
+    assert sums(scene.after(1).closed) == (3, 3, 0)
+    slow = scene.worker.start(TREATMENT)
+    scene.worker.serve(TREATMENT, 2, status=500)
+    assert scene.after(1).closed == ()
+    scene.worker.serve(TREATMENT, 4)
+    assert scene.after(1).closed == ()
+    (second, third) = scene.fold.open_heads()
+    assert sums([second]) == (3, 2, 2)
+    assert sums([third]) == (4, 4, 0)
+    slow.answer(response(), False)
+    scene.after(1)
+    assert list(scene.fold.open_heads()) == []
+
+
 def test_later_ticks_wait_for_the_ones_before() -> None:
     """In order: a tick that is complete does not overtake one that is not."""
     scene = Scene()

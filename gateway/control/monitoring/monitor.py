@@ -14,7 +14,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway import logs
 from gateway.control.monitoring.control_answers import ControlAnswers
@@ -30,7 +31,9 @@ from gateway.control.rollout.views import Document
 from gateway.control.store.api import NotDurableError
 from gateway.control.windows import Windows
 from gateway.core.evidence.assessment import Assessment, Parameters, Verdict, assess
+from gateway.core.evidence.foresight import foresee
 from gateway.core.evidence.gathering import Limits, Look
+from gateway.core.evidence.state import EvidenceState
 from gateway.core.folding import Progress
 from gateway.core.limits import RollbackLimit, rollback_limits, watches_system_failure
 from gateway.core.reactions import Conclusion, reactions
@@ -39,7 +42,7 @@ from gateway.core.system_failure import Obstacle, is_system_failure
 from gateway.model.deployment import Deployment
 from gateway.model.metrics import Metric
 from gateway.model.rollout import Cause, Event, Rollback
-from gateway.model.safety import RollbackDecision
+from gateway.model.safety import OnSharedOutage, RollbackDecision
 from gateway.model.snapshot import Snapshot
 from gateway.model.units import format_duration
 
@@ -169,7 +172,7 @@ class Monitor:
         dossier.note(sign_of(ours.closed, scene.endpoints), now - self._looked_at)
         self._looked_at = now
         self._fold(ours)
-        self.assessment = self._assess(now)
+        self.assessment = self._foreseen(self._assess(dossier.state, now), now)
         if scene.windows.stored_to != self._stored_to or now - self._saved_at >= SAVE_INTERVAL:
             scene.windows.flush()
             dossier.save()
@@ -217,19 +220,33 @@ class Monitor:
             values.get(Metric.USER_SATISFACTION),
         )
 
-    def _assess(self, now: float) -> Assessment:
+    def _assess(self, state: EvidenceState, now: float, **changes: Any) -> Assessment:
         policy = self._deployment.rollback
         parameters = Parameters(
             policy.false_rollback_probability, policy.minimum_failures, policy.on_shared_outage, policy.unit
         )
-        control_healthy = self._scene.endpoints.control_healthy()
         return assess(
-            self._dossier.state,
+            state,
             self._limits(),
-            parameters,
+            replace(parameters, **changes),
             now=round(now * 1000),
-            control_healthy=control_healthy,
+            control_healthy=self._scene.endpoints.control_healthy(),
         )
+
+    def _foreseen(self, found: Assessment, now: float) -> Assessment:
+        """A verdict that will be, however the open requests end: nobody has to wait for the slowest head."""
+        limit, policy, state = self._limits().error_rate, self._deployment.rollback, self._dossier.state
+        if found.verdict is Verdict.ROLL_BACK or limit is None:
+            return found
+        ticks = tuple(map(judged, self._scene.windows.open_heads()))
+        sure = foresee(
+            state, ticks, limit, policy.unit, anchor=self._dossier.anchor, failures=policy.minimum_failures
+        )
+        if sure is state:
+            return found
+        # Control's open requests count as failures there: that is no outage of both arms.
+        foreseen = self._assess(sure, now, on_shared_outage=OnSharedOutage.HOLD)
+        return foreseen if foreseen.verdict is Verdict.ROLL_BACK else found
 
     def close(self) -> None:
         """The process ends: fold what is still waiting, for the sums have it, and keep everything."""
