@@ -9,6 +9,7 @@ It sends nothing and judges nothing; what a tick's numbers mean is said in `mode
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from time import monotonic
 
 from gateway.core.folding import add
@@ -60,38 +61,41 @@ class SeriesTicks:
 
 
 class _Told:
-    """A tick, or a quarter of one, as it is reported: text that is made anew only if something happened."""
+    """A tick, or a quarter of one, as it is reported: of its text, what something happened to is made anew."""
 
-    __slots__ = ("_happened", "_tallies", "numbers", "text")
+    __slots__ = ("_happened", "_tallies", "_texts", "numbers", "text")
 
     def __init__(self) -> None:
         self.numbers: set[int] = set()
         self.text = ""
-        self._tallies: list[Tally] = []
-        self._happened = 0
+        self._tallies: dict[int, list[Tally]] = {}
+        self._happened: dict[int, int] = {}
+        self._texts: dict[int, str] = {}
 
     def add(self, tally: Tally) -> None:
-        self._tallies.append(tally)
+        self._tallies.setdefault(tally.number, []).append(tally)
         self.numbers.add(tally.number)
 
     def update(self, counts_of: Callable[[Tally], Counts]) -> None:
-        happened = sum([tally.happened for tally in self._tallies])
-        if happened == self._happened:
-            return
-        self._happened = happened
-        sums: dict[int, Counts] = {}
-        for tally in self._tallies:
-            number, counts = tally.number, counts_of(tally)
-            sums[number] = add(sums[number], counts) if number in sums else counts
-        self.text = " ".join([pack(number, counts) for number, counts in sums.items()])
+        changed = False
+        for number, tallies in self._tallies.items():
+            happened = sum([tally.happened for tally in tallies])
+            if happened == self._happened.get(number, 0):
+                continue
+            changed = True
+            self._happened[number] = happened
+            self._texts[number] = pack(number, reduce(add, map(counts_of, tallies)))
+        if changed:
+            self.text = " ".join(self._texts.values())
 
     def all(self, done: Callable[[Tally], bool]) -> bool:
-        return all(map(done, self._tallies))
+        return all([done(tally) for tallies in self._tallies.values() for tally in tallies])
 
     def finish(self) -> None:
         """Nothing will change any more: the text is all that is needed."""
         self._tallies.clear()
-        self._happened = 0
+        self._happened.clear()
+        self._texts.clear()
 
 
 class _Course:
