@@ -178,7 +178,9 @@ async def _published(
 
 def _rate(windows: Windows, rating: Rating) -> None:
     """Add an outcome of the rollout to what gates and evidence are made of, and note that it is there."""
-    windows.add_outcome(rating.arm, rating.route, rating.metric, rating.value, drawn_by=rating.drawn_by)
+    windows.add_outcome(
+        rating.arm, rating.route, rating.metric, rating.value, drawn_by=rating.drawn_by, first=rating.first
+    )
     windows.rated_at = rating.at
 
 

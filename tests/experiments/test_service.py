@@ -653,6 +653,28 @@ async def test_outcomes_of_the_rollout_go_to_the_windows(tmp_path: Path) -> None
     assert {of[2:] for of in seen} == {("user_satisfaction", 1.0)}
 
 
+async def test_of_one_user_s_ratings_the_first_is_evidence(tmp_path: Path) -> None:
+    """All count, but who rates again and again is one user: of each metric in each arm one in ten minutes."""
+    gateway = make_gateway(tmp_path, experiment_config(percentage=100))
+    firsts: list[tuple[str, bool]] = []
+    async with serving(gateway) as client:
+        await client.status()
+        windows = client.controller._parts.windows
+        windows.add_outcome = lambda *of, first, **_: firsts.append((of[2], first))  # type: ignore[method-assign]
+        ratings = [
+            {"id": f"{user}{metric}{n}", "user_id": user, "metric": metric, "value": 0}
+            for user in ("ann", "bob")
+            for metric in ("user_satisfaction", "accuracy")
+            for n in range(5)
+        ]
+        for part in (ratings[:3], ratings[3:]):
+            assert (await report(client, *part))[1]["accepted"] == len(part)
+    once = [True, False, False, False, False]
+    assert firsts == [
+        (metric, first) for _ in "ab" for metric in ("user_satisfaction", "accuracy") for first in once
+    ]
+
+
 async def are_stored(store: Store, metric: str) -> bool:
     """True once sums of a metric are on the disk."""
     return any(metric in name for tick in await store.ticks(0, 2**40) for name in tick.sums)

@@ -228,6 +228,18 @@ async def test_a_late_rating_is_compared_with_those_of_users_who_were_drawn_alik
     assert rated == {"treatment": newest, "control": newest - 1}
 
 
+async def test_a_rating_again_counts_but_is_not_its_user_s_first(gateway: Gateway) -> None:
+    """For views and gates like any other; who looks at users alone does not see it."""
+    for first in (True, False, False):
+        gateway.windows.add_outcome("treatment", "default", "user_satisfaction", 0.5, first=first)
+    gateway.worker.serve(TREATMENT)
+    gateway.clock.at += 1
+    (tick,) = gateway.windows.take([gateway.worker.report()], [gateway.worker.pid]).closed
+    rated = {series.first: counts.scores["user_satisfaction"].count for series, counts in tick.counts.items()}
+    assert rated == {True: 1, False: 2}
+    assert gateway.windows.evidence(SCORES).samples["user_satisfaction"] == Proportion(3, 2)
+
+
 async def test_a_late_rating_counts_for_gates_views_and_evidence_once(gateway: Gateway) -> None:
     """And is still there after a restart of the control process."""
     gateway.worker.serve(TREATMENT, 20)

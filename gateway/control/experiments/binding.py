@@ -71,10 +71,14 @@ class InGroup:
 
 @dataclass(frozen=True, slots=True)
 class InArm:
-    """An outcome of the rollout: for an arm of a route. `drawn_by` as `Timeline.drawn_by` has it."""
+    """An outcome of the rollout: for an arm of a route, by the user with this hash.
+
+    `drawn_by` as `Timeline.drawn_by` has it.
+    """
 
     route: str
     arm: str
+    user: int
     drawn_by: int | None
 
 
@@ -170,7 +174,7 @@ def _common(scene: Scene, routes: list[RouteScene], user: str, drawn_by: int | N
     arms = {placement.arm for placement in placements}
     if len(arms) > 1:
         return Unbound(Cause.ROUTE, "the user was in different arms on different routes: say which route")
-    return InArm(routes[0].route, placements[0].arm.label, drawn_by)
+    return InArm(routes[0].route, placements[0].arm.label, xxh3_64_intdigest(user.encode()), drawn_by)
 
 
 def _outside(reason: Reason) -> Unbound:

@@ -81,7 +81,9 @@ class Rating:
     """An outcome of the rollout: a value of `metric` for an arm of a route.
 
     `id` is the hash of the outcome's, `at` the Unix second in which the gateway took it. `drawn_by` is the
-    last version of a snapshot that drew users as this one was, None for the newest; it is not stored.
+    last version of a snapshot that drew users as this one was, None for the newest; `first` is True for
+    a user's first one of the metric in the arm in ten minutes. These two are not stored: what is read from
+    the file is not taken for a user's first, as nobody knows.
     """
 
     id: bytes
@@ -91,6 +93,7 @@ class Rating:
     metric: str
     value: float
     drawn_by: int | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)

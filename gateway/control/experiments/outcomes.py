@@ -4,6 +4,10 @@ Requests that arrive at the same time share a transaction, so thousands a second
 the disk. One worker handles group after group. The queue for it is bounded; a request that does not fit
 is refused as a whole. An outcome that belongs nowhere is refused by itself and does not affect the
 others.
+
+A rating is marked that is its user's first of the metric in the arm in ten minutes: evidence against a
+treatment must not be the work of one user who rates again and again. A restart forgets who rated, and the
+marks are this gateway's alone.
 """
 
 from __future__ import annotations
@@ -14,11 +18,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from xxhash import xxh3_64_intdigest
+
 from gateway.control.experiments.binding import Binder, InArm, InGroup, Outcome, Unbound
 from gateway.control.experiments.database import ExperimentsDatabase, Rating
 from gateway.control.experiments.file import ExperimentsFile
 from gateway.control.experiments.participants import Participants
 from gateway.control.store.api import StoreError
+from gateway.marks import CELLS, UserMarks
 
 MOST_WAITING = 20_000
 """Outcomes that wait at most: several seconds' worth of a disk that keeps up."""
@@ -67,6 +74,7 @@ class Outcomes:
         self._participants = participants
         self._file = file
         self._now = now
+        self._raters = UserMarks(-1)
         self._handed: deque[_Handed] = deque()
         self._waiting = 0
         self._wake = asyncio.Event()
@@ -147,7 +155,9 @@ class Outcomes:
         }
         asked = list(names.values())
         known: set[bytes] = await self._file.read(lambda database: _known(database, asked), set())
-        count = _Count(self._binder, self._participants, names, known, self._now())
+        now = self._now()
+        self._raters.follow(now)
+        count = _Count(self._binder, self._participants, self._raters, names, known, now)
         receipts = [count.receipt(handed.outcomes) for handed in group]
         if count.ids:
             await self._participants.flush(count.ids, count.ratings, durable=True)
@@ -165,6 +175,7 @@ class _Count:
         self,
         binder: Binder,
         participants: Participants,
+        raters: UserMarks,
         names: dict[str, bytes],
         known: set[bytes],
         now: float,
@@ -173,6 +184,7 @@ class _Count:
         self.ratings: list[Rating] = []
         self._binder = binder
         self._participants = participants
+        self._raters = raters
         self._names = names
         self._known = known
         self._now = now
@@ -198,9 +210,15 @@ class _Count:
         match self._binder.bind(outcome):
             case InGroup(experiment, group, user):
                 self._participants.report(experiment, user, group, outcome.metric, outcome.value)
-            case InArm(route, arm, drawn_by):
-                rating = Rating(name, self._now, route, arm, outcome.metric, outcome.value, drawn_by)
+            case InArm(route, arm, user, drawn_by):
+                first = self._raters.mark(user, _kind(arm, outcome.metric))
+                rating = Rating(name, self._now, route, arm, outcome.metric, outcome.value, drawn_by, first)
                 self.ratings.append(rating)
             case Unbound() as unbound:
                 return unbound
         return None
+
+
+def _kind(arm: str, metric: str) -> int:
+    """What a rating is marked as: whichever route it is of, for one user is one user on all of them."""
+    return xxh3_64_intdigest(f"{arm} {metric}".encode()) % CELLS
