@@ -61,7 +61,7 @@ class SeriesTicks:
 
 
 class _Told:
-    """A tick, or a quarter of one, as it is reported: of its text, what something happened to is made anew."""
+    """A tick, or a quarter of one, as it is reported; text is made anew only of what something happened to."""
 
     __slots__ = ("_happened", "_tallies", "_texts", "numbers", "text")
 
@@ -89,7 +89,7 @@ class _Told:
             self.text = " ".join(self._texts.values())
 
     def all(self, done: Callable[[Tally], bool]) -> bool:
-        return all([done(tally) for tallies in self._tallies.values() for tally in tallies])
+        return all(done(tally) for tallies in self._tallies.values() for tally in tallies)
 
     def finish(self) -> None:
         """Nothing will change any more: the text is all that is needed."""
