@@ -61,7 +61,7 @@ class SeriesTicks:
 
 
 class _Told:
-    """A tick, or a quarter of one, as it is reported; text is made anew only of what something happened to."""
+    """A tick, or a quarter of one, as it is reported; text is made anew of what something happened to."""
 
     __slots__ = ("_happened", "_tallies", "_texts", "numbers", "text")
 
