@@ -153,16 +153,17 @@ class Simulation:
         look = Look(tuple(known), tuple(known), (), at, round(seconds * 1000))
         before = self.state
         self.state = fold(before, look, self.limits, self.unit)
-        if self.assessment is not None and self.state.trial is None and not _moved(before, self.state):
+        if self.assessment is not None and not self.state.capped and not _moved(before, self.state):
             return self.assessment.verdict
         found = self.assessment = assess(self.state, self.limits, self.parameters, now=at)
         self.highest = max(self.highest, found.value)
         self.strongest = max(self.strongest, *[part.value or 0.0 for part in found.parts])
-        if found.caps_share and self.state.trial is None:
+        if found.caps_share and not self.state.capped:
             self._draw_with(min(self.share, _TREATMENT_CAP))
             self.state = begin_trial(self.state, at)
-        elif not found.caps_share and self.state.trial is not None:
-            self._draw_with(self._full_share)
+        elif not found.caps_share:
+            if self.state.capped:
+                self._draw_with(self._full_share)
             self.state = end_trial(self.state)
         return found.verdict
 

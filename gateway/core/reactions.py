@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from gateway.core.evidence.assessment import HOLD_FROM, Verdict
+from gateway.core.evidence.assessment import Verdict
+from gateway.core.evidence.state import HOLD_FROM
 from gateway.core.rollout import GATEWAY
 from gateway.model.rollout import (
     BeginHold,

@@ -9,7 +9,6 @@ import pytest
 
 from gateway.core.evidence.assessment import (
     CLIENT_ERRORS,
-    HOLD_FROM,
     LEAST_CONTROL,
     TRIAL_MILLISECONDS,
     WEIGHTS,
@@ -18,11 +17,16 @@ from gateway.core.evidence.assessment import (
     Verdict,
 )
 from gateway.core.evidence.gathering import Limits
+from gateway.core.evidence.state import HOLD_FROM, Beside, end_trial
+from gateway.core.evidence.trials import LEAST_SHOWING, control_is_worse
 from gateway.core.folding import Tick
 from gateway.model.metrics import Metric
 from gateway.model.safety import OnSharedOutage, Unit
+from gateway.model.scores import Score
+from gateway.model.ticks import Counts
 from tests.support.evidence import (
     CONTROL,
+    ERRORS,
     EVERYTHING,
     TREATMENT,
     Gathering,
@@ -32,6 +36,12 @@ from tests.support.evidence import (
 )
 
 HEALTHY = counts(90)
+LOPSIDED = Beside(treatment=100, treatment_bad=0, control=100, control_bad=40)
+
+
+def scored(ratings: int, total: float) -> Counts:
+    """Requests that went well and were rated: the sum of their ratings."""
+    return counts(ratings, scores={Metric.USER_SATISFACTION: Score(ratings, total, total)})
 
 
 def part(found: Assessment, name: str) -> float:
@@ -292,7 +302,7 @@ def test_a_trial_convicts_treatment_by_the_ordinary_rule() -> None:
 
 
 def test_a_trial_that_convicts_nobody_is_an_outage_of_both() -> None:
-    """After a minute and fifty control requests; the cap stays."""
+    """After a minute and fifty control requests; the cap stays, for control does no worse."""
     gathering = everybody_on_treatment()
     until_trial(gathering)
     gathering.begin_trial()
@@ -338,7 +348,112 @@ def test_control_without_a_healthy_endpoint_is_no_one_to_compare_with() -> None:
     assert (found.verdict, found.caps_share) == (Verdict.SHARED_OUTAGE, False)
     gathering.begin_trial()
     found = gathering.judge(control_healthy=False)
-    assert (found.verdict, found.caps_share) == (Verdict.SHARED_OUTAGE, True)
+    assert (found.verdict, found.caps_share) == (Verdict.SHARED_OUTAGE, False)
+
+
+def test_a_control_that_comes_back_is_asked_again() -> None:
+    """A trial that control was away from has shown nothing; but not every time that it comes and goes."""
+    gathering = everybody_on_treatment()
+    until_trial(gathering)
+    gathering.begin_trial()
+    gathering.many(10, counts(5, 5), counts(5, 5))
+    assert not gathering.judge(control_healthy=False).caps_share
+    gathering.end_trial()
+    found = gathering.see(counts(10, 10))
+    assert (found.verdict, found.caps_share) == (Verdict.SHARED_OUTAGE, False)
+    gathering.at += 11 * 60_000
+    assert (gathering.see(counts(10, 10)).verdict, gathering.judge().caps_share) == (Verdict.TRIAL, True)
+
+
+def on_trial(treatment: Counts, control: Counts, seconds: int) -> tuple[Gathering, int]:
+    """A trial in which both arms do so, until its cap is lifted, and after how many seconds that was."""
+    gathering = everybody_on_treatment()
+    until_trial(gathering)
+    gathering.begin_trial()
+    for second in range(1, seconds + 1):
+        if not gathering.see(treatment, control).caps_share:
+            return gathering, second
+    return gathering, seconds + 1
+
+
+def test_nobody_is_left_on_a_control_that_is_plainly_worse() -> None:
+    """Twenty requests show it: all fail, where treatment fails one in ten. No minute is waited for."""
+    gathering, seconds = on_trial(counts(20, 2), counts(5, 5), 60)
+    assert seconds == LEAST_SHOWING / 5
+    found = gathering.judge()
+    assert (found.verdict, found.caps_share) == (Verdict.SHARED_OUTAGE, False)
+    assert "20 of 20 requests to control: it is worse" in found.reason
+
+
+def test_where_control_was_worse_nothing_is_tried_again_until_treatment_is_well() -> None:
+    """The finding stands as long as treatment is over its limit, and is forgotten with that."""
+    gathering, _ = on_trial(counts(20, 2), counts(5, 5), 60)
+    gathering.end_trial()
+    gathering.at += 11 * 60_000
+    for _ in range(20):
+        found = gathering.see(counts(20, 2))
+        assert (found.verdict, found.caps_share) == (Verdict.SHARED_OUTAGE, False)
+    while gathering.see(counts(500)).verdict is Verdict.SHARED_OUTAGE:
+        assert gathering.at < 100 * 60_000
+    gathering.state = end_trial(gathering.state)
+    assert (gathering.judge().verdict, gathering.state.trial) == (Verdict.QUIET, None)
+    assert until_trial(gathering) <= 100
+
+
+@pytest.mark.parametrize("asked_for", list(OnSharedOutage))
+def test_nobody_is_rolled_back_to_a_control_that_is_worse(asked_for: OnSharedOutage) -> None:
+    """That is no outage of both alike: treatment serves some of them at least."""
+    gathering, _ = on_trial(counts(20, 2), counts(5, 5), 60)
+    gathering.parameters = Parameters(on_shared_outage=asked_for)
+    assert gathering.judge().verdict is Verdict.SHARED_OUTAGE
+    gathering.begin_trial()
+    assert gathering.judge(control_healthy=False).verdict is Verdict.SHARED_OUTAGE
+
+
+def test_a_control_that_is_a_little_worse_loses_the_users_after_the_minute() -> None:
+    """Less has to be shown then, for treatment cannot be convicted any more."""
+    gathering, seconds = on_trial(counts(5, 5), counts(5, 5), 50)
+    assert seconds > 50
+    a_little = Beside(treatment=60, treatment_bad=20, control=60, control_bad=32)
+    gathering.state = replace(gathering.state, errors=replace(gathering.state.errors, beside=a_little))
+    assert (gathering.judge().verdict, gathering.judge().caps_share) == (Verdict.TRIAL, True)
+    gathering.at += 10_000
+    assert (gathering.judge().verdict, gathering.judge().caps_share) == (Verdict.SHARED_OUTAGE, False)
+
+
+@pytest.mark.parametrize("bad", [1, 5])
+def test_a_control_that_is_as_bad_keeps_its_users(bad: int) -> None:
+    """They lose nothing by it; and when one of the two is well again, it is known at once which."""
+    gathering, seconds = on_trial(counts(5, bad), counts(5, bad), 120)
+    assert seconds > 120
+    assert until_rollback(gathering, [(counts(5, 5), counts(5))] * 60) is not None
+
+
+def test_a_control_within_the_limit_is_not_worse() -> None:
+    """However little treatment fails."""
+    limits = Limits(0.5, None, None)
+    gathering = Gathering(1.0, limits=limits)
+    gathering.state = replace(gathering.state, errors=replace(gathering.state.errors, beside=LOPSIDED))
+    assert not control_is_worse(gathering.state, limits, 0.001)
+    assert control_is_worse(gathering.state, ERRORS, 0.001)
+
+
+def test_cut_streams_of_control_count_in_a_trial() -> None:
+    """Whatever it is that treatment fails by."""
+    _, seconds = on_trial(counts(20, 2), counts(5, truncated=5), 60)
+    assert seconds == LEAST_SHOWING / 5
+
+
+def test_worse_ratings_of_control_end_a_trial_by_ratings() -> None:
+    """Where it is ratings that treatment is over its limit by."""
+    rated = Limits(0.02, None, 0.95)
+    gathering = Gathering(1.0, limits=rated)
+    gathering.many(30, scored(10, 7.0))
+    assert gathering.judge().verdict is Verdict.TRIAL
+    gathering.begin_trial()
+    for _ in range(10):
+        found = gathering.see(scored(10, 7.0), scored(10, 1.0))
+    assert (found.verdict, found.caps_share) == (Verdict.SHARED_OUTAGE, False)
 
 
 def test_a_trial_begins_its_comparison_afresh() -> None:

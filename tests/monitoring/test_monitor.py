@@ -297,6 +297,37 @@ async def test_a_trial_without_a_healthy_control_is_a_shared_outage_at_once(stag
         assert watch.share == 100.0
 
 
+async def test_a_trial_leaves_nobody_on_a_control_that_dies_in_it(stage: Stage) -> None:
+    """No cap without a healthy endpoint: everybody is back on treatment, held and paged."""
+    stage.scene.text = FULL
+    async with stage.control() as watch:
+        await watch.seconds(30, EVERYBODY)
+        await watch.second(EVERYBODY_BROKEN)
+        assert watch.share == 50.0
+        stage.endpoints.control = False
+        await watch.seconds(2, Served(good=90, bad=10), Served(bad=100))
+        assert (watch.share, "shared_outage" in watch.holds) == (100.0, True)
+
+
+async def test_a_trial_leaves_nobody_on_a_control_that_fails_more(stage: Stage) -> None:
+    """A second shows it, no other trial follows while treatment fails, and the page ends with that alone."""
+    stage.scene.text = FULL
+    ailing = Served(good=180, bad=20)
+    async with stage.control() as watch:
+        await watch.seconds(30, EVERYBODY)
+        for _ in range(10):
+            await watch.second(ailing)
+            if watch.share == 50.0:
+                break
+        await watch.second(Served(good=90, bad=10), Served(bad=100))
+        stage.turn(660.0)
+        await watch.seconds(30, ailing)
+        assert (watch.share, "shared_outage" in watch.holds) == (100.0, True)
+        assert len(lines(watch, "trial")) == 2  # its beginning and its end
+        assert await watch.seconds(180, EVERYBODY) == 180
+        assert (watch.share, watch.holds) == (100.0, [])
+
+
 async def test_an_emergency_during_a_trial_wins(stage: Stage) -> None:
     """Everything to control, and the trial is over."""
     stage.scene.text = FULL

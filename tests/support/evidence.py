@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from gateway.core.evidence.assessment import Assessment, Parameters, Verdict, assess
 from gateway.core.evidence.gathering import Limits, Look, fold
-from gateway.core.evidence.state import EvidenceState, begin, begin_trial, expose
+from gateway.core.evidence.state import EvidenceState, begin, begin_trial, end_trial, expose
 from gateway.core.folding import Tick
 from gateway.model.safety import Unit
 from gateway.model.snapshot import Arm
@@ -99,6 +99,11 @@ class Gathering:
         """Cap the share, as the gateway does."""
         self.draw_with(0.5)
         self.state = begin_trial(self.state, self.at)
+
+    def end_trial(self) -> None:
+        """Lift the cap, as the gateway does."""
+        self.draw_with(1.0)
+        self.state = end_trial(self.state)
 
     def know_control(self, by_seconds: Mapping[float, int]) -> None:
         """Let control be looked at for more than five minutes, before the evidence begins."""

@@ -98,7 +98,7 @@ class Dossier:
         if store.document(DOCUMENT) is None:
             await store.commit(DOCUMENT, None, Document(_VERSION, _NOTHING), [], Durability.BEST_EFFORT)
         dossier = cls(store, keep, stored, monotonic)
-        dossier.follow(snapshot, on_trial=stored.state.trial is not None)
+        dossier.follow(snapshot, on_trial=stored.state.capped)
         return dossier
 
     def restart(self, epoch: int, snapshot: Snapshot) -> None:
@@ -117,9 +117,9 @@ class Dossier:
     def follow(self, snapshot: Snapshot, *, on_trial: bool) -> None:
         """Requests may be decided by this snapshot from now on, and with the share capped or not."""
         self.expose(snapshot)
-        if on_trial and self.state.trial is None:
+        if on_trial and not self.state.capped:
             self.state = begin_trial(self.state, round(self._monotonic() * 1000))
-        elif not on_trial and self.state.trial is not None:
+        elif not on_trial:
             self.state = end_trial(self.state)
 
     def expose(self, snapshot: Snapshot) -> None:

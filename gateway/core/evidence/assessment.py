@@ -17,13 +17,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from gateway.core.evidence import trials
 from gateway.core.evidence.gathering import Limits
-from gateway.core.evidence.state import EvidenceState, Guardrail
+from gateway.core.evidence.state import HOLD_FROM, EvidenceState, Guardrail
 from gateway.model.metrics import Metric
 from gateway.model.safety import OnSharedOutage, Unit
 
-HOLD_FROM = 10.0
-"""Evidence on one guardrail from which on nothing advances."""
 CLIENT_ERRORS = "client_errors"
 """The guardrail that is no metric of the config: a treatment that answers 4xx to what control serves."""
 WEIGHTS: Mapping[str, float] = {
@@ -41,6 +40,11 @@ LEAST_CONTROL = 50
 """Control requests, of the last ten minutes or in a trial, below which there is nothing to compare with."""
 TRIAL_MILLISECONDS = 60_000
 """A trial that did not convict by then blames both arms."""
+PLAIN = 0.001
+"""How likely it may be, of two arms that are alike, that control looks so much worse in a trial that goes on:
+it is looked at again and again, and whoever ends a trial without need leaves treatment unjudged."""
+SHOWN = 0.05
+"""The same where a trial has blamed both arms: only who is to have the users is still open."""
 _LEAST_TOLD = 0.001
 _MOST_TOLD = 1000.0  # times what is needed; sentences do not count further
 
@@ -112,7 +116,7 @@ def assess(
     state: EvidenceState, limits: Limits, parameters: Parameters, *, now: int, control_healthy: bool = True
 ) -> Assessment:
     """Judge. `now` in monotonic milliseconds; `control_healthy`: has control any healthy endpoint."""
-    case = _Case(state, _parts(state, limits), parameters, now, control_healthy)
+    case = _Case(state, _parts(state, limits), limits, parameters, now, control_healthy)
     finding = _judge(case)
     leading = case.leading
     return Assessment(
@@ -198,6 +202,7 @@ class _Case:
 
     state: EvidenceState
     parts: tuple[Part, ...]
+    limits: Limits
     parameters: Parameters
     now: int
     control_healthy: bool
@@ -253,34 +258,49 @@ def _judge(case: _Case) -> _Finding:
 
 
 def _without_control(case: _Case) -> _Finding | None:
-    """Everybody, or nearly, is on treatment: is a trial due, or one that goes on?"""
-    part = case.leading_against_limit
+    """Everybody, or nearly, is on treatment: is a trial due, or one that goes on, or one that still holds?"""
     trial = case.state.trial
-    if trial is None:
-        if (
-            case.against_limit < case.needed
-            or case.lacks(part)
-            or case.state.share <= LARGEST_SHARE_IN_TRIAL
-            or case.state.recent_control(case.now) >= LEAST_CONTROL
-        ):
-            return None
-        if not case.control_healthy:
-            return _outage(case, f"{case.fact(part)}, and control has no healthy endpoint")
-        return _Finding(Verdict.TRIAL, f"{case.fact(part)}, over its limit, with nobody on control", True)
-    if max(map(_over, _limited_guardrails(case.state))) < HOLD_FROM:
+    if trial is None or case.state.over < HOLD_FROM:
+        return _trial_due(case)
+    fact = case.fact(case.leading_against_limit)
+    if not case.control_healthy:
+        return _nobody_to_send(f"{fact}, and control has no healthy endpoint")
+    convicts_nobody = trial.control >= LEAST_CONTROL and case.now - trial.since >= TRIAL_MILLISECONDS
+    if trials.control_is_worse(case.state, case.limits, SHOWN if convicts_nobody else PLAIN):
+        seen = trials.failures(case.state)
+        return _nobody_to_send(
+            f"{fact}, and {seen.control_bad:.0f} of {seen.control} requests to control: it is worse"
+        )
+    if not trial.capped:
+        return _trial_due(case) or _nobody_to_send(f"{fact}, and control was away when it was asked for")
+    if convicts_nobody:
+        return _outage(case, f"{fact}, and {trial.control} requests to control no less", caps_share=True)
+    return _Finding(Verdict.TRIAL, f"{fact}; compared with {trial.control} requests to control", True)
+
+
+def _trial_due(case: _Case) -> _Finding | None:
+    """Is treatment over its limit, with nobody to compare it with?"""
+    part = case.leading_against_limit
+    if (
+        case.against_limit < case.needed
+        or case.lacks(part)
+        or case.state.share <= LARGEST_SHARE_IN_TRIAL
+        or case.state.recent_control(case.now) >= LEAST_CONTROL
+    ):
         return None
     if not case.control_healthy:
-        return _outage(case, f"{case.fact(part)}, and control has no healthy endpoint", caps_share=True)
-    if trial.control >= LEAST_CONTROL and case.now - trial.since >= TRIAL_MILLISECONDS:
-        return _outage(case, f"{case.fact(part)}, and {trial.control} requests to control no less", True)
-    return _Finding(
-        Verdict.TRIAL, f"{case.fact(part)}; compared with {trial.control} requests to control", True
-    )
+        return _nobody_to_send(f"{case.fact(part)}, and control has no healthy endpoint")
+    return _Finding(Verdict.TRIAL, f"{case.fact(part)}, over its limit, with nobody on control", True)
+
+
+def _nobody_to_send(reason: str) -> _Finding:
+    """Both arms are bad, and control is the worse one: neither a trial nor a rollback would help anybody."""
+    return _Finding(Verdict.SHARED_OUTAGE, reason)
 
 
 def _shared_outage(case: _Case) -> _Finding | None:
     """Is control over the limit for certain, and treatment too, and not worse?"""
-    for guardrail in _limited_guardrails(case.state):
+    for guardrail in case.state.limited:
         together = _over(guardrail) >= HOLD_FROM and guardrail.control.value >= case.needed
         if together and _worse(guardrail) < HOLD_FROM:
             return _outage(case, f"{case.fact(case.leading_against_limit)}, and control fails alike")
@@ -301,10 +321,6 @@ def _hold(case: _Case, reason: str) -> _Finding:
     return _Finding(
         Verdict.HOLD, f"{case.fact(case.leading)}: {reason} ({_numbers(case.value, case.needed)})"
     )
-
-
-def _limited_guardrails(state: EvidenceState) -> tuple[Guardrail, ...]:
-    return state.errors, state.truncations, state.dissatisfaction
 
 
 # --- words --------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 from gateway.core.evidence.capital import FRESH, Capital
 
+HOLD_FROM = 10.0
+"""Evidence on one guardrail from which on nothing advances."""
 SECOND, MINUTE = 1000, 60_000
 """Milliseconds."""
 RECENT_MINUTES = 10
@@ -47,6 +49,16 @@ class Stratum:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What both arms did beside each other since the comparison began: outcomes, and the bad ones of them."""
+
+    treatment: int = 0
+    treatment_bad: float = 0
+    control: int = 0
+    control_bad: float = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Peak:
     """A lower bound for distinct users: `most`, from the marks on one route within ten minutes.
 
@@ -66,8 +78,8 @@ class Guardrail:
     """One yes-or-no outcome that may speak against treatment, and what was gathered on it.
 
     `treatment` and `control` are the evidence that the arm is over the limit, `relative` that treatment
-    is worse than control; `strata` are open comparisons. `count` of treatment's outcomes were judged,
-    `bad` of them bad, of `users`.
+    is worse than control; `strata` are open comparisons, `beside` is what went into them until now. `count`
+    of treatment's outcomes were judged, `bad` of them bad, of `users`.
     """
 
     treatment: Capital = FRESH
@@ -79,6 +91,7 @@ class Guardrail:
     compared: int = 0
     """How many of treatment's outcomes were compared with control's."""
     users: Peak = Peak()
+    beside: Beside = Beside()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +111,15 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Treatment's share is capped, to have somebody to compare with. `control` requests were judged since."""
+    """Treatment's share is capped, to have somebody to compare with. `control` requests were judged since.
+
+    Once the cap is lifted (`capped` is False) a trial that convicted nobody stands for as long as treatment
+    is over a limit: what it showed of control still holds.
+    """
 
     since: int
     control: int = 0
+    capped: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +167,21 @@ class EvidenceState:
         return max(self.began, self.closed_to, self.settled_to, self.timed_to, self.reference.since)
 
     @property
+    def limited(self) -> tuple[Guardrail, Guardrail, Guardrail]:
+        """The guardrails that may have a limit."""
+        return self.errors, self.truncations, self.dissatisfaction
+
+    @property
+    def over(self) -> float:
+        """The strongest evidence that treatment is over one of its limits."""
+        return max(guardrail.treatment.value if guardrail.count else 0.0 for guardrail in self.limited)
+
+    @property
+    def capped(self) -> bool:
+        """Whether treatment's share is capped by a trial."""
+        return self.trial is not None and self.trial.capped
+
+    @property
     def share(self) -> float:
         """The largest share that treatment has on any route now; 0 before anything was exposed."""
         return max((share for _, share in self.exposures[-1].shares), default=0.0) if self.exposures else 0.0
@@ -186,16 +219,18 @@ def begin_trial(state: EvidenceState, at: int) -> EvidenceState:
     afresh = FRESH.at(state.second(at))
     return replace(
         state,
-        errors=replace(state.errors, relative=afresh, strata=()),
-        truncations=replace(state.truncations, relative=afresh, strata=()),
-        dissatisfaction=replace(state.dissatisfaction, relative=afresh, strata=()),
+        errors=replace(state.errors, relative=afresh, strata=(), beside=Beside()),
+        truncations=replace(state.truncations, relative=afresh, strata=(), beside=Beside()),
+        dissatisfaction=replace(state.dissatisfaction, relative=afresh, strata=(), beside=Beside()),
         trial=Trial(at),
     )
 
 
 def end_trial(state: EvidenceState) -> EvidenceState:
-    """The cap is lifted; the evidence stands."""
-    return replace(state, trial=None)
+    """The cap is lifted, and the evidence stands; so does the trial until treatment keeps its limits."""
+    if state.trial is None:
+        return state
+    return replace(state, trial=replace(state.trial, capped=False) if state.over >= HOLD_FROM else None)
 
 
 def rebase(state: EvidenceState, shift: int) -> EvidenceState:

@@ -12,18 +12,20 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from gateway.core.evidence import odds
 from gateway.core.evidence.capital import Capital
-from gateway.core.evidence.state import Guardrail, Peak, Stratum
+from gateway.core.evidence.state import Beside, Guardrail, Peak, Stratum
 
 LARGEST_NEED = 50
 """Outcomes that are enough for a stratum, whatever the share."""
 NEED_IN_SMALLER_ARM = 10
 """Outcomes of the smaller arm, in expectation, that are enough for a stratum."""
-
 MARKS_OF_A_USER = 2
 """In one stretch of time on one route, at most: one before the user's period ends in it, one after."""
+
+_Compared = TypeVar("_Compared", Stratum, Beside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Weighing:
         self._bad = guardrail.bad
         self._compared = guardrail.compared
         self._users = guardrail.users
+        self._beside = guardrail.beside
 
     def result(self) -> Guardrail:
         """The guardrail with everything that was taken in."""
@@ -93,6 +96,7 @@ class Weighing:
             self._bad,
             self._compared,
             self._users,
+            self._beside,
         )
 
     def take(self, outcomes: Iterable[Outcomes], when: Moment) -> None:
@@ -111,7 +115,8 @@ class Weighing:
                 controls += part.count
                 controls_bad += part.bad
             if part.share is not None and 0.0 < part.share < 1.0:
-                self._strata[part.share] = _joined(self._strata.get(part.share), part.share, part)
+                self._strata[part.share] = _joined(self._strata.get(part.share, Stratum(part.share)), part)
+                self._beside = _joined(self._beside, part)
                 touched.add(part.share)
         if treated:
             treated_bad = sum(bad_by_route.values())
@@ -144,16 +149,9 @@ class Weighing:
                 self._relative = self._relative.after(ratios, when.second)
 
 
-def _joined(stratum: Stratum | None, share: float, part: Outcomes) -> Stratum:
-    known = Stratum(share) if stratum is None else stratum
+def _joined(known: _Compared, part: Outcomes) -> _Compared:
+    """What is known of both arms, with outcomes of one of them."""
     if part.treatment:
-        return Stratum(
-            share,
-            known.treatment + part.count,
-            known.treatment_bad + part.bad,
-            known.control,
-            known.control_bad,
-        )
-    return Stratum(
-        share, known.treatment, known.treatment_bad, known.control + part.count, known.control_bad + part.bad
-    )
+        count, bad = known.treatment + part.count, known.treatment_bad + part.bad
+        return replace(known, treatment=count, treatment_bad=bad)
+    return replace(known, control=known.control + part.count, control_bad=known.control_bad + part.bad)
