@@ -14,7 +14,7 @@ from gateway.core.evidence.assessment import Parameters, Verdict
 from gateway.core.evidence.gathering import Limits
 from gateway.model.safety import Unit
 from gateway.model.snapshot import Arm
-from gateway.model.ticks import Counts, Series
+from gateway.model.ticks import FIRST_SECONDS, Counts, Series
 
 DAY = 86_400.0
 SLOW = Behaviour(median=1.0)
@@ -114,25 +114,24 @@ class StickyClients:
         self._rng = rng
         self._treated = rng.random(self.USERS) < self.SHARE
         self._fails = rng.random(self.USERS) < self.FAILING
+        self._begins = rng.random(self.USERS)
+        self._marked = np.full(self.USERS, -math.inf)
 
-    def stretch(self, requests: int, ticks: int) -> Iterator[dict[Series, Counts]]:
-        """Ten minutes in so many ticks: the first request of each user in them."""
-        users = self._rng.integers(0, self.USERS, requests)
-        first_users, first_at = np.unique(users, return_index=True)
-        tick_of = first_at * ticks // requests
-        for tick in range(ticks):
-            present = first_users[tick_of == tick]
-            counts = {}
-            for arm, mine in (
-                (Arm.TREATMENT, self._treated[present]),
-                (Arm.CONTROL, ~self._treated[present]),
-            ):
-                here = present[mine]
-                if number := len(here):
-                    errors = int(self._fails[here].sum() + self._rng.binomial(number, 0.002))
-                    series = Series(1, "default", arm.label, "", "", first=True)
-                    counts[series] = Counts(number, number, min(errors, number), ended=number)
-            yield counts
+    def firsts(self, at: float, requests: int) -> dict[Series, Counts]:
+        """Of so many requests those that are their users' first in ten minutes, each user's own."""
+        users = np.unique(self._rng.integers(0, self.USERS, requests))
+        periods = np.floor(at / FIRST_SECONDS - self._begins[users])
+        is_first = periods > self._marked[users]
+        self._marked[users] = periods
+        present = users[is_first]
+        counts = {}
+        for arm, mine in ((Arm.TREATMENT, self._treated[present]), (Arm.CONTROL, ~self._treated[present])):
+            here = present[mine]
+            if number := len(here):
+                errors = int(self._fails[here].sum() + self._rng.binomial(number, 0.002))
+                series = Series(1, "default", arm.label, "", "", first=True)
+                counts[series] = Counts(number, number, min(errors, number), ended=number)
+        return counts
 
 
 def sticky_failing_clients(runs: Runs) -> Iterator[Line]:
@@ -143,10 +142,9 @@ def sticky_failing_clients(runs: Runs) -> Iterator[Line]:
         clients = StickyClients(rng)
         simulation = Simulation(rng, clients.SHARE, unit=Unit.USER)
         verdicts = set()
-        for _ in range(144):
-            for counts in clients.stretch(6000, 20):
-                simulation.take(counts, 30.0)
-                verdicts.add(simulation.look(30.0))
+        for tick in range(2880):
+            simulation.take(clients.firsts(tick * 30.0, 300), 30.0)
+            verdicts.add(simulation.look(30.0))
         ended.append(Verdict.ROLL_BACK in verdicts)
     what = ".3 % of 2000 sticky clients always fail, w = .1, unit user, 24 h, ticks of 30 s"
     yield false_rollbacks("5", what, ended, 1 / 300)
