@@ -201,7 +201,7 @@ class Monitor:
         seen = Look(
             closed=closed,
             settled=settled,
-            standing=tuple(map(judged, windows.standing(self._dossier.state.timed_to))),
+            standing=tuple(map(judged, windows.standing(self._dossier.state.watched_to))),
             reported_to=windows.reported_to,
             interval=round(deployment.monitoring.interval * 1000),
             anchor=self._dossier.anchor,

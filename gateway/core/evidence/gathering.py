@@ -48,7 +48,7 @@ class Look:
 
     `closed` and `settled` are the ticks of `core.folding.Progress`: ticks that were folded before may
     come again and are left out. `standing` are the ticks that are not settled as they stand now, at
-    least those from `EvidenceState.timed_to` on (`Fold.standing`); what they say of open requests is no
+    least those from `EvidenceState.watched_to` on (`Fold.standing`); what they say of open requests is no
     older than `reported_to`. `interval` is the length of a tick, `anchor` what has to be added for
     wall-clock time.
     """
@@ -66,6 +66,7 @@ def fold(state: EvidenceState, look: Look, limits: Limits, unit: Unit) -> Eviden
     selection = Selection(state, unit, look.anchor)
     state = _take_heads(state, look, selection, limits)
     state = _take_latencies(state, look, selection, limits.performance_degradation)
+    state = _watch_control(state, look, selection)
     return _take_settled(state, look, selection, limits)
 
 
@@ -141,19 +142,15 @@ def _truncations(cell: Cell) -> Outcomes:
 
 
 def _take_settled(state: EvidenceState, look: Look, selection: Selection, limits: Limits) -> EvidenceState:
-    """Truncated streams; and how fast control was, for the thresholds to come."""
+    """Truncated streams."""
     ticks = [tick for tick in look.settled if tick.at >= state.settled_to]
     if not ticks:
         return state
     truncations = Weighing(state.truncations, limits.error_rate)
-    watch = timing.Watch(state.reference)
     for tick in ticks:
-        watch.take(tick.at, selection.control(tick))
         if cells := selection.cells(tick):
             truncations.take([_truncations(cell) for cell in cells], selection.moment(tick.at))
-    return replace(
-        state, settled_to=ticks[-1].at + 1, truncations=truncations.result(), reference=watch.result()
-    )
+    return replace(state, settled_to=ticks[-1].at + 1, truncations=truncations.result())
 
 
 def _take_latencies(
@@ -163,16 +160,42 @@ def _take_latencies(
     thresholds = state.reference.thresholds
     if degradation is None or not thresholds:
         return replace(state, timed_to=max(state.timed_to, state.closed_to))
-    settled = {tick.at: tick for tick in look.settled if tick.at >= state.timed_to}
-    standing = {tick.at: tick for tick in look.standing if tick.at >= state.timed_to}
-    slowest = timing.milliseconds(timing.stretched(thresholds[-1], degradation))
-    weighings = [Weighing(guardrail, None) for guardrail in state.slowness]
+    weighings = [
+        Weighing(guardrail, None, threshold)
+        for guardrail, threshold in zip(state.slowness, thresholds, strict=True)
+    ]
     timed_to = state.timed_to
-    for at, tick in sorted((standing | settled).items()):
+    for at, tick, settled in _since(state.timed_to, look):
         cells, age = selection.cells(tick), look.reported_to - (at + look.interval)
-        if at not in settled and age < slowest and (age < 0 or not all(cell.counts.over for cell in cells)):
-            break
+        if not settled and (age < 0 or not all(cell.counts.over for cell in cells)):
+            limits = [one.threshold_of(cell.share) for one in weighings for cell in cells]
+            if age < timing.milliseconds(timing.stretched(max(limits, default=0), degradation)):
+                break
         timed_to, when = at + 1, selection.moment(at)
-        for weighing, threshold in zip(weighings, thresholds, strict=True):
-            weighing.take(timing.outcomes(cells, threshold, degradation, age), when)
+        for weighing in weighings:
+            weighing.take(timing.outcomes(cells, weighing.threshold_of, degradation, age), when)
     return replace(state, timed_to=timed_to, slowness=tuple([weighing.result() for weighing in weighings]))
+
+
+def _watch_control(state: EvidenceState, look: Look, selection: Selection) -> EvidenceState:
+    """How fast control was, as soon as it has nothing open in a tick: a treatment that hangs keeps a tick
+    from being settled, and must not keep the thresholds from what it takes to see that."""
+    ticks = []
+    for at, tick, settled in _since(state.watched_to, look):
+        control = selection.control(tick)
+        if not settled and (at >= state.timed_to or not all(counts.over for counts in control)):
+            break
+        ticks.append((at, control))
+    if not ticks:
+        return state
+    watch = timing.Watch(state.reference)
+    for at, control in ticks:
+        watch.take(at, control)
+    return replace(state, watched_to=ticks[-1][0] + 1, reference=watch.result())
+
+
+def _since(at: int, look: Look) -> list[tuple[int, Tick, bool]]:
+    """Every tick of a look that begins at `at` or later, in order, and whether it is settled."""
+    settled = {tick.at: tick for tick in look.settled if tick.at >= at}
+    standing = {tick.at: tick for tick in look.standing if tick.at >= at}
+    return [(begun, tick, begun in settled) for begun, tick in sorted((standing | settled).items())]

@@ -38,7 +38,8 @@ class Exposure:
 class Stratum:
     """Requests of both arms that were drawn alike: treatment's share among them was `share`.
 
-    `bad` need not be whole where the outcome is a score.
+    `bad` need not be whole where the outcome is a score. Where it is latency, slow is beyond `threshold` for
+    all of them: it was chosen by what came before the first.
     """
 
     share: float
@@ -46,6 +47,7 @@ class Stratum:
     treatment_bad: float = 0
     control: int = 0
     control_bad: float = 0
+    threshold: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +101,16 @@ class Reference:
     """How fast control is: where slow begins, and what the next such decision is made by.
 
     `thresholds` are buckets of latency (`model.ticks.bucket_of`), one per quantile; a control request in
-    a later bucket is slow. Empty until control was seen for long enough. `latencies` are (bucket, count)
-    since `since`. `decided` is how often that was done.
+    a later bucket is slow. Empty until enough of control was seen; `provisional` while that was no more than
+    enough. They hold since `since`. Latencies from then on are (bucket, count): `earlier` ones, and those of
+    the `block` that is looked at as a whole once it is large enough (`timing.BLOCK`).
     """
 
     thresholds: tuple[int, ...] = ()
+    provisional: bool = False
     since: int = 0
-    latencies: tuple[tuple[int, int], ...] = ()
-    decided: int = 0
+    earlier: tuple[tuple[int, int], ...] = ()
+    block: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,8 @@ class EvidenceState:
     one, in a tick that begins at `first_tick` or later.
 
     Ticks before `closed_to`, `settled_to` and `timed_to` are in already: heads, truncations, latencies.
+    Those before `watched_to` are in the `reference`: it is never later than `timed_to`, so that nobody is
+    judged by thresholds that he had a part in.
     """
 
     version: int
@@ -136,6 +142,7 @@ class EvidenceState:
     closed_to: int = 0
     settled_to: int = 0
     timed_to: int = 0
+    watched_to: int = 0
     exposures: tuple[Exposure, ...] = ()
     errors: Guardrail = Guardrail()
     truncations: Guardrail = Guardrail()
@@ -202,6 +209,7 @@ def begin(version: int, first_tick: int, at: int, previous: EvidenceState | None
         closed_to=previous.closed_to,
         settled_to=previous.settled_to,
         timed_to=previous.timed_to,
+        watched_to=previous.watched_to,
         exposures=previous.exposures,
         reference=previous.reference,
     )
@@ -246,6 +254,7 @@ def rebase(state: EvidenceState, shift: int) -> EvidenceState:
         closed_to=state.closed_to + shift,
         settled_to=state.settled_to + shift,
         timed_to=state.timed_to + shift,
+        watched_to=state.watched_to + shift,
         reference=replace(state.reference, since=state.reference.since + shift),
         trial=None if trial is None else replace(trial, since=trial.since + shift),
     )

@@ -4,6 +4,9 @@ Slow is beyond a quantile of what control took in its previous hour, and for tre
 stretched by what it may be slower. The thresholds only cut: what is compared are requests of the same
 moment, for to compare with stale latencies is to convict treatment of whatever drifts in both arms.
 
+But where everybody is slow, nobody is slower than others: once control has left the range of its
+thresholds they are taken anew at once, and never by the requests that they judge.
+
 A request that is still open is slow as soon as it is older than its threshold, a client that left if it
 had waited longer, else it says nothing, as do failures: they are a guardrail of their own.
 """
@@ -11,18 +14,22 @@ had waited longer, else it says nothing, as do failures: they are a guardrail of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import accumulate
 
 from gateway.core.evidence.selection import Cell
 from gateway.core.evidence.state import QUANTILES, Reference
 from gateway.core.evidence.weighing import Outcomes
 from gateway.model.ticks import LATENCY_BASE, Counts, log_latency
 
-WAITS = (0, 300_000, 3_600_000)
-"""Milliseconds for which control is looked at before the first thresholds, before the second, and before
-each further: a hang in the first minutes is found by what there is, and a cold start soon forgotten."""
-LEAST_REQUESTS = 200
-"""Successes of control without which it was not looked at for long enough."""
+BLOCK = 200
+"""So many successes of control, in whole ticks, show what it is like: a hang in the first minutes is found by
+what there is, and that control is another one by now is seen within two blocks."""
+PROVISIONAL, USUAL = 300_000, 3_600_000
+"""Milliseconds for which thresholds hold that come of one block, and the others: a cold start is soon
+forgotten."""
 
 NEGLIGIBLE = 0.125
 """Buckets by which a stretched threshold may be too low: a sixteenth of a percent of the latency, a quarter
@@ -33,40 +40,53 @@ class Watch:
     """A reference while control's latencies are taken into it."""
 
     def __init__(self, reference: Reference) -> None:
-        self._thresholds = reference.thresholds
-        self._since = reference.since
-        self._decided = reference.decided
-        self._latencies = dict(reference.latencies)
-        self._successes = sum(self._latencies.values())
+        self._reference = reference
+        self._block = dict(reference.block)
+        self._successes = sum(self._block.values())
 
     def result(self) -> Reference:
         """The reference with everything that was taken in."""
-        latencies = tuple(sorted(self._latencies.items()))
-        return Reference(self._thresholds, self._since, latencies, self._decided)
+        return replace(self._reference, block=tuple(self._block.items()))
 
     def take(self, at: int, control: Iterable[Counts]) -> None:
-        """Take control's successes of a settled tick in; the thresholds move when their time has come."""
-        wait = WAITS[min(self._decided, len(WAITS) - 1)]
-        if at - self._since >= wait and self._successes >= LEAST_REQUESTS:
-            self._thresholds = tuple(self._quantile(share) for share in QUANTILES)
-            self._since = at
-            self._decided += 1
-            self._latencies.clear()
-            self._successes = 0
-        latencies = self._latencies
+        """Take control's successes of a tick in; those of a whole block before it may move the thresholds."""
+        if self._successes >= BLOCK:
+            self._close_block(at)
         for counts in control:
-            for bucket, count in counts.latencies.items():
-                latencies[bucket] = latencies.get(bucket, 0) + count
+            _add(self._block, counts.latencies)
             self._successes += sum(counts.latencies.values())
 
-    def _quantile(self, share: float) -> int:
-        """The bucket that `share` of the successes do not exceed."""
-        below = 0
-        for bucket, count in sorted(self._latencies.items()):
-            below += count
-            if below >= share * self._successes:
-                return bucket
-        raise ValueError("no successes")
+    def _close_block(self, at: int) -> None:
+        reference = self._reference
+        found = _quantiles(self._block)
+        earlier = dict(reference.earlier)
+        _add(earlier, self._block)
+        if not _overlap(found, reference.thresholds):
+            self._reference = Reference(found, provisional=True, since=at)
+        elif at - reference.since >= (PROVISIONAL if reference.provisional else USUAL):
+            self._reference = Reference(_quantiles(earlier), since=at)
+        else:
+            self._reference = replace(reference, earlier=tuple(earlier.items()))
+        self._block.clear()
+        self._successes = 0
+
+
+def _add(latencies: dict[int, int], more: Mapping[int, int]) -> None:
+    for bucket, count in more.items():
+        latencies[bucket] = latencies.get(bucket, 0) + count
+
+
+def _quantiles(latencies: Mapping[int, int]) -> tuple[int, ...]:
+    """The buckets that the shares QUANTILES of the successes do not exceed."""
+    buckets = sorted(latencies)
+    ranks = list(accumulate([latencies[bucket] for bucket in buckets]))
+    return tuple([buckets[bisect_left(ranks, share * ranks[-1])] for share in QUANTILES])
+
+
+def _overlap(found: tuple[int, ...], thresholds: tuple[int, ...]) -> bool:
+    """Whether thresholds still cut control: they do not where more than half of it is beyond them all, or
+    nine tenths are below them all."""
+    return bool(thresholds) and found[0] <= thresholds[-1] and found[-1] >= thresholds[0]
 
 
 def stretched(threshold: int, degradation: float) -> int:
@@ -84,10 +104,14 @@ def milliseconds(threshold: int) -> float:
     return math.exp(log_latency(threshold + 0.5)) * 1000.0
 
 
-def outcomes(cells: Iterable[Cell], threshold: int, degradation: float, age: float) -> list[Outcomes]:
-    """Who was slow. The open ones are older than `age`, in milliseconds."""
+def outcomes(
+    cells: Iterable[Cell], threshold_of: Callable[[float | None], int], degradation: float, age: float
+) -> list[Outcomes]:
+    """Who was slow, by the threshold of those drawn with the same share. The open ones are older than `age`,
+    in milliseconds."""
     found = []
     for cell in cells:
+        threshold = threshold_of(cell.share)
         limit = stretched(threshold, degradation) if cell.treatment else threshold
         counts = cell.counts
         slow_ones = _beyond(counts.latencies, limit)

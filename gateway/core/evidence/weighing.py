@@ -72,9 +72,11 @@ def seen(peak: Peak, stretch: int | None, marks: Mapping[str, float]) -> Peak:
 class Weighing:
     """Takes outcomes of one kind in, tick by tick."""
 
-    def __init__(self, guardrail: Guardrail, limit: float | None) -> None:
-        """`limit` is the largest share that may be bad; None: treatment is only compared with control."""
+    def __init__(self, guardrail: Guardrail, limit: float | None, threshold: int = 0) -> None:
+        """`limit` is the largest share that may be bad; None: treatment is only compared with control.
+        `threshold` is where slow begins in the strata to come, where the outcome is latency."""
         self._limit = limit
+        self._threshold = threshold
         self._treatment = guardrail.treatment
         self._control = guardrail.control
         self._relative = guardrail.relative
@@ -99,6 +101,11 @@ class Weighing:
             self._beside,
         )
 
+    def threshold_of(self, share: float | None) -> int:
+        """Where slow begins for those who are drawn with this share: as where their open stratum began."""
+        stratum = None if share is None else self._strata.get(share)
+        return self._threshold if stratum is None else stratum.threshold
+
     def take(self, outcomes: Iterable[Outcomes], when: Moment) -> None:
         """Take the outcomes of one tick in."""
         treated = controls = 0
@@ -115,7 +122,8 @@ class Weighing:
                 controls += part.count
                 controls_bad += part.bad
             if part.share is not None and 0.0 < part.share < 1.0:
-                self._strata[part.share] = _joined(self._strata.get(part.share, Stratum(part.share)), part)
+                known = self._strata.get(part.share) or Stratum(part.share, threshold=self._threshold)
+                self._strata[part.share] = _joined(known, part)
                 self._beside = _joined(self._beside, part)
                 touched.add(part.share)
         if treated:
