@@ -26,11 +26,12 @@ _LONG = 60.0
 class Exposed:
     """What treatment is exposed to: so many requests a second in all, of which this share is its own.
 
-    Requests in `counted_unit`.
+    Requests in `counted_unit`. `lasting` is False where they may soon be fewer.
     """
 
     requests_per_second: float
     share: float
+    lasting: bool = True
 
 
 def counted_unit(policy: Rollback) -> Unit:
@@ -77,16 +78,17 @@ def in_words(found: Collection[Detection], exposed: Exposed) -> list[str]:
         return ["never: nobody is on treatment"]
     if found and exposed.requests_per_second <= 0.0:
         return ["not known while there is no traffic"]
-    return [f"{_what(each.failure_rate)}: {_when(each)}" for each in found]
+    return [f"{_what(each.failure_rate)}: {_when(each, exposed)}" for each in found]
 
 
 def _what(rate: float) -> str:
     return "if everything failed" if rate >= 1.0 else f"if {format_number(rate * 100)} % failed"
 
 
-def _when(found: Detection) -> str:
+def _when(found: Detection, exposed: Exposed) -> str:
     if not math.isfinite(found.seconds):
         return "never, for treatment gets too little traffic"
     seconds = float(math.ceil(found.seconds))
     seconds = seconds if seconds < _LONG else math.ceil(seconds / _LONG) * _LONG
-    return f"after about {math.ceil(found.requests)} requests to treatment, {format_duration(seconds)}"
+    takes = format_duration(seconds) if exposed.lasting else f"at least {format_duration(seconds)}"
+    return f"after about {math.ceil(found.requests)} requests to treatment, {takes}"

@@ -129,7 +129,7 @@ class Monitor:
         """Evidence, limits, and a treatment that is away, for `status`."""
         policy, state, limits = self._deployment.rollback, self._dossier.state, self.limits
         began = (state.began + self._dossier.anchor) / 1000
-        exposed = Exposed(self.traffic.rate(), state.share)
+        exposed = Exposed(self.traffic.rate(), state.share, self.traffic.lasting)
         limit = limits.get(Metric.ERROR_RATE)
         found = () if limit is None else forecasts(limit.value, self._deployment, exposed)
         return {
