@@ -213,7 +213,7 @@ def automatic_advance(state: Rollout, rules: Rules, at: float) -> Advance | None
 
 
 def reconcile(state: Rollout, latch: LatchView, rules: Rules) -> Event | None:
-    """What the latch's page says that the state does not know yet, as an event; None if they agree.
+    """What page, config and state do not agree on, as the event that settles it; None if they agree.
 
     For the start and for every look at the page. An engaged page wins over a state that is not
     latched, and a latched state over a page that is not engaged: only a release lifts either.
@@ -229,6 +229,11 @@ def reconcile(state: Rollout, latch: LatchView, rules: Rules) -> Event | None:
     if state.latch is None and rules.find(state.phase) is None:
         reason = f"the config has no phase {state.phase}, where the rollout stands"
         return LatchInPlace(operator=GATEWAY, reason=reason, kind=LatchKind.CONFIG)
+    pending = state.pending_rollback
+    if pending is not None and not rules.rollback_needs_approval:
+        return Rollback(
+            operator=GATEWAY, reason=pending.reason, cause=pending.cause, evidence=pending.evidence
+        )
     return None
 
 

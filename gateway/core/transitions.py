@@ -421,14 +421,19 @@ def approve(state: Rollout, event: Approve, at: float, rules: Rules) -> Outcome:
 def reject(state: Rollout, event: Reject, at: float, rules: Rules) -> Outcome:
     """A vote against a gate. A pending rollback is dropped, together with its evidence."""
     if event.gate == ROLLBACK_GATE and state.pending_rollback is not None:
-        left = tuple(hold for hold in state.holds if hold.kind is not HoldKind.PENDING_ROLLBACK)
-        dropped = replace(state, pending_rollback=None, holds=left, trial=None)
+        dropped = replace(_nothing_asked(state), trial=None)
         return Change(_fresh_windows(dropped), (RestartEvidence(),))
     gate = _approval_gate(event.gate, state, rules)
     if isinstance(gate, Refusal):
         return gate
     vote = Vote(gate.id, event.operator, Stance.REJECTED, at, None, state.binding, event.reason)
     return Change(_voted(state, vote))
+
+
+def _nothing_asked(state: Rollout) -> Rollout:
+    """The state without the rollback that waits for a person, and without its hold."""
+    left = tuple(hold for hold in state.holds if hold.kind is not HoldKind.PENDING_ROLLBACK)
+    return replace(state, pending_rollback=None, holds=left)
 
 
 def _approval_gate(name: str, state: Rollout, rules: Rules) -> ManualApproval | Refusal:
@@ -486,7 +491,11 @@ def retest(state: Rollout, event: Retest, at: float, rules: Rules) -> Outcome:
 
 
 def reload(state: Rollout, event: Reload, at: float, rules: Rules) -> Outcome:
-    """The new rules apply at once; approvals given for other rules become void."""
+    """The new rules apply at once; approvals given for other rules become void.
+
+    A rollback that waits for approval is dropped if treatment is another one now. It is dropped too if
+    nobody need approve it any more and what asked for it looks again and again: the next look decides.
+    """
     phase = event.rules.find(state.phase)
     if phase is None:
         return Refusal(RefusalCode.PHASE_MISSING, f"{state.phase} is the current phase: it cannot be removed")
@@ -495,8 +504,11 @@ def reload(state: Rollout, event: Reload, at: float, rules: Rules) -> Outcome:
         void = tuple(_void(vote, "a reload changed what it was given for") for vote in state.votes)
         after = replace(after, votes=void, automatic_off=())
     if after.binding.treatment != state.binding.treatment:
-        after = replace(_fresh_windows(after), tests=(), trial=None)
+        after = replace(_fresh_windows(_nothing_asked(after)), tests=(), trial=None)
         return Change(after, (RestartEvidence(),))
+    pending = state.pending_rollback
+    if pending is not None and pending.cause.is_repeated and not event.rules.rollback_needs_approval:
+        after = _nothing_asked(after)
     if after.share != state.share:
         return Change(_fresh_windows(after), (RestartWindows(),))
     return Change(after)

@@ -258,6 +258,11 @@ class Cause(enum.StrEnum):
         """True if the gateway judged by itself, so that a person may be asked first."""
         return self in (Cause.EVIDENCE, Cause.THRESHOLD, Cause.ALERT)
 
+    @property
+    def is_repeated(self) -> bool:
+        """True if the gateway's own looks go on to find it for as long as it is so."""
+        return self in (Cause.EVIDENCE, Cause.THRESHOLD)
+
 
 class Authority(enum.StrEnum):
     """Who or what allows an advance."""

@@ -211,6 +211,37 @@ async def test_a_rejected_rollback_goes_on_with_fresh_evidence(stage: Stage) -> 
         assert desk.state.pending_rollback is not None
 
 
+async def test_where_nobody_is_asked_any_more_the_next_look_rolls_back(stage: Stage) -> None:
+    """A question that was open does not stand in the way, and the history has what became of it."""
+    stage.scene.text = canary("manual_approval_required: true")
+    async with stage.control() as watch:
+        await watch.seconds(3, BROKEN, CONTROL)
+        assert "pending_rollback" in watch.holds
+        await watch.room.desk.reload(stage.scene.load(canary()))
+        assert "pending_rollback" not in watch.holds
+        assert await watch.seconds(5, BROKEN, CONTROL) == 1
+        line = next(event for event in watch.room.history.recent(9)[::-1] if event.type.value == "reload")
+        assert line.evidence["dropped"]["gate"] == "rollback"
+        assert "treatment requests" in line.evidence["dropped"]["reason"]
+
+
+async def test_another_upstream_behind_treatment_takes_the_question_back(stage: Stage) -> None:
+    """What is to be approved is not rolled back in another one's place, which is judged afresh."""
+    stage.scene.text = canary("manual_approval_required: true")
+    other = stage.scene.text + (
+        "upstreams:\n  traditional: {endpoints: [http://127.0.0.1:9001]}\n"
+        "  dspy: {endpoints: [http://127.0.0.1:9003]}\n"
+    )
+    async with stage.control() as watch:
+        await watch.seconds(3, BROKEN, CONTROL)
+        await watch.room.desk.reload(stage.scene.load(other))
+        await watch.seconds(10, WELL, CONTROL)
+        assert (watch.room.desk.state.pending_rollback, watch.holds) == (None, [])
+        await watch.seconds(3, BROKEN, CONTROL)
+        assert watch.room.desk.state.pending_rollback is not None
+        assert watch.monitor.dossier.state.errors.count == 13 * 20
+
+
 # --- after a rollback -----------------------------------------------------------------------------
 
 

@@ -9,11 +9,11 @@ import pytest
 
 from gateway.core import gates
 from gateway.core.percentage import effective_percentage, percentage_after_release
-from gateway.core.rollout import automatic_advance, step
+from gateway.core.rollout import automatic_advance, reconcile, step
 from gateway.model.alerts import Severity
 from gateway.model.gates import Finding, Judgement, ManualApproval, Verdict
 from gateway.model.gates import TestResult as Result
-from gateway.model.latch import LatchKind
+from gateway.model.latch import LatchKind, LatchView
 from gateway.model.rollout import (
     ROLLBACK_GATE,
     Advance,
@@ -623,6 +623,71 @@ def test_a_rejected_rollback_begins_the_gates_windows_too() -> None:
     drive.apply(Rollback(operator="gateway", cause=Cause.EVIDENCE, reason="E = 1200"))
     drive.apply(Reject(operator=BEN, gate=ROLLBACK_GATE, reason="a test of ours"))
     assert (drive.state.clocks.window, drive.state.clocks.service) == (0.0, 600.0)
+
+
+PAGE = LatchView(0, False, LatchKind.EMERGENCY, "", "")
+"""Of a latch that nobody ever engaged."""
+
+
+def waiting(cause: Cause) -> Drive:
+    """In canary, where a rollback waits for approval beside another hold."""
+    drive = Drive(make_rules(rollback_needs_approval=True)).go_to("canary")
+    drive.apply(BeginHold(operator="gateway", kind=HoldKind.SAMPLE_RATIO))
+    drive.apply(Rollback(operator="gateway", cause=cause, reason="E = 1200", evidence={"value": 1200}))
+    return drive
+
+
+def reload(drive: Drive, rules: Rules) -> None:
+    """Put other rules in force."""
+    drive.apply(Reload(operator=ANN, rules=rules))
+    drive.rules = rules
+
+
+@pytest.mark.parametrize("cause", [Cause.EVIDENCE, Cause.THRESHOLD, Cause.ALERT])
+@pytest.mark.parametrize("asks", [True, False])
+def test_another_upstream_behind_treatment_takes_the_question_back(cause: Cause, asks: bool) -> None:
+    """What it was about is gone: neither the gate nor its hold stays, and nothing is rolled back."""
+    drive = waiting(cause)
+    other = Binding("deployment-1", "treatment-2")
+    reload(drive, replace(drive.rules, binding=other, rollback_needs_approval=asks))
+    assert drive.effects(RestartEvidence)
+    assert (drive.state.pending_rollback, [hold.kind for hold in drive.state.holds]) == (
+        None,
+        [HoldKind.SAMPLE_RATIO],
+    )
+    assert reconcile(drive.state, PAGE, drive.rules) is None
+
+
+@pytest.mark.parametrize("cause", [Cause.EVIDENCE, Cause.THRESHOLD])
+def test_where_nobody_is_asked_any_more_the_next_look_decides(cause: Cause) -> None:
+    """The question is gone with its hold; what convicts still is a rollback at once, what does not is none."""
+    drive = waiting(cause)
+    reload(drive, replace(drive.rules, rollback_needs_approval=False))
+    assert (drive.state.pending_rollback, len(drive.state.holds)) == (None, 1)
+    assert not drive.effects(RestartEvidence)
+    assert reconcile(drive.state, PAGE, drive.rules) is None
+    drive.apply(Rollback(operator="gateway", cause=cause, reason="E = 1300"))
+    assert (drive.state.mode, drive.records[-1].event.reason) == (Mode.LATCHED, "E = 1300")
+
+
+def test_where_nobody_is_asked_any_more_what_an_alert_asked_for_is_done() -> None:
+    """Alertmanager does not look again: it told once, and somebody relies on it."""
+    drive = waiting(Cause.ALERT)
+    reload(drive, replace(drive.rules, rollback_needs_approval=False))
+    event = reconcile(drive.state, PAGE, drive.rules)
+    assert isinstance(event, Rollback)
+    drive.apply(event)
+    assert (drive.state.mode, drive.state.phase) == (Mode.LATCHED, "staging")
+    assert (event.cause, event.reason, event.evidence) == (Cause.ALERT, "E = 1200", {"value": 1200})
+
+
+def test_another_reload_leaves_the_question() -> None:
+    """What changed has nothing to do with it."""
+    drive = waiting(Cause.EVIDENCE)
+    reload(drive, replace(drive.rules, binding=Binding("deployment-2", "treatment-1")))
+    assert drive.state.pending_rollback is not None
+    assert len(drive.state.holds) == 2
+    assert reconcile(drive.state, PAGE, drive.rules) is None
 
 
 @pytest.mark.parametrize(

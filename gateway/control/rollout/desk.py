@@ -326,7 +326,13 @@ class RolloutDesk:
             stopwatch.note("phase")
             await self._carry_out_all(taken.effects, event, stopwatch)
             if persist is not None:
-                line = describe(persist.record, digests, repeated=before.latch is not None)
+                answered = not isinstance(event, Reload) or taken.state.pending_rollback is not None
+                line = describe(
+                    persist.record,
+                    digests,
+                    repeated=before.latch is not None,
+                    dropped=None if answered else before.pending_rollback,
+                )
                 if before.latch is None and taken.state.latch is not None:
                     line = replace(line, evidence={**line.evidence, **stopwatch.document()})
                 if any(isinstance(effect, RunHooks) for effect in taken.effects):

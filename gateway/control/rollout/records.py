@@ -11,6 +11,7 @@ from gateway.control.history import Event, EventType, with_metadata
 from gateway.control.rollout.views import Document, gate, number
 from gateway.model.gates import Judgement, TestResult
 from gateway.model.rollout import (
+    ROLLBACK_GATE,
     Advance,
     Approve,
     BeginDrain,
@@ -24,6 +25,7 @@ from gateway.model.rollout import (
     Judge,
     LatchInPlace,
     Pause,
+    PendingRollback,
     Record,
     Reject,
     Release,
@@ -43,9 +45,16 @@ class Digests:
     after: str
 
 
-def describe(record: Record, digests: Digests, *, repeated: bool = False) -> Event:
-    """The line of the history that a record is; `repeated`: the latch was engaged already."""
+def describe(
+    record: Record, digests: Digests, *, repeated: bool = False, dropped: PendingRollback | None = None
+) -> Event:
+    """The line of the history that a record is.
+
+    `repeated`: the latch was engaged already; `dropped` is a rollback that waits for approval no more.
+    """
     kind, evidence = _particulars(record)
+    if dropped is not None:
+        evidence["dropped"] = {"gate": ROLLBACK_GATE, "reason": dropped.reason}
     if repeated and kind in (EventType.ROLLBACK, EventType.EMERGENCY):
         evidence["repeated"] = True
     reloads = isinstance(record.event, Reload)
