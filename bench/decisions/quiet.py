@@ -153,25 +153,36 @@ def sticky_failing_clients(runs: Runs) -> Iterator[Line]:
 def equal_latency(runs: Runs) -> Iterator[Line]:
     """Row 11."""
     limits = Limits(None, 0.15, None)
-    for times in (1.0, 1.1):
+    for seed, times, moved, what in (
+        ((11,), 1.0, _steadily, "latency ×1.0 under a limit of .15"),
+        ((11,), 1.1, _steadily, "latency ×1.1 under a limit of .15"),
+        ((11, 2), 1.0, _drifting, "latency drifts by ×4 over the day in both arms"),
+        ((11, 3), 1.1, _jumping, "latency ×1.1, and jumps by ×10 and back in both arms, every 15 min"),
+    ):
         ended = [
-            _slow(np.random.default_rng([11, seed]), limits, times, drift=False)
-            for seed in runs(40, asked=400)
+            _slow(np.random.default_rng([*seed, run]), limits, times, moved) for run in runs(40, asked=400)
         ]
-        what = f"latency ×{times} under a limit of .15, w = .1, 1/s, 24 h, ticks of 60 s"
-        yield false_rollbacks("11", what, ended, 0)
-    ended = [
-        _slow(np.random.default_rng([11, 2, seed]), limits, 1.0, drift=True) for seed in runs(40, asked=400)
-    ]
-    yield false_rollbacks("11", "latency drifts by ×4 over the day in both arms, w = .1, 1/s, 24 h", ended, 0)
+        yield false_rollbacks("11", f"{what}, w = .1, 1/s, 24 h, ticks of 60 s", ended, 0)
 
 
-def _slow(rng: np.random.Generator, limits: Limits, times: float, *, drift: bool) -> bool:
+def _steadily(_: float) -> float:
+    return 1.0
+
+
+def _drifting(at: float) -> float:
+    return 2 ** math.sin(2 * math.pi * at / DAY)
+
+
+def _jumping(at: float) -> float:
+    return 10.0 if at % 1800 < 900 else 1.0
+
+
+def _slow(rng: np.random.Generator, limits: Limits, times: float, moved: Callable[[float], float]) -> bool:
+    """Control is as many times as slow as `moved` says of the time, treatment so many `times` more."""
     simulation = Simulation(rng, 0.1, 1.0, limits)
     simulation.warm_up(SLOW)
     while simulation.now < DAY:
-        moved = 2 ** math.sin(2 * math.pi * simulation.now / DAY) if drift else 1.0
-        control = same(SLOW, moved)
+        control = same(SLOW, moved(simulation.now))
         if simulation.serve(same(control, times), control, 60) is Verdict.ROLL_BACK:
             return True
     return False
