@@ -46,7 +46,7 @@ class Watch:
 
     def result(self) -> Reference:
         """The reference with everything that was taken in."""
-        return replace(self._reference, block=tuple(self._block.items()))
+        return replace(self._reference, block=tuple(sorted(self._block.items())))
 
     def take(self, at: int, control: Iterable[Counts]) -> None:
         """Take control's successes of a tick in; those of a whole block before it may move the thresholds."""
@@ -66,7 +66,7 @@ class Watch:
         elif at - reference.since >= (PROVISIONAL if reference.provisional else USUAL):
             self._reference = Reference(_quantiles(earlier), since=at)
         else:
-            self._reference = replace(reference, earlier=tuple(earlier.items()))
+            self._reference = replace(reference, earlier=tuple(sorted(earlier.items())))
         self._block.clear()
         self._successes = 0
 

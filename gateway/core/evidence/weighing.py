@@ -66,7 +66,7 @@ def seen(peak: Peak, stretch: int | None, marks: Mapping[str, float]) -> Peak:
     for route, number in marks.items():
         marked[route] = marked.get(route, 0) + int(number)
     users = math.ceil(max(marked.values(), default=0) / MARKS_OF_A_USER)
-    return Peak(stretch, tuple(marked.items()), max(peak.most, users))
+    return Peak(stretch, tuple(sorted(marked.items())), max(peak.most, users))
 
 
 class Weighing:
