@@ -36,6 +36,7 @@ from gateway.control.latching import LatchDesk
 from gateway.control.ledger import Ledger
 from gateway.control.monitoring.dossier import DOCUMENT as EVIDENCE
 from gateway.control.monitoring.dossier import Dossier
+from gateway.control.monitoring.grounds import grounds
 from gateway.control.monitoring.monitor import Monitor, Scene
 from gateway.control.monitoring.restarts import Restarts
 from gateway.control.parts import Parts
@@ -106,7 +107,7 @@ async def assemble(site: Site, loaded: Loaded) -> Parts:
         windows=windows,
         notifier=notifier,
         aftermath=aftermath,
-        alerts=_alert_watch(site, history, notifier, windows, desk, publisher, ledger),
+        alerts=_alert_watch(site, history, notifier, windows, desk, publisher, ledger, monitor),
         ledger=ledger,
         upstreams=upstreams,
         monitor=monitor,
@@ -217,9 +218,17 @@ def _alert_watch(
     desk: RolloutDesk,
     publisher: Publisher,
     ledger: Ledger,
+    monitor: Monitor,
 ) -> AlertWatch:
-    served = Served(ledger.totals)
-    lookout = Lookout(windows, desk, lambda: publisher.current, site.faults, served, site.now)
+    lookout = Lookout(
+        windows,
+        desk,
+        lambda: publisher.current,
+        site.faults,
+        Served(ledger.totals),
+        site.now,
+        lambda kind: grounds(kind, desk.state, monitor, site.now()),
+    )
     return AlertWatch(
         site.store,
         history,

@@ -179,8 +179,24 @@ def _worker(worker: WorkerStatus, report: Observation | None) -> Document:
 
 
 def faults(found: Mapping[str, str]) -> list[Document]:
-    """The gateway's own troubles, in the shape of alerts."""
-    return [{"type": kind, "severity": "critical", "message": text} for kind, text in found.items()]
+    """The gateway's own troubles, in the shape of alerts; when they began, and numbers, they have none of."""
+    return [
+        {
+            "type": kind,
+            "arm": None,
+            "severity": "critical",
+            "worst": "critical",
+            "message": text,
+            "since": None,
+            "value": None,
+            "threshold": None,
+            "window": None,
+            "samples": None,
+            "calm_since": None,
+            "calm_until": None,
+        }
+        for kind, text in found.items()
+    ]
 
 
 def history(events: Iterable[Event]) -> list[Document]:

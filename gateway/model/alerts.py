@@ -56,6 +56,16 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Grounds:
+    """The numbers that a condition rests on, `window` in seconds; None where there are none."""
+
+    value: float | None = None
+    threshold: float | None = None
+    samples: int | None = None
+    window: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """Something that is wrong now: an alert without levels. It is over when it is not reported any more."""
 

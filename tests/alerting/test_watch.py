@@ -26,7 +26,7 @@ from gateway.control.monitoring.monitor import Monitor
 from gateway.control.windows import Windows
 from gateway.core.percentage import effective_percentage
 from gateway.core.sums import Profile
-from gateway.model.alerts import Condition, Look, Reading, Severity
+from gateway.model.alerts import Condition, Grounds, Look, Reading, Severity
 from gateway.model.gates import Contrast, Stratum
 from gateway.model.metrics import Metric
 from gateway.model.rollout import ROLLBACK_GATE, BeginHold, Cause, EndHold, HoldKind, Reject, Rollback
@@ -383,8 +383,11 @@ async def test_holds_and_lasting_faults_are_conditions(scene: Scene) -> None:
             lambda: faults,
             NOBODY,
             lambda: scene.now,
+            lambda kind: Grounds(0.5, 0.02, 40, 7.0) if kind is HoldKind.SHARED_OUTAGE else Grounds(),
         )
         await room.desk.apply(BeginHold(operator="gateway", reason="both fail", kind=HoldKind.SHARED_OUTAGE))
+        (outage,) = lookout.look().conditions
+        assert (outage.value, outage.threshold, outage.samples, outage.window) == (0.5, 0.02, 40, 7.0)
         await room.desk.apply(BeginHold(operator="gateway", reason="E = 20", kind=HoldKind.EVIDENCE))
         faults["no_worker"] = "no worker is running"
         assert [one.type for one in lookout.look().conditions] == ["shared_outage"]

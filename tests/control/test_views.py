@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.control.alerting.watch import view as alert_view
 from gateway.control.ledger import add_up
-from gateway.control.views import arms, latch, latency, quantile, timestamp
+from gateway.control.views import arms, faults, latch, latency, quantile, timestamp
 from gateway.latch import DISENGAGED, LatchKind, LatchState
+from gateway.model.alerts import Alert, Severity
 from gateway.model.observation import LATENCY_BOUNDS, Outcome
 from tests.support.control import histogram, make_counts, make_observation
 
@@ -101,3 +103,10 @@ def test_the_latch_s_words_are_shown_only_while_it_is_engaged() -> None:
         "durable": False,
     }
     assert set(latch(DISENGAGED, durable=True).values()) == {False, True, None}
+
+
+def test_faults_have_the_shape_of_alerts() -> None:
+    """Whoever reads `status` need not ask which of the two an entry is."""
+    (fault,) = faults({"no_worker": "no worker is running"})
+    alert = Alert("no_worker", "", Severity.CRITICAL, Severity.CRITICAL, "no worker is running", 0.0)
+    assert fault == alert_view(alert) | {"since": None}

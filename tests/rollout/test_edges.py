@@ -660,7 +660,7 @@ def test_another_upstream_behind_treatment_takes_the_question_back(cause: Cause,
 
 @pytest.mark.parametrize("cause", [Cause.EVIDENCE, Cause.THRESHOLD])
 def test_where_nobody_is_asked_any_more_the_next_look_decides(cause: Cause) -> None:
-    """The question is gone with its hold; what convicts still is a rollback at once, what does not is none."""
+    """The question is gone with its hold; what convicts still is a rollback, what does not is none."""
     drive = waiting(cause)
     reload(drive, replace(drive.rules, rollback_needs_approval=False))
     assert (drive.state.pending_rollback, len(drive.state.holds)) == (None, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from gateway.control.admin.schemas import NUMBER, TEXT, TIME, array_of, get, object_of, parameter, write
 from gateway.control.alerting.inbound import Action
 
@@ -9,19 +11,21 @@ STATES = ("active", "resolved", "all")
 """What `GET alerts` may be asked for."""
 
 _SEVERITY = {"type": "string", "enum": ["critical", "high", "medium", "low"]}
-_ALERT = object_of(
-    type={"type": "string"},
-    arm=TEXT,
-    severity=_SEVERITY,
-    worst=_SEVERITY,
-    message={"type": "string"},
-    since=TIME,
-    value=NUMBER,
-    threshold=NUMBER,
-    window=NUMBER,
-    samples={"type": ["integer", "null"]},
-    resolved_at=TIME,
-)
+_MEMBERS: dict[str, Any] = {
+    "type": {"type": "string"},
+    "arm": TEXT,
+    "severity": _SEVERITY,
+    "worst": _SEVERITY,
+    "message": {"type": "string"},
+    "since": TIME,
+    "value": NUMBER,
+    "threshold": NUMBER,
+    "window": NUMBER,
+    "samples": {"type": ["integer", "null"]},
+}
+STANDING = object_of(**_MEMBERS)
+"""An alert that stands, as `status` has it."""
+_ALERT = object_of(**_MEMBERS, resolved_at=TIME)
 _TAKEN = object_of(
     alert={"type": "string"},
     action={"type": "string", "enum": [action.value for action in Action]},

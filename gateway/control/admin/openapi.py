@@ -179,9 +179,7 @@ _STATUS = object_of(
     window=_WINDOW,
     since_phase_start=_WINDOW,
     phases=array_of(_STAY),
-    alerts=array_of(
-        object_of(type={"type": "string"}, severity={"type": "string"}, message={"type": "string"})
-    ),
+    alerts=array_of(alerts_openapi.STANDING),
     workers=array_of(_WORKER),
     config=object_of(digest={"type": "string"}, loaded_at=TIME, error=TEXT, file_differs={"type": "boolean"}),
     gateway={"type": "object"},

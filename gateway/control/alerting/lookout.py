@@ -18,7 +18,7 @@ from gateway.core.alerts import missing_traffic
 from gateway.core.judging import slowdown
 from gateway.core.percentage import effective_percentage
 from gateway.core.sums import Profile
-from gateway.model.alerts import Condition, Look, Reading, Severity
+from gateway.model.alerts import Condition, Grounds, Look, Reading, Severity
 from gateway.model.gates import Contrast
 from gateway.model.metrics import Metric
 from gateway.model.rollout import Hold, HoldKind
@@ -47,14 +47,17 @@ class Lookout:
         faults: Callable[[], Mapping[str, str]],
         served: Served,
         now: Callable[[], float] = time.time,
+        grounds: Callable[[HoldKind], Grounds] = lambda _: Grounds(),
     ) -> None:
-        """`snapshot` is the newest; `faults` are the gateway's own, by type, in words."""
+        """`snapshot` is the newest; `faults` are the gateway's own, by type, in words; `grounds` are the
+        numbers that a hold rests on."""
         self._windows = windows
         self._desk = desk
         self._snapshot = snapshot
         self._faults = faults
         self._served = served
         self._now = now
+        self._grounds = grounds
         self._share: tuple[Fraction, float] | None = None
         self._faulty: frozenset[str] = frozenset()
 
@@ -65,7 +68,7 @@ class Lookout:
         percentage = effective_percentage(self._desk.state, self._desk.rules)
         conditions = [
             *_of_faults(self._lasting_faults()),
-            *filter(None, map(_of_hold, self._desk.state.holds)),
+            *(self._of_hold(hold) for hold in self._desk.state.holds if hold.kind in HELD),
         ]
         served = self._served.lately(at, window)
         if self._stood(percentage, at) >= window:
@@ -76,6 +79,18 @@ class Lookout:
             tuple(readings(recent, self._windows.recent_contrast())),
             tuple(conditions),
             _unserved(percentage, self._snapshot()),
+        )
+
+    def _of_hold(self, hold: Hold) -> Condition:
+        found = self._grounds(hold.kind)
+        return Condition(
+            hold.kind.value,
+            HELD[hold.kind],
+            hold.reason,
+            value=found.value,
+            threshold=found.threshold,
+            samples=found.samples,
+            window=found.window,
         )
 
     def _lasting_faults(self) -> Mapping[str, str]:
@@ -178,11 +193,6 @@ def _unserved(percentage: Fraction, snapshot: Snapshot) -> frozenset[str]:
         return frozenset((_TREATMENT,))
     everybody = all(treatment_share(snapshot, route.name) == 1.0 for route in snapshot.routes)
     return frozenset((_CONTROL,)) if everybody else frozenset()
-
-
-def _of_hold(hold: Hold) -> Condition | None:
-    severity = HELD.get(hold.kind)
-    return None if severity is None else Condition(hold.kind.value, severity, hold.reason)
 
 
 def _of_faults(faults: Mapping[str, str]) -> Iterable[Condition]:
