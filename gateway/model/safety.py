@@ -208,7 +208,7 @@ class Rollback(Section):
     minimum_samples: Count = default(100)
     """With `decision: threshold`: requests in the window below which it does not act."""
     unit: Unit = default("user")
-    """user counts a user's first request in ten minutes, request counts all."""
+    """user counts a user's first request on each route in ten minutes, request counts all."""
     settle: Annotated[float, Seconds(minimum=0.001, maximum=LONGEST_SETTLE)] = default("5m")
     """A stream that is still open after this was not truncated."""
     system_failure_after: Span = default("60s")
