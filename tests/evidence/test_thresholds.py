@@ -127,6 +127,21 @@ def test_whoever_moves_the_thresholds_was_judged_by_the_old_ones() -> None:
     assert gathering.state.reference.thresholds == thresholds(factor=6)
 
 
+def test_control_waits_for_those_who_are_not_judged_yet() -> None:
+    """It has nothing open, but treatment has, and is too young to be slow: they are judged alike."""
+    gathering = knowing()
+    before = gathering.state.reference
+    tick = gathering.tick(Counts(10), successes(times(USUAL, 6)))
+    gathering.at += 1000 + 2200
+    gathering.take(standing=(tick,))
+    assert gathering.state.reference == before
+    gathering.at += 130
+    gathering.take(standing=(tick,))
+    assert gathering.state.reference.block == tuple(
+        (bucket_of(6 * seconds), number) for seconds, number in USUAL.items()
+    )
+
+
 def test_a_comparison_ends_with_the_thresholds_that_it_began_with() -> None:
     """An open stratum is not judged by what its own requests have a part in."""
     gathering = knowing(share=0.01)
