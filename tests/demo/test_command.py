@@ -75,12 +75,22 @@ class Demo:
 
     def wait_until_up(self) -> None:
         """Until it has printed where to look."""
-        assert self.process.stdout is not None
-        assert "gateway" in self.process.stdout.readline()
+        assert self.process.stdout is not None and self.process.stderr is not None
+        line = self.process.stdout.readline()
+        assert "gateway" in line, line or self.process.stderr.read()
 
     def finish(self) -> tuple[str, str]:
         """What it printed until its end."""
         return self.process.communicate(timeout=60)
+
+    def close(self) -> None:
+        """End it, if it runs; its pipes must not outlive a test that failed."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(timeout=30)
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
 
     def left_behind(self) -> list[object]:
         """Processes and files that should not be there any more."""
@@ -101,9 +111,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     yield begin
     for demo in demos:
-        if demo.process.poll() is None:
-            demo.process.terminate()
-            demo.process.communicate(timeout=30)
+        demo.close()
         for pid in demo.children():  # none, unless the test failed
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

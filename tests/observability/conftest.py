@@ -94,8 +94,12 @@ def happen(scene: Scraped) -> None:
     gateway = scene.gateway
     admin = f"http://127.0.0.1:{gateway.admin_port}"
     eventually("it is scraped", lambda: scene.prometheus.query("gateway_requests_total"), 30.0, interval=0.2)
-    for number in range(40):
-        gateway.get("/broken", f"user-{number}")
+    failed = 'gateway_failovers_total{route="broken"}'
+    for users in (range(40), range(40, 80)):
+        for number in users:
+            gateway.get("/broken", f"user-{number}")
+        # A rate needs two samples: what a counter was born with is no increase.
+        eventually(failed, lambda: scene.prometheus.query(failed), 30.0, interval=0.2)
     for command, latched in (("advance", 0), ("rollback", 1), ("release", 0)):
         force = ("--force",) if command == "advance" else ()
         done = gateway.run(command, *force, "--admin", admin, "--reason", "a test", timeout=30.0)
