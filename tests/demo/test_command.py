@@ -75,7 +75,8 @@ class Demo:
 
     def wait_until_up(self) -> None:
         """Until it has printed where to look."""
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         line = self.process.stdout.readline()
         assert "gateway" in line, line or self.process.stderr.read()
 
