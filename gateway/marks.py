@@ -68,9 +68,8 @@ class UserMarks:
         else:
             period, following = self._former, self._period
         cell = position ^ kind
-        known = self._cells[
-            cell
-        ]  # of the following period, if a worker marked it that was told the time later
+        known = self._cells[cell]
+        # Of the following period, if a worker marked it that was told the time later.
         if known == period or known == following:  # noqa: PLR1714, SIM109  # makes no tuple
             return False
         self._cells[cell] = period
